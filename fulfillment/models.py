@@ -1,0 +1,409 @@
+"""Stage 5: which warehouse ships, in which parcels, with which label, bought exactly once."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from inventory.models import Sku, Warehouse
+from oms.core.fields import CurrencyField, EncryptedJSONField, MoneyAmountField
+from oms.orders.models import Allocation, Order, OrderLine
+
+
+class RoutingPolicy(models.Model):
+    """An immutable version of the whole routing rule set; publishing writes a new one."""
+
+    version = models.PositiveIntegerField(unique=True)
+    rules = models.JSONField(default=list, help_text="ordered rules: name, when, then (see fulfillment/routing/model.py)")
+    note = models.CharField(max_length=255, blank=True)
+    published_by = models.CharField(max_length=120)
+    published_at = models.DateTimeField(default=timezone.now)
+    is_active = models.BooleanField(default=False)
+
+    class Meta:
+        ordering = ["-version"]
+        verbose_name_plural = "routing policies"
+        constraints = [
+            models.UniqueConstraint(fields=["is_active"], condition=Q(is_active=True), name="routing_policy_one_active"),
+        ]
+
+
+class RoutingDecision(models.Model):
+    """Why this warehouse: winner, every loser, the data seen and the rule version; can be replayed."""
+
+    id = models.BigAutoField(primary_key=True)
+    order = models.ForeignKey(Order, on_delete=models.CASCADE, related_name="routing_decisions")
+    policy_version = models.PositiveIntegerField()
+    at = models.DateTimeField(default=timezone.now)
+    actor = models.CharField(max_length=120)
+    outcome = models.CharField(max_length=20, help_text="routed, partly, held, no_route, manual")
+    summary = models.CharField(max_length=400)
+    trace = models.JSONField()
+
+    class Meta:
+        ordering = ["-id"]
+
+
+class PackageType(models.Model):
+    name = models.CharField(max_length=60, unique=True)
+    length_mm = models.PositiveIntegerField()
+    width_mm = models.PositiveIntegerField()
+    height_mm = models.PositiveIntegerField()
+    tare_g = models.PositiveIntegerField(default=0)
+    max_weight_g = models.PositiveIntegerField(null=True, blank=True)
+    is_active = models.BooleanField(default=True)
+
+    class Meta:
+        ordering = ["length_mm", "width_mm", "height_mm"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CarrierAccount(models.Model):
+    """A contract with a carrier (or our own table-rate carrier), usable from the named warehouses."""
+
+    code = models.SlugField(max_length=40, unique=True)
+    name = models.CharField(max_length=80)
+    connector = models.CharField(max_length=30, help_text="table_rate, easypost, ups, usps, fedex …")
+    credentials = EncryptedJSONField(default=dict, blank=True)
+    config = models.JSONField(default=dict, blank=True)
+    currency = CurrencyField(default="USD")
+    warehouses = models.ManyToManyField(Warehouse, blank=True, related_name="carrier_accounts")
+    preference = models.PositiveSmallIntegerField(default=100, help_text="breaks ties; lower is preferred")
+    test_mode = models.BooleanField(default=False)
+    is_active = models.BooleanField(default=True)
+
+    class Meta:
+        ordering = ["preference", "code"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CarrierService(models.Model):
+    """A service of an account; for the table-rate carrier it also carries the rating rules."""
+
+    account = models.ForeignKey(CarrierAccount, on_delete=models.CASCADE, related_name="services")
+    code = models.SlugField(max_length=40)
+    name = models.CharField(max_length=80)
+    rules = models.JSONField(
+        default=dict, blank=True, help_text="divisor, rounding, limits, transit days … (see carriers/table_rate/rating.py)"
+    )
+    is_active = models.BooleanField(default=True)
+
+    class Meta:
+        ordering = ["account", "code"]
+        constraints = [models.UniqueConstraint(fields=["account", "code"], name="carrier_service_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class RateCard(models.Model):
+    """Prices of a service from one origin group, valid between dates: zone × weight breaks."""
+
+    service = models.ForeignKey(CarrierService, on_delete=models.CASCADE, related_name="cards")
+    origin_group = models.CharField(max_length=40, blank=True, help_text="warehouse code, or empty for all")
+    currency = CurrencyField(default="USD")
+    valid_from = models.DateField()
+    valid_to = models.DateField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(valid_to__isnull=True) | Q(valid_to__gte=F("valid_from")), name="rate_card_dates"
+            ),
+        ]
+
+
+class RateBreak(models.Model):
+    """Price up to and including `up_to_g`; above the last break `per_extra_kg` applies, or no rate."""
+
+    card = models.ForeignKey(RateCard, on_delete=models.CASCADE, related_name="breaks")
+    zone = models.CharField(max_length=12)
+    up_to_g = models.PositiveIntegerField()
+    price = MoneyAmountField()
+    per_extra_kg = MoneyAmountField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["zone", "up_to_g"]
+        constraints = [models.UniqueConstraint(fields=["card", "zone", "up_to_g"], name="rate_break_once")]
+
+
+class Surcharge(models.Model):
+    """Residential, delivery area, oversize, fuel …; applied in `position` order under its conditions."""
+
+    service = models.ForeignKey(CarrierService, on_delete=models.CASCADE, related_name="surcharges")
+    code = models.SlugField(max_length=40)
+    name = models.CharField(max_length=80)
+    position = models.PositiveSmallIntegerField(default=10)
+    amount = MoneyAmountField(null=True, blank=True)
+    percent = models.DecimalField(max_digits=7, decimal_places=4, null=True, blank=True)
+    applies_to = models.JSONField(default=list, blank=True, help_text="components a percentage is taken of")
+    conditions = models.JSONField(default=dict, blank=True)
+    valid_from = models.DateField()
+    valid_to = models.DateField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["position", "id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(amount__isnull=False, percent__isnull=True) | Q(amount__isnull=True, percent__isnull=False),
+                name="surcharge_amount_or_percent",
+            ),
+        ]
+
+
+class ZoneOverride(models.Model):
+    """Exact zone chart rows that overrule the distance formula."""
+
+    account = models.ForeignKey(CarrierAccount, on_delete=models.CASCADE, related_name="zone_overrides")
+    origin_prefix = models.CharField(max_length=10)
+    country = models.CharField(max_length=2, default="US")
+    destination_prefix = models.CharField(max_length=10, blank=True)
+    zone = models.CharField(max_length=12)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account", "origin_prefix", "country", "destination_prefix"], name="zone_override_once"
+            ),
+        ]
+
+
+class Shipment(models.Model):
+    """What one warehouse sends for one order."""
+
+    class State(models.TextChoices):
+        READY = "ready", "Ready to pick"
+        PICKING = "picking", "Being picked"
+        PACKED = "packed", "Packed"
+        LABELLED = "labelled", "Label bought"
+        SHIPPED = "shipped", "Shipped"
+        DELIVERED = "delivered", "Delivered"
+        CANCELLED = "cancelled", "Cancelled"
+
+    id = models.BigAutoField(primary_key=True)
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="shipments")
+    warehouse = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="shipments")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.READY)
+    carrier_account = models.ForeignKey(CarrierAccount, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    service_code = models.CharField(max_length=40, blank=True)
+    ship_by = models.DateTimeField(null=True, blank=True)
+    picked_at = models.DateTimeField(null=True, blank=True)
+    packed_at = models.DateTimeField(null=True, blank=True)
+    shipped_at = models.DateTimeField(null=True, blank=True)
+    shipped_evidence = models.CharField(max_length=12, blank=True, help_text="scan, manifest or handover: what shipped_at rests on")
+    delivered_at = models.DateTimeField(null=True, blank=True)
+    claimed_by = models.CharField(max_length=120, blank=True, help_text="who is picking or packing it")
+    claimed_at = models.DateTimeField(null=True, blank=True)
+    wrong_scans = models.PositiveIntegerField(default=0, help_text="prevented errors")
+    created_at = models.DateTimeField(default=timezone.now)
+    version = models.PositiveIntegerField(default=1)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(
+                fields=["warehouse", "ship_by", "id"],
+                condition=Q(state__in=["ready", "picking", "packed", "labelled"]),
+                name="shipment_work_idx",
+            ),
+            models.Index(fields=["state", "-id"], name="shipment_state_idx"),
+        ]
+
+    def __str__(self) -> str:
+        return self.number
+
+    @property
+    def number(self) -> str:
+        return f"S-{self.pk}"
+
+
+class ShipmentLine(models.Model):
+    """Units of one allocation in this shipment, counted in the reservation's SKU (components for kits)."""
+
+    shipment = models.ForeignKey(Shipment, on_delete=models.CASCADE, related_name="lines")
+    order_line = models.ForeignKey(OrderLine, on_delete=models.PROTECT, related_name="shipment_lines")
+    allocation = models.ForeignKey(Allocation, on_delete=models.PROTECT, related_name="shipment_lines")
+    sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="+")
+    quantity = models.PositiveIntegerField()
+    picked = models.PositiveIntegerField(default=0)
+    packed = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["shipment", "allocation"], name="shipment_allocation_once"),
+            models.CheckConstraint(
+                condition=Q(quantity__gte=F("picked")) & Q(quantity__gte=F("packed")), name="shipment_line_within"
+            ),
+        ]
+
+
+class Parcel(models.Model):
+    """One box with one label. Weight is grams, lengths millimetres."""
+
+    shipment = models.ForeignKey(Shipment, on_delete=models.CASCADE, related_name="parcels")
+    number = models.PositiveSmallIntegerField(default=1)
+    package_type = models.ForeignKey(PackageType, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    weight_g = models.PositiveIntegerField()
+    length_mm = models.PositiveIntegerField()
+    width_mm = models.PositiveIntegerField()
+    height_mm = models.PositiveIntegerField()
+    manifest = models.ForeignKey("Manifest", on_delete=models.SET_NULL, null=True, blank=True, related_name="parcels")
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [
+            models.UniqueConstraint(fields=["shipment", "number"], name="parcel_number_once"),
+            models.CheckConstraint(condition=Q(weight_g__gt=0), name="parcel_weight_positive"),
+        ]
+
+
+class ParcelItem(models.Model):
+    parcel = models.ForeignKey(Parcel, on_delete=models.CASCADE, related_name="items")
+    line = models.ForeignKey(ShipmentLine, on_delete=models.CASCADE, related_name="parcel_items")
+    quantity = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["parcel", "line"], name="parcel_item_once"),
+            models.CheckConstraint(condition=Q(quantity__gt=0), name="parcel_item_positive"),
+        ]
+
+
+class RateQuote(models.Model):
+    """One answer of the rate shop for a shipment, kept with the reason it won or lost."""
+
+    shipment = models.ForeignKey(Shipment, on_delete=models.CASCADE, related_name="quotes")
+    account = models.ForeignKey(CarrierAccount, on_delete=models.CASCADE, related_name="+")
+    service_code = models.CharField(max_length=40)
+    service_name = models.CharField(max_length=80)
+    amount = MoneyAmountField()
+    currency = CurrencyField()
+    transit_days = models.PositiveSmallIntegerField(null=True, blank=True)
+    arrives_on = models.DateField(null=True, blank=True)
+    breakdown = models.JSONField(default=list)
+    zone = models.CharField(max_length=12, blank=True)
+    is_estimate = models.BooleanField(default=False)
+    chosen = models.BooleanField(default=False)
+    reason = models.CharField(max_length=200, blank=True)
+    quoted_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["amount", "id"]
+
+
+class LabelPurchase(models.Model):
+    """Money leaves here, so the row is committed before the carrier is called.
+
+    requested → purchased | rejected | unknown; unknown is reconciled or decided by a person,
+    never bought again blindly. At most one live purchase per parcel (F1).
+    """
+
+    class State(models.TextChoices):
+        REQUESTED = "requested", "Requested"
+        PURCHASED = "purchased", "Purchased"
+        REJECTED = "rejected", "Rejected by the carrier"
+        UNKNOWN = "unknown", "Outcome unknown"
+        VOID_PENDING = "void_pending", "Void asked for"
+        VOID = "void", "Void"
+        NOT_BOUGHT = "not_bought", "Not bought"
+
+    LIVE = ("requested", "unknown", "purchased", "void_pending")
+
+    parcel = models.ForeignKey(Parcel, on_delete=models.PROTECT, related_name="purchases")
+    attempt = models.PositiveSmallIntegerField(default=1)
+    key = models.UUIDField(default=uuid.uuid4, unique=True, help_text="uuid5(parcel, attempt): sent to carriers that honour keys")
+    account = models.ForeignKey(CarrierAccount, on_delete=models.PROTECT, related_name="purchases")
+    service_code = models.CharField(max_length=40)
+    reference = models.CharField(max_length=30, help_text="our reference in a carrier-visible field")
+    state = models.CharField(max_length=12, choices=State.choices, default=State.REQUESTED)
+    carrier_ref = models.CharField(max_length=80, blank=True)
+    tracking_number = models.CharField(max_length=80, blank=True)
+    quoted = MoneyAmountField(null=True, blank=True)
+    cost = MoneyAmountField(null=True, blank=True)
+    currency = CurrencyField(default="USD")
+    error = models.CharField(max_length=400, blank=True)
+    warning = models.CharField(max_length=400, blank=True)
+    resolve_attempts = models.PositiveSmallIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(null=True, blank=True)
+    requested_by = models.CharField(max_length=120)
+    requested_at = models.DateTimeField(default=timezone.now)
+    answered_at = models.DateTimeField(null=True, blank=True)
+    voided_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["parcel", "attempt"], name="label_attempt_once"),
+            models.UniqueConstraint(
+                fields=["parcel"],
+                condition=Q(state__in=["requested", "unknown", "purchased", "void_pending"]),
+                name="label_one_live_per_parcel",
+            ),
+            models.UniqueConstraint(
+                fields=["account", "tracking_number"], condition=~Q(tracking_number=""), name="label_tracking_once"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["next_attempt_at"], condition=Q(state__in=["requested", "unknown"]), name="label_unsettled_idx"
+            ),
+        ]
+
+
+class LabelDocument(models.Model):
+    class Format(models.TextChoices):
+        PDF = "pdf", "PDF 4x6"
+        ZPL = "zpl", "ZPL"
+        PNG = "png", "PNG"
+
+    purchase = models.ForeignKey(LabelPurchase, on_delete=models.CASCADE, related_name="documents")
+    format = models.CharField(max_length=4, choices=Format.choices)
+    sha256 = models.CharField(max_length=64)
+    content = models.BinaryField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["purchase", "format"], name="label_document_once")]
+
+
+class TrackingEvent(models.Model):
+    """A carrier's scan. Status never goes back from delivered."""
+
+    purchase = models.ForeignKey(LabelPurchase, on_delete=models.CASCADE, related_name="events")
+    status = models.CharField(max_length=24)
+    code = models.CharField(max_length=40, blank=True)
+    text = models.CharField(max_length=255, blank=True)
+    place = models.CharField(max_length=120, blank=True)
+    at = models.DateTimeField()
+    received_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["at", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["purchase", "status", "code", "at"], name="tracking_event_once"),
+        ]
+
+
+class Manifest(models.Model):
+    """End-of-day list of parcels handed to one carrier at one warehouse."""
+
+    account = models.ForeignKey(CarrierAccount, on_delete=models.PROTECT, related_name="manifests")
+    warehouse = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="manifests")
+    day = models.DateField()
+    closed_at = models.DateTimeField(default=timezone.now)
+    carrier_ref = models.CharField(max_length=80, blank=True)
+    actor = models.CharField(max_length=120)
+
+    class Meta:
+        ordering = ["-id"]
+
+    @property
+    def number(self) -> str:
+        return f"MF-{self.pk}"

@@ -1,0 +1,544 @@
+"""Stages 2 and 3: what we sell, where it lies, and the ledger that proves every figure.
+
+`StockLevel` is the one true figure per (SKU, warehouse). It changes only through
+`inventory.ledger.post_movements()`, which writes the append-only `StockMovement` rows in the same
+transaction. The CHECK constraints below are the last word: a bug gives an error, never an oversell.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Upper
+from django.utils import timezone
+
+from oms.core.fields import CurrencyField, MoneyAmountField
+
+
+class Product(models.Model):
+    """What a shopper sees as one item; its variants are SKUs."""
+
+    title = models.CharField(max_length=255)
+    brand = models.CharField(max_length=120, blank=True)
+    category = models.CharField(max_length=120, blank=True)
+    description = models.TextField(blank=True)
+    motif = models.CharField(max_length=40, blank=True, help_text="name of the drawn picture shown for the product")
+    is_active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["title"]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class Sku(models.Model):
+    """One stock-keeping unit: the thing that is counted, reserved, bought and sold."""
+
+    class Kind(models.TextChoices):
+        STOCK = "stock", "Stocked item"
+        KIT = "kit", "Virtual kit (computed from components)"
+        PREBUILT = "prebuilt", "Pre-built kit (counted itself)"
+        SERVICE = "service", "Service or fee (no stock)"
+
+    product = models.ForeignKey(Product, on_delete=models.PROTECT, related_name="skus")
+    code = models.CharField(max_length=80, help_text="shown as typed; unique without regard to case")
+    title = models.CharField(max_length=255, blank=True)
+    options = models.JSONField(default=dict, blank=True, help_text='e.g. {"Size": "M", "Colour": "Blue"}')
+    kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.STOCK)
+    weight_g = models.PositiveIntegerField(null=True, blank=True, help_text="grams; empty blocks labels, never 0 kg")
+    length_mm = models.PositiveIntegerField(null=True, blank=True)
+    width_mm = models.PositiveIntegerField(null=True, blank=True)
+    height_mm = models.PositiveIntegerField(null=True, blank=True)
+    hs_code = models.CharField("HS code", max_length=14, blank=True)
+    origin_country = models.CharField(max_length=2, blank=True, help_text="ISO 3166 alpha-2")
+    dangerous_goods = models.CharField(max_length=20, blank=True, help_text="UN number, empty when not dangerous")
+    unit_cost = MoneyAmountField(default=0, help_text="standard cost, used until a receipt gives an average")
+    price = MoneyAmountField(default=0, help_text="list price, for display and customs value when no order price")
+    currency = CurrencyField(default="USD")
+    lot_tracked = models.BooleanField(default=False)
+    serial_tracked = models.BooleanField(default=False)
+    shelf_life_days = models.PositiveIntegerField(null=True, blank=True)
+    mcf_allowed = models.BooleanField(default=False, help_text="FBA stock may serve orders of other channels")
+    is_active = models.BooleanField(default=True)
+    merged_into = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="merged_from")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["code"]
+        constraints = [
+            models.UniqueConstraint(Upper("code"), name="sku_code_unique_ci"),
+            models.CheckConstraint(condition=~Q(code=""), name="sku_code_not_empty"),
+        ]
+
+    def __str__(self) -> str:
+        return self.code
+
+    @property
+    def name(self) -> str:
+        return self.title or self.product.title
+
+
+class SkuAlias(models.Model):
+    """Any other code that finds the SKU: barcodes, marketplace ids, old codes. One value, one SKU."""
+
+    class Kind(models.TextChoices):
+        GTIN = "gtin", "GTIN / EAN / UPC"
+        FNSKU = "fnsku", "FNSKU"
+        ASIN = "asin", "ASIN"
+        CODE = "code", "Other code"
+
+    sku = models.ForeignKey(Sku, on_delete=models.CASCADE, related_name="aliases")
+    kind = models.CharField(max_length=8, choices=Kind.choices, default=Kind.CODE)
+    value = models.CharField(max_length=80)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name_plural = "SKU aliases"
+        constraints = [models.UniqueConstraint(Upper("value"), name="sku_alias_unique_ci")]
+
+    def __str__(self) -> str:
+        return f"{self.value} → {self.sku_id}"
+
+
+class KitComponent(models.Model):
+    """A kit holds `quantity` of a component; components may be kits themselves, one level deep."""
+
+    kit = models.ForeignKey(Sku, on_delete=models.CASCADE, related_name="components")
+    component = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="used_in")
+    quantity = models.PositiveIntegerField(default=1)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["kit", "component"], name="kit_component_once"),
+            models.CheckConstraint(condition=Q(quantity__gt=0), name="kit_component_quantity_positive"),
+            models.CheckConstraint(condition=~Q(kit=F("component")), name="kit_component_not_itself"),
+        ]
+
+
+class SkuPack(models.Model):
+    """A unit of measure that holds several eaches: 'case' of 12. Bought by pack, counted by each."""
+
+    sku = models.ForeignKey(Sku, on_delete=models.CASCADE, related_name="packs")
+    name = models.CharField(max_length=30, default="case")
+    quantity = models.PositiveIntegerField()
+    barcode = models.CharField(max_length=80, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["sku", "name"], name="sku_pack_once"),
+            models.CheckConstraint(condition=Q(quantity__gt=0), name="sku_pack_quantity_positive"),
+        ]
+
+
+class Warehouse(models.Model):
+    """A place that holds stock. Each is its own pool; FBA and 3PL pools belong to their operator."""
+
+    class Kind(models.TextChoices):
+        OWN = "own", "Own warehouse"
+        THREEPL = "3pl", "3PL"
+        FBA = "fba", "Amazon FBA"
+        WFS = "wfs", "Walmart WFS"
+        STORE = "store", "Store"
+        DROPSHIP = "dropship", "Drop-ship supplier"
+        VIRTUAL = "virtual", "Virtual"
+
+    code = models.CharField(max_length=20, unique=True)
+    name = models.CharField(max_length=120)
+    kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.OWN)
+    company = models.CharField(max_length=120, blank=True)
+    address1 = models.CharField(max_length=160, blank=True)
+    address2 = models.CharField(max_length=160, blank=True)
+    city = models.CharField(max_length=80, blank=True)
+    region = models.CharField(max_length=40, blank=True)
+    postal_code = models.CharField(max_length=20, blank=True)
+    country = models.CharField(max_length=2, default="US")
+    phone = models.CharField(max_length=40, blank=True)
+    time_zone = models.CharField(max_length=50, default="UTC")
+    priority = models.PositiveSmallIntegerField(default=100, help_text="lower is preferred when all else is equal")
+    capacity_per_day = models.PositiveIntegerField(null=True, blank=True, help_text="shipments per day; empty = no limit")
+    handling_cost = MoneyAmountField(default=0, help_text="own cost per shipment, used by cost ranking")
+    currency = CurrencyField(default="USD")
+    is_active = models.BooleanField(default=True)
+
+    class Meta:
+        ordering = ["priority", "code"]
+
+    def __str__(self) -> str:
+        return self.code
+
+    @property
+    def counted_by_us(self) -> bool:
+        """False where only the operator's snapshots and events may change the pool."""
+        return self.kind not in (self.Kind.FBA, self.Kind.WFS)
+
+
+class WarehouseHours(models.Model):
+    """Working day of a warehouse: orders before `cut_off` (local time) leave the same day."""
+
+    warehouse = models.ForeignKey(Warehouse, on_delete=models.CASCADE, related_name="hours")
+    weekday = models.PositiveSmallIntegerField(help_text="0 = Monday … 6 = Sunday")
+    cut_off = models.TimeField(help_text="local time; an order at exactly this time leaves the next open day")
+
+    class Meta:
+        ordering = ["weekday"]
+        verbose_name_plural = "warehouse hours"
+        constraints = [
+            models.UniqueConstraint(fields=["warehouse", "weekday"], name="warehouse_hours_once"),
+            models.CheckConstraint(condition=Q(weekday__lte=6), name="warehouse_hours_weekday"),
+        ]
+
+
+class WarehouseClosure(models.Model):
+    """Holiday or temporary closure, whole local days, both ends included."""
+
+    warehouse = models.ForeignKey(Warehouse, on_delete=models.CASCADE, related_name="closures")
+    first_day = models.DateField()
+    last_day = models.DateField()
+    reason = models.CharField(max_length=120)
+
+    class Meta:
+        ordering = ["first_day"]
+        constraints = [
+            models.CheckConstraint(condition=Q(last_day__gte=F("first_day")), name="warehouse_closure_order"),
+        ]
+
+
+class Bin(models.Model):
+    """A place inside a warehouse; pick lists follow `pick_sequence`."""
+
+    class Kind(models.TextChoices):
+        PICK = "pick", "Pick face"
+        BULK = "bulk", "Bulk"
+        DOCK = "dock", "Receiving dock"
+        QUARANTINE = "quarantine", "Quarantine"
+
+    warehouse = models.ForeignKey(Warehouse, on_delete=models.CASCADE, related_name="bins")
+    code = models.CharField(max_length=30)
+    zone = models.CharField(max_length=30, blank=True)
+    pick_sequence = models.PositiveIntegerField(default=0)
+    kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.PICK)
+    is_active = models.BooleanField(default=True)
+
+    class Meta:
+        ordering = ["warehouse", "pick_sequence", "code"]
+        constraints = [models.UniqueConstraint(fields=["warehouse", "code"], name="bin_code_once")]
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class Lot(models.Model):
+    """A batch of a SKU with one expiry date and one origin, traceable from supplier to order."""
+
+    sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="lots")
+    code = models.CharField(max_length=60)
+    expires_on = models.DateField(null=True, blank=True)
+    source = models.CharField(max_length=120, blank=True, help_text="reference of the receipt that brought it in")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["sku", "code"], name="lot_code_once")]
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class StockLevel(models.Model):
+    """The counted truth of one SKU in one warehouse. `available` is computed, never stored.
+
+    `on_hand` and `reserved` stay out of every index and the table keeps free space per page
+    (fillfactor 50, migration 0002), so that PostgreSQL updates a hot row in place.
+    """
+
+    sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="levels")
+    warehouse = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="levels")
+    on_hand = models.IntegerField(default=0, help_text="physically there, whatever its state")
+    reserved = models.IntegerField(default=0, help_text="promised to orders")
+    damaged = models.IntegerField(default=0)
+    quarantine = models.IntegerField(default=0)
+    inspection = models.IntegerField(default=0)
+    unavailable = models.GeneratedField(
+        expression=F("damaged") + F("quarantine") + F("inspection"),
+        output_field=models.IntegerField(),
+        db_persist=True,
+    )
+    in_transit = models.IntegerField(default=0, help_text="on its way to this warehouse from another of ours")
+    safety = models.PositiveIntegerField(default=0, help_text="never published to any channel")
+    average_cost = MoneyAmountField(default=0, help_text="moving average landed cost per unit, SKU currency")
+    bin = models.ForeignKey(Bin, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["sku", "warehouse"], name="stock_level_once"),
+            models.CheckConstraint(condition=Q(reserved__gte=0), name="stock_reserved_not_negative"),
+            models.CheckConstraint(
+                condition=Q(damaged__gte=0, quarantine__gte=0, inspection__gte=0),
+                name="stock_unavailable_not_negative",
+            ),
+            models.CheckConstraint(condition=Q(in_transit__gte=0), name="stock_in_transit_not_negative"),
+            models.CheckConstraint(
+                condition=Q(on_hand__gte=F("reserved") + F("damaged") + F("quarantine") + F("inspection")),
+                name="stock_promised_within_on_hand",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.sku_id}@{self.warehouse_id}"
+
+    @property
+    def available(self) -> int:
+        """Units that may be promised now: on hand − reserved − unavailable."""
+        return self.on_hand - self.reserved - self.damaged - self.quarantine - self.inspection
+
+
+class BinStock(models.Model):
+    """Where inside the warehouse the on-hand units lie; per level the bins sum to `on_hand`."""
+
+    bin = models.ForeignKey(Bin, on_delete=models.PROTECT, related_name="stock")
+    sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="bin_stock")
+    lot = models.ForeignKey(Lot, on_delete=models.PROTECT, null=True, blank=True, related_name="bin_stock")
+    quantity = models.IntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["bin", "sku", "lot"], name="bin_stock_once", nulls_distinct=False),
+            models.CheckConstraint(condition=Q(quantity__gte=0), name="bin_stock_not_negative"),
+        ]
+
+
+class StockMovement(models.Model):
+    """One signed change of one bucket of one level. Append-only: triggers refuse UPDATE and DELETE."""
+
+    class Bucket(models.TextChoices):
+        ON_HAND = "on_hand", "On hand"
+        RESERVED = "reserved", "Reserved"
+        DAMAGED = "damaged", "Damaged"
+        QUARANTINE = "quarantine", "Quarantine"
+        INSPECTION = "inspection", "Inspection"
+        IN_TRANSIT = "in_transit", "In transit"
+
+    class Kind(models.TextChoices):
+        OPENING = "opening", "Opening balance"
+        RECEIPT = "receipt", "Purchase receipt"
+        RESERVE = "reserve", "Reserved"
+        RELEASE = "release", "Reservation released"
+        SHIP = "ship", "Shipped"
+        RETURN = "return", "Customer return received"
+        DISPOSITION = "disposition", "Return disposition"
+        ADJUST = "adjust", "Adjustment"
+        COUNT = "count", "Count"
+        TRANSFER_OUT = "transfer_out", "Transfer out"
+        TRANSFER_IN = "transfer_in", "Transfer in"
+        STATE = "state", "Change of state"
+        SNAPSHOT = "snapshot", "Operator's snapshot"
+        FOUND = "found", "Found stock"
+        WRITE_OFF = "write_off", "Write-off"
+        CORRECTION = "correction", "Correction"
+        BUILD = "build", "Kit built or broken"
+        MERGE = "merge", "SKU merge"
+
+    id = models.BigAutoField(primary_key=True)
+    sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="movements")
+    warehouse = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="movements")
+    bucket = models.CharField(max_length=10, choices=Bucket.choices)
+    quantity = models.IntegerField(help_text="signed change of the bucket, in eaches")
+    balance = models.IntegerField(help_text="the bucket after this movement")
+    kind = models.CharField(max_length=12, choices=Kind.choices)
+    reason = models.CharField(max_length=60, blank=True)
+    reference = models.CharField(max_length=80, blank=True, help_text="what caused it: SH-10041, PO-77, RMA-55 …")
+    actor = models.CharField(max_length=120)
+    note = models.CharField(max_length=255, blank=True)
+    lot = models.ForeignKey(Lot, on_delete=models.PROTECT, null=True, blank=True, related_name="movements")
+    bin = models.ForeignKey(Bin, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    unit_cost = MoneyAmountField(null=True, blank=True, help_text="landed cost per unit at this moment")
+    occurred_at = models.DateTimeField(help_text="when it happened in the world")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    key = models.CharField(max_length=120, unique=True, help_text="idempotency key: the same key posts once")
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.CheckConstraint(condition=~Q(quantity=0), name="movement_not_zero")]
+        indexes = [
+            models.Index(fields=["sku", "warehouse", "bucket", "id"], name="movement_level_idx"),
+            models.Index(fields=["reference"], name="movement_reference_idx"),
+            models.Index(fields=["created_at"], name="movement_created_idx"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.quantity:+d} {self.bucket} {self.kind}"
+
+
+class StockCheckpoint(models.Model):
+    """Balance of a level's bucket at the end of a movement id, so that as-of queries replay little."""
+
+    sku = models.ForeignKey(Sku, on_delete=models.CASCADE, related_name="+")
+    warehouse = models.ForeignKey(Warehouse, on_delete=models.CASCADE, related_name="+")
+    bucket = models.CharField(max_length=10, choices=StockMovement.Bucket.choices)
+    at = models.DateTimeField()
+    balance = models.IntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["sku", "warehouse", "bucket", "at"], name="stock_checkpoint_once"),
+        ]
+
+
+class Reservation(models.Model):
+    """A promise of stock to somebody named by `reference`. Stock knows nothing of orders.
+
+    `quantity` is what is still held; `consumed` and `released` say where the rest went.
+    Invariant S3: per level the sum of open quantities equals `StockLevel.reserved`.
+    """
+
+    class State(models.TextChoices):
+        OPEN = "open", "Open"
+        CONSUMED = "consumed", "Consumed"
+        RELEASED = "released", "Released"
+
+    id = models.BigAutoField(primary_key=True)
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="reservations")
+    warehouse = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="reservations")
+    quantity = models.IntegerField(help_text="units still held")
+    consumed = models.IntegerField(default=0)
+    released = models.IntegerField(default=0)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
+    reference = models.CharField(max_length=80, help_text="who it is for, as text: order line, checkout, campaign")
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="a checkout's hold ends by itself")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(quantity__gte=0, consumed__gte=0, released__gte=0), name="reservation_not_negative"
+            ),
+            models.CheckConstraint(
+                condition=Q(state="open", quantity__gt=0) | (~Q(state="open") & Q(quantity=0)),
+                name="reservation_open_holds_something",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["sku", "warehouse"], condition=Q(state="open"), name="reservation_open_idx"),
+            models.Index(fields=["reference"], name="reservation_reference_idx"),
+            models.Index(fields=["expires_at"], condition=Q(state="open"), name="reservation_expiry_idx"),
+        ]
+
+
+class RingFence(models.Model):
+    """Units kept for one sales channel (named by its code) until a date; unsold ones return by themselves."""
+
+    sku = models.ForeignKey(Sku, on_delete=models.CASCADE, related_name="ring_fences")
+    channel_code = models.CharField(max_length=40)
+    quantity = models.PositiveIntegerField()
+    used = models.PositiveIntegerField(default=0)
+    starts_at = models.DateTimeField(default=timezone.now)
+    ends_at = models.DateTimeField()
+    note = models.CharField(max_length=160, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(ends_at__gt=F("starts_at")), name="ring_fence_period"),
+            models.CheckConstraint(condition=Q(used__lte=F("quantity")), name="ring_fence_used_within"),
+        ]
+
+
+class Transfer(models.Model):
+    """Stock moved between two of our warehouses: requested, shipped, received with differences."""
+
+    class State(models.TextChoices):
+        REQUESTED = "requested", "Requested"
+        SHIPPED = "shipped", "In transit"
+        RECEIVED = "received", "Received"
+        CANCELLED = "cancelled", "Cancelled"
+
+    source = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="transfers_out")
+    destination = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="transfers_in")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.REQUESTED)
+    requested_at = models.DateTimeField(default=timezone.now)
+    shipped_at = models.DateTimeField(null=True, blank=True)
+    received_at = models.DateTimeField(null=True, blank=True)
+    expected_on = models.DateField(null=True, blank=True)
+    actor = models.CharField(max_length=120)
+    note = models.CharField(max_length=255, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(condition=~Q(source=F("destination")), name="transfer_two_places"),
+        ]
+
+    @property
+    def number(self) -> str:
+        return f"TR-{self.pk}"
+
+
+class TransferLine(models.Model):
+    """`shipped = received + lost + still in transit` at every step (invariant S7)."""
+
+    transfer = models.ForeignKey(Transfer, on_delete=models.CASCADE, related_name="lines")
+    sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="+")
+    quantity = models.PositiveIntegerField()
+    shipped = models.PositiveIntegerField(default=0)
+    received = models.PositiveIntegerField(default=0)
+    lost = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["transfer", "sku"], name="transfer_sku_once"),
+            models.CheckConstraint(condition=Q(quantity__gt=0), name="transfer_quantity_positive"),
+            models.CheckConstraint(
+                condition=Q(shipped__gte=F("received") + F("lost")), name="transfer_received_within_shipped"
+            ),
+        ]
+
+
+class DemandDay(models.Model):
+    """Units demanded per SKU, channel and local day, net of cancels; rolled up from order lines.
+
+    The roll-up is recomputed for whole days, so running it twice gives the same rows.
+    """
+
+    sku = models.ForeignKey(Sku, on_delete=models.CASCADE, related_name="demand")
+    channel_code = models.CharField(max_length=40)
+    day = models.DateField()
+    units = models.IntegerField()
+    lines = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["sku", "channel_code", "day"], name="demand_day_once")]
+        indexes = [models.Index(fields=["day"], name="demand_day_idx")]
+
+
+class AdjustmentRequest(models.Model):
+    """An adjustment above its author's limit: no stock effect until a second person approves it."""
+
+    class State(models.TextChoices):
+        PENDING = "pending", "Waiting for approval"
+        APPROVED = "approved", "Approved"
+        REFUSED = "refused", "Refused"
+
+    sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="+")
+    warehouse = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="+")
+    bucket = models.CharField(max_length=10, choices=StockMovement.Bucket.choices, default="on_hand")
+    quantity = models.IntegerField()
+    reason = models.CharField(max_length=60)
+    note = models.CharField(max_length=255, blank=True)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    decided_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    decided_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(decided_by__isnull=True) | ~Q(decided_by=F("author")), name="adjustment_two_people"
+            ),
+        ]

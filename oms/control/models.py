@@ -1,0 +1,78 @@
+"""Top floor: files brought in by people, and the views they save."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from oms.core.models import Job
+
+
+class ImportFile(models.Model):
+    """A file on its way in: kept with its hash, checked row by row before anything is written."""
+
+    class Kind(models.TextChoices):
+        ORDERS = "orders", "Orders"
+        STOCK = "stock", "Stock"
+        PURCHASE_ORDERS = "purchase_orders", "Purchase orders"
+
+    class State(models.TextChoices):
+        UPLOADED = "uploaded", "Uploaded"
+        CHECKED = "checked", "Checked"
+        APPLYING = "applying", "Being applied"
+        APPLIED = "applied", "Applied"
+        STOPPED = "stopped", "Stopped"
+        UNDONE = "undone", "Undone"
+
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    profile = models.CharField(max_length=40, help_text="detected shape of the file")
+    name = models.CharField(max_length=255)
+    sha256 = models.CharField(max_length=64, db_index=True)
+    size = models.PositiveBigIntegerField()
+    stored = models.FileField(upload_to="imports/%Y/%m/", null=True, blank=True)
+    options = models.JSONField(default=dict, help_text="channel, mode set|add, mapping …")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.UPLOADED)
+    rows = models.PositiveIntegerField(default=0)
+    counts = models.JSONField(default=dict, help_text="change, same, error, skipped")
+    job = models.ForeignKey(Job, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    created_by = models.CharField(max_length=120)
+    created_at = models.DateTimeField(default=timezone.now)
+    applied_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+
+class ImportRow(models.Model):
+    """Only rows that need eyes are kept: errors and warnings, with the raw values and the sentence."""
+
+    file = models.ForeignKey(ImportFile, on_delete=models.CASCADE, related_name="problem_rows")
+    number = models.PositiveIntegerField(help_text="line of the file, the header is 1")
+    level = models.CharField(max_length=8, default="error", help_text="error or note")
+    column = models.CharField(max_length=80, blank=True)
+    message = models.CharField(max_length=400)
+    raw = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["number", "id"]
+        indexes = [models.Index(fields=["file", "number"], name="import_row_idx")]
+
+
+class SavedView(models.Model):
+    """A named filter of a list, private or shared."""
+
+    screen = models.CharField(max_length=40)
+    name = models.CharField(max_length=80)
+    query = models.CharField(max_length=1000)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_views")
+    shared = models.BooleanField(default=False)
+    position = models.PositiveSmallIntegerField(default=100)
+
+    class Meta:
+        ordering = ["position", "name"]
+        constraints = [
+            models.UniqueConstraint(fields=["screen", "owner", "name"], name="saved_view_once"),
+            models.UniqueConstraint(fields=["screen", "name"], condition=Q(shared=True), name="saved_view_shared_once"),
+        ]

@@ -1,0 +1,68 @@
+"""Exact money: Decimal and a currency, never float; totals to the cent by largest remainder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
+
+#: ISO 4217 minor units that are not 2
+_MINOR = {
+    "BIF": 0, "CLP": 0, "DJF": 0, "GNF": 0, "ISK": 0, "JPY": 0, "KMF": 0, "KRW": 0, "PYG": 0, "RWF": 0,
+    "UGX": 0, "VND": 0, "VUV": 0, "XAF": 0, "XOF": 0, "XPF": 0,
+    "BHD": 3, "IQD": 3, "JOD": 3, "KWD": 3, "LYD": 3, "OMR": 3, "TND": 3,
+}  # fmt: skip
+
+
+def minor_digits(currency: str) -> int:
+    """Decimal places of the currency's smallest coin (ISO 4217)."""
+    return _MINOR.get(currency.upper(), 2)
+
+
+def quantize(amount: Decimal, currency: str) -> Decimal:
+    """Round half up to the currency's smallest coin."""
+    return amount.quantize(Decimal(1).scaleb(-minor_digits(currency)), ROUND_HALF_UP)
+
+
+@dataclass(frozen=True)
+class Money:
+    """An amount in one currency. Adding two currencies is an error, never a guess."""
+
+    amount: Decimal
+    currency: str
+
+    def __add__(self, other: Money) -> Money:
+        if other.currency != self.currency:
+            raise ValueError(f"cannot add {other.currency} to {self.currency}")
+        return Money(self.amount + other.amount, self.currency)
+
+    def __str__(self) -> str:
+        return f"{quantize(self.amount, self.currency):,} {self.currency}"
+
+
+def split_largest_remainder(total: Decimal, weights: Sequence[Decimal | int], currency: str) -> list[Decimal]:
+    """Split `total` in proportion to `weights` so that the parts sum to it to the coin.
+
+    Each share is rounded down, the coins left go to the largest fractions, ties to the earlier place
+    (FEATURES 3.12). All weights zero means equal parts.
+
+    Raises ValueError for a negative weight or no weights.
+    """
+    if not weights:
+        raise ValueError("nothing to split over")
+    exact = [Decimal(weight) for weight in weights]
+    if min(exact) < 0:
+        raise ValueError("weights cannot be negative")
+    if not any(exact):
+        exact = [Decimal(1)] * len(exact)
+    coin = Decimal(1).scaleb(-minor_digits(currency))
+    sign = -1 if total < 0 else 1
+    amount = quantize(abs(total), currency)
+    whole = sum(exact, Decimal(0))
+    shares = [amount * weight / whole for weight in exact]
+    parts = [share.quantize(coin, ROUND_DOWN) for share in shares]
+    left = int((amount - sum(parts, Decimal(0))) / coin)
+    by_fraction = sorted(range(len(parts)), key=lambda i: (parts[i] - shares[i], i))
+    for index in by_fraction[:left]:
+        parts[index] += coin
+    return [sign * part for part in parts]
