@@ -1,0 +1,194 @@
+"""Purchase orders from draft to closed (P03)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from django.db import transaction
+from django.db.models import F, Max
+
+from inventory.models import Sku, Warehouse
+from oms.core.actor import Actor
+from oms.core.audit import record
+from oms.core.clock import business_day, now
+from oms.core.errors import Conflict, NotFound, UserError
+from procurement import states
+from procurement.models import PurchaseOrder, PurchaseOrderLine, Supplier
+from procurement.offers import default_offer, price_for
+
+
+@dataclass(frozen=True)
+class LineSpec:
+    """A wanted line. Without `unit_price` the supplier's offer in force gives it (currency of the order)."""
+
+    sku_id: int
+    quantity: int
+    unit_price: Decimal | None = None
+    expected_on: dt.date | None = None
+
+
+def create(
+    *,
+    supplier_id: int,
+    warehouse_id: int,
+    lines: Sequence[LineSpec],
+    actor: Actor,
+    currency: str = "",
+    expected_on: dt.date | None = None,
+    external_number: str = "",
+    fx_rate: Decimal = Decimal(1),
+    note: str = "",
+) -> PurchaseOrder:
+    """Make a draft. The price is copied onto the line, so a later change of the offer leaves it alone.
+
+    Raises `UserError` naming the line and field that is wrong.
+    """
+    supplier = Supplier.objects.filter(pk=supplier_id).first()
+    if supplier is None:
+        raise UserError("supplier: choose an existing supplier.", field="supplier")
+    if not supplier.is_active:
+        raise Conflict(f"supplier: {supplier} is inactive; activate it or choose another.", field="supplier")
+    if not Warehouse.objects.filter(pk=warehouse_id, is_active=True).exists():
+        raise UserError("warehouse: choose an active warehouse to ship to.", field="warehouse")
+    if not lines:
+        raise UserError("lines: a purchase order needs at least one line.", field="lines")
+    today = business_day()
+    with transaction.atomic():
+        order = PurchaseOrder.objects.create(
+            supplier=supplier,
+            warehouse_id=warehouse_id,
+            currency=currency or supplier.currency,
+            expected_on=expected_on or today + dt.timedelta(days=supplier.lead_time_days),
+            external_number=external_number,
+            fx_rate=fx_rate,
+            ordered_on=today,
+            note=note,
+            created_by=str(actor),
+        )
+        made = []
+        for number, spec in enumerate(lines, start=1):
+            made.append(_line(order, number, spec, today))
+        PurchaseOrderLine.objects.bulk_create(made)
+        record(actor, "purchase_order.created", order, after={"lines": len(made), "supplier": supplier.code})
+    return order
+
+
+def _line(order: PurchaseOrder, number: int, spec: LineSpec, today: dt.date) -> PurchaseOrderLine:
+    if spec.quantity < 1:
+        raise UserError(f"lines[{number}].quantity: must be a whole number of at least 1.", field="quantity")
+    sku = Sku.objects.filter(pk=spec.sku_id).first()
+    if sku is None or sku.kind not in (Sku.Kind.STOCK, Sku.Kind.PREBUILT):
+        raise UserError(f"lines[{number}].sku: only a stocked SKU can be bought.", field="sku")
+    offer = default_offer(sku.pk, today, order.supplier_id)
+    price = spec.unit_price
+    if price is None:
+        if offer is None:
+            raise UserError(
+                f"lines[{number}].unit_price: {order.supplier} has no offer in force for {sku}; give a price.",
+                field="unit_price",
+            )
+        if offer.currency != order.currency:
+            raise UserError(
+                f"lines[{number}].unit_price: the offer for {sku} is in {offer.currency}, the order in {order.currency}.",
+                field="unit_price",
+            )
+        price = price_for(offer, spec.quantity, today)
+    if price < 0:
+        raise UserError(f"lines[{number}].unit_price: cannot be negative.", field="unit_price")
+    return PurchaseOrderLine(
+        order=order, number=number, sku=sku, offer=offer, quantity=spec.quantity, unit_price=price,
+        expected_on=spec.expected_on,
+    )  # fmt: skip
+
+
+def add_line(order_id: int, spec: LineSpec, *, actor: Actor) -> PurchaseOrderLine:
+    """Add a line to a draft."""
+    with transaction.atomic():
+        order = locked(order_id)
+        if order.state != PurchaseOrder.State.DRAFT:
+            raise Conflict(f"{order.number} is {order.state}: only a draft can get new lines.", field="state")
+        number = (order.lines.aggregate(last=Max("number"))["last"] or 0) + 1
+        line = _line(order, number, spec, business_day())
+        line.save()
+        record(actor, "purchase_order.line_added", order, after={"sku": line.sku.code, "quantity": line.quantity})
+    return line
+
+
+def change_quantity(line_id: int, quantity: int, *, actor: Actor) -> PurchaseOrderLine:
+    """Change what is ordered; never below what was received."""
+    with transaction.atomic():
+        line = PurchaseOrderLine.objects.select_related("order", "sku").filter(pk=line_id).first()
+        if line is None:
+            raise NotFound("line: there is no such line.", field="line")
+        order = locked(line.order_id)
+        if order.state in (PurchaseOrder.State.CLOSED, PurchaseOrder.State.CANCELLED, PurchaseOrder.State.RECEIVED):
+            raise Conflict(f"{order.number} is {order.state}: its quantities are final.", field="state")
+        line.refresh_from_db()
+        if quantity < max(1, line.received):
+            raise Conflict(
+                f"quantity: {line.received} of {line.sku} are received already; {quantity} is below that.", field="quantity"
+            )
+        before, line.quantity = line.quantity, quantity
+        line.save(update_fields=["quantity"])
+        record(actor, "purchase_order.quantity", order, before={line.sku.code: before}, after={line.sku.code: quantity})
+    return line
+
+
+def locked(order_id: int) -> PurchaseOrder:
+    """Bump the version, which is the lock on both databases, and read the order anew. Inside atomic only."""
+    if not PurchaseOrder.objects.filter(pk=order_id).update(version=F("version") + 1):
+        raise NotFound("order: there is no such purchase order.", field="order")
+    return PurchaseOrder.objects.select_related("supplier", "warehouse").get(pk=order_id)
+
+
+def _move(order_id: int, to: str, *, actor: Actor, **fields: object) -> PurchaseOrder:
+    with transaction.atomic():
+        order = locked(order_id)
+        if order.state == to:
+            return order
+        states.check(order, to)
+        before = order.state
+        PurchaseOrder.objects.filter(pk=order.pk).update(state=to, **fields)
+        order.refresh_from_db()
+        record(actor, f"purchase_order.{to}", order, before={"state": before}, after={"state": to})
+    return order
+
+
+def approve(order_id: int, *, actor: Actor) -> PurchaseOrder:
+    return _move(order_id, PurchaseOrder.State.APPROVED, actor=actor)
+
+
+def send(order_id: int, *, actor: Actor) -> PurchaseOrder:
+    """Mark as sent to the supplier; the measured lead time starts here. Sending is done from the PDF or CSV."""
+    return _move(order_id, PurchaseOrder.State.SENT, actor=actor, sent_at=now())
+
+
+def confirm(order_id: int, *, actor: Actor, expected_on: dt.date | None = None) -> PurchaseOrder:
+    """The supplier confirmed, perhaps with another date."""
+    fields: dict[str, object] = {"expected_on": expected_on} if expected_on else {}
+    return _move(order_id, PurchaseOrder.State.CONFIRMED, actor=actor, **fields)
+
+
+def cancel(order_id: int, *, actor: Actor) -> PurchaseOrder:
+    """Nothing received: the whole order is off."""
+    return _move(order_id, PurchaseOrder.State.CANCELLED, actor=actor, closed_at=now())
+
+
+def close(order_id: int, *, actor: Actor) -> PurchaseOrder:
+    """End an order; what is still open becomes short and leaves incoming stock."""
+    with transaction.atomic():
+        order = locked(order_id)
+        if order.state == PurchaseOrder.State.CLOSED:
+            return order
+        states.check(order, PurchaseOrder.State.CLOSED)
+        for line in order.lines.all():
+            if line.open_quantity:
+                line.short += line.open_quantity
+                line.save(update_fields=["short"])
+        PurchaseOrder.objects.filter(pk=order.pk).update(state=PurchaseOrder.State.CLOSED, closed_at=now())
+        order.refresh_from_db()
+        record(actor, "purchase_order.closed", order, after={"short": sum(line.short for line in order.lines.all())})
+    return order

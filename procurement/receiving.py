@@ -1,0 +1,133 @@
+"""Goods at the dock: good, damaged, quarantine, posted once per key (P04, P05)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_DOWN, Decimal
+
+from django.db import transaction
+
+from inventory import operations
+from inventory.models import Lot
+from oms.core.actor import Actor
+from oms.core.audit import record
+from oms.core.clock import now
+from oms.core.errors import Conflict, UserError
+from oms.core.outbox import emit
+from procurement import landed, states
+from procurement.models import PurchaseOrder, PurchaseOrderLine, Receipt, ReceiptLine
+from procurement.purchase_orders import locked
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """Units of one order line that came, by state, in eaches."""
+
+    line_id: int
+    good: int
+    damaged: int = 0
+    quarantine: int = 0
+    lot_code: str = ""
+    expires_on: dt.date | None = None
+
+    @property
+    def units(self) -> int:
+        return self.good + self.damaged + self.quarantine
+
+
+def most_allowed(line: PurchaseOrderLine, tolerance_percent: Decimal) -> int:
+    """Most units a line may receive in all: ordered plus the tolerance, rounded down (P1)."""
+    extra = (line.quantity * tolerance_percent / 100).to_integral_value(ROUND_DOWN)
+    return line.quantity + int(extra)
+
+
+def receive(
+    order_id: int,
+    arrived: Sequence[Arrived],
+    *,
+    actor: Actor,
+    key: str,
+    delivery_note: str = "",
+    allow_over: bool = False,
+) -> Receipt:
+    """Post what arrived: on hand by all units, sellable only by the good ones, cost by the landed sum.
+
+    The same `key` posts once. More than ordered needs `allow_over` (a permission of the caller) and the
+    supplier's tolerance. Raises `UserError`, `Conflict`.
+    """
+    if not any(item.units for item in arrived):
+        raise UserError("lines: enter how many units arrived for at least one line.", field="lines")
+    with transaction.atomic():
+        order = locked(order_id)
+        known = Receipt.objects.filter(key=key).first()
+        if known:
+            return known
+        if order.state not in states.RECEIVABLE:
+            raise Conflict(
+                f"{order.number} is {order.state}: only a sent order can be received. Send it first.", field="state"
+            )
+        lines = {line.pk: line for line in order.lines.select_related("sku")}
+        receipt = Receipt.objects.create(order=order, key=key, delivery_note=delivery_note[:80], actor=str(actor))
+        goods: list[operations.PurchasedGoods] = []
+        for item in arrived:
+            if not item.units:
+                continue
+            line = lines.get(item.line_id)
+            if line is None:
+                raise UserError(f"lines: line {item.line_id} is not on {order.number}.", field="lines")
+            if min(item.good, item.damaged, item.quarantine) < 0:
+                raise UserError("quantity: received units cannot be negative.", field="quantity")
+            limit = most_allowed(line, order.supplier.over_receipt_percent) if allow_over else line.quantity
+            if line.received + item.units > limit:
+                raise Conflict(
+                    f"quantity: {line.sku} has {line.quantity - line.received} open and {item.units} arrived; at most "
+                    f"{limit - line.received} may be received"
+                    + ("." if allow_over else " without the right to over-receive."),
+                    field="quantity",
+                )
+            lot = _lot(line, item, receipt)
+            unit_cost = landed.unit_cost(order, line, item.units)
+            entry = ReceiptLine.objects.create(
+                receipt=receipt, order_line=line, good=item.good, damaged=item.damaged, quarantine=item.quarantine,
+                lot=lot, unit_cost=unit_cost,
+            )  # fmt: skip
+            landed.apply_to_receipt(line, item.units)
+            line.received += item.units
+            line.save(update_fields=["received"])
+            goods.append(
+                operations.PurchasedGoods(
+                    sku_id=line.sku_id,
+                    warehouse_id=order.warehouse_id,
+                    good=item.good,
+                    damaged=item.damaged,
+                    quarantine=item.quarantine,
+                    unit_cost=unit_cost,
+                    lot_id=lot.pk if lot else None,
+                    key=f"receipt:{entry.pk}",
+                )
+            )
+        open_units = sum(line.open_quantity for line in lines.values())
+        state = PurchaseOrder.State.PART_RECEIVED if open_units else PurchaseOrder.State.RECEIVED
+        PurchaseOrder.objects.filter(pk=order.pk).update(state=state)
+        record(actor, "purchase_order.received", order, after={"receipt": receipt.number, "open": open_units})
+        emit("receipt.posted", str(receipt.pk), at=now().isoformat())
+        operations.receive_purchase(goods, reference=order.number, actor=actor)
+    return receipt
+
+
+def _lot(line: PurchaseOrderLine, item: Arrived, receipt: Receipt) -> Lot | None:
+    if not item.lot_code:
+        if line.sku.lot_tracked:
+            raise UserError(f"lot: {line.sku} is tracked by lot; enter the lot code printed on the goods.", field="lot")
+        return None
+    lot, created = Lot.objects.get_or_create(
+        sku=line.sku, code=item.lot_code, defaults={"expires_on": item.expires_on, "source": receipt.number}
+    )
+    if not created and item.expires_on and lot.expires_on and lot.expires_on != item.expires_on:
+        raise Conflict(
+            f"expires_on: lot {lot.code} of {line.sku} is known with {lot.expires_on}; {item.expires_on} differs.",
+            field="expires_on",
+        )
+    return lot
