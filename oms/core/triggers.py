@@ -25,7 +25,7 @@ def append_only(table: str) -> migrations.RunPython:
 
     def forwards(apps: Any, editor: Any) -> None:
         if editor.connection.vendor == "postgresql":
-            editor.execute(_POSTGRES.format(table=table))
+            editor.execute(_POSTGRES.format(table=table), params=None)  # the text holds a bare %
         else:
             for verb in ("update", "delete"):
                 editor.execute(_SQLITE.format(table=table, verb=verb, VERB=verb.upper()))
