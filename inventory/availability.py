@@ -1,0 +1,239 @@
+"""How many units a listing may show, step by step, and how the last units are divided.
+
+The order of the steps is fixed (FEATURES 3.10): stock per warehouse, ring-fences, kit, buffer,
+percentage, cap, stop threshold, never below zero, last-units share, whole packs. Pure functions over
+dataclasses; every quantity is a whole number of eaches unless it is said to be packs.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """One SKU in one warehouse that the channel sees."""
+
+    warehouse: str
+    on_hand: int
+    reserved: int = 0
+    unavailable: int = 0
+    safety: int = 0
+
+    @property
+    def free(self) -> int:
+        """Units left after promises, unfit goods and the location's safety; may be negative."""
+        return self.on_hand - self.unavailable - self.reserved - self.safety
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Units kept for one channel that it has not sold yet. Fences belong to counted SKUs, not to kits."""
+
+    channel: str
+    remaining: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A counted SKU behind a listing: itself, or a component of the kit with `per_unit` of it."""
+
+    sku: str
+    pools: tuple[Pool, ...]
+    per_unit: int = 1
+    buffer: int = 0
+    fences: tuple[Fence, ...] = ()
+    incoming: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ListingRule:
+    """What holds a listing's figure back.
+
+    `net_locations`: a warehouse below zero eats the stock of another one instead of counting as 0.
+    `split_kits`: components of one kit may leave from different warehouses.
+    `preorder_percent`: the listing sells incoming units, this share of them, instead of stock.
+    """
+
+    channel: str = ""
+    buffer: int = 0
+    percent: int = 100
+    cap: int | None = None
+    stop_at: int = 0
+    pack: int = 1
+    net_locations: bool = False
+    split_kits: bool = False
+    preorder_percent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The figure for the channel, in packs, and the running figure after each step."""
+
+    quantity: int
+    steps: tuple[tuple[str, int], ...]
+
+    def why(self) -> str:
+        """One line with only the steps that changed the figure: '12 stock, 10 buffer, 5 packs'."""
+        told = [self.steps[0], *(now for before, now in zip(self.steps, self.steps[1:], strict=False) if now[1] != before[1])]
+        return ", ".join(f"{value} {name}" for name, value in told)
+
+
+def pooled(pools: Sequence[Pool], *, net: bool = False) -> int:
+    """Step 1: the sum over warehouses, each counted as at least 0 unless `net`."""
+    return sum(pool.free if net else max(0, pool.free) for pool in pools)
+
+
+def after_fences(base: int, fences: Sequence[Fence], channel: str) -> int:
+    """Step 2: what is left for `channel` when units are kept for others.
+
+    Fences are served in the given order as far as the stock reaches, so that together the channels
+    are never promised more than `base`; with enough stock this is base − fences of the others.
+    """
+    free, own = base, 0
+    for fence in fences:
+        kept = max(0, min(free, fence.remaining))
+        free -= kept
+        if fence.channel == channel:
+            own += kept
+    return free + own
+
+
+def _per_warehouse(parts: Sequence[Part]) -> int:
+    """Kits that can be made whole inside one warehouse, summed over warehouses."""
+    stock = {(part.sku, pool.warehouse): max(0, pool.free) for part in parts for pool in part.pools}
+    warehouses = {pool.warehouse for part in parts for pool in part.pools}
+    return sum(min(stock.get((part.sku, w), 0) // part.per_unit for part in parts) for w in warehouses)
+
+
+def _part_figures(part: Part, rule: ListingRule) -> tuple[int, int]:
+    """One counted SKU after step 1 and after step 2 with its own buffer."""
+    if rule.preorder_percent is not None:
+        base = max(0, part.incoming) * rule.preorder_percent // 100
+    else:
+        base = pooled(part.pools, net=rule.net_locations)
+    return base, after_fences(base, part.fences, rule.channel) - part.buffer
+
+
+def listing_quantity(parts: Sequence[Part], rule: ListingRule, *, share: int | None = None) -> Shown:
+    """The quantity to publish for one listing, in packs of `rule.pack`, with every step of the sum.
+
+    `parts` is the SKU itself or the components of a kit (nested kits already resolved). `share` is
+    the listing's part, in eaches, where the last units are divided (see `partition`).
+    Raises ValueError when `parts` is empty or a pack or kit quantity is below 1.
+    """
+    if not parts:
+        raise ValueError("a listing needs at least one counted SKU")
+    if rule.pack < 1 or any(part.per_unit < 1 for part in parts):
+        raise ValueError("pack size and kit quantities must be 1 or more")
+    figures = [_part_figures(part, rule) for part in parts]
+    steps: list[tuple[str, int]] = []
+    is_kit = len(parts) > 1 or parts[0].per_unit > 1
+    if is_kit:
+        quantity = min(fenced // part.per_unit for part, (_, fenced) in zip(parts, figures, strict=True))
+        steps.append(("kits from components", quantity))
+        if not rule.split_kits and rule.preorder_percent is None:
+            quantity = min(quantity, _per_warehouse(parts))
+            steps.append(("whole per warehouse", quantity))
+    else:
+        base, quantity = figures[0]
+        steps += [("stock" if rule.preorder_percent is None else "incoming", base), ("ring-fences", quantity)]
+    quantity -= rule.buffer
+    steps.append(("buffer", quantity))
+    quantity = quantity * rule.percent // 100
+    steps.append(("percent", quantity))
+    if rule.cap is not None:
+        quantity = min(quantity, rule.cap)
+        steps.append(("cap", quantity))
+    if quantity <= rule.stop_at:
+        quantity = 0
+        steps.append(("stop threshold", quantity))
+    if share is not None:
+        quantity = min(quantity, max(0, share))
+        steps.append(("last-units share", quantity))
+    if rule.pack > 1:
+        quantity //= rule.pack
+        steps.append(("packs", quantity))
+    return Shown(quantity, tuple(steps))
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A listing that competes for the last units.
+
+    `quantity` is the most it would show, in its own units (packs or kits); one such unit takes
+    `uses` = (SKU, eaches) from a single warehouse out of `warehouses`. `kept` units are its by a
+    ring-fence and served first. A larger `weight` (sales rate) gets a larger part.
+    """
+
+    key: str
+    quantity: int
+    uses: tuple[tuple[str, int], ...]
+    warehouses: tuple[str, ...]
+    weight: float = 1.0
+    kept: int = 0
+
+
+def partition(stock: Mapping[tuple[str, str], int], claims: Sequence[Claim]) -> dict[str, int]:
+    """Divide scarce stock so that all listings together show no more than there is.
+
+    `stock` maps (SKU, warehouse) to units available. Units are given one by one by the method of
+    highest averages (weight ÷ (given + 1), ties by key), so equal weights differ by at most one.
+    Each unit is really drawn from a warehouse the listing sees, first from the one that the fewest
+    listings see. The result is each listing's quantity in its own units; nothing that some listing
+    could still show is left over.
+    """
+    left = {place: max(0, units) for place, units in stock.items()}
+    seen_by = Counter(warehouse for claim in claims for warehouse in set(claim.warehouses))
+    order = {claim.key: sorted(set(claim.warehouses), key=lambda w: (seen_by[w], w)) for claim in claims}
+    given = {claim.key: 0 for claim in claims}
+
+    def draw(claim: Claim) -> bool:
+        for warehouse in order[claim.key]:
+            if all(left.get((sku, warehouse), 0) >= units for sku, units in claim.uses):
+                for sku, units in claim.uses:
+                    left[sku, warehouse] -= units
+                given[claim.key] += 1
+                return True
+        return False
+
+    for claim in sorted(claims, key=lambda c: c.key):
+        while given[claim.key] < min(claim.kept, claim.quantity) and draw(claim):
+            pass
+    waiting = [(-c.weight / (given[c.key] + 1), c.key, c) for c in claims if given[c.key] < c.quantity]
+    heapq.heapify(waiting)
+    while waiting:
+        _, key, claim = heapq.heappop(waiting)
+        if draw(claim) and given[key] < claim.quantity:
+            heapq.heappush(waiting, (-claim.weight / (given[key] + 1), key, claim))
+    return given
+
+
+def exposure(published: Sequence[int], available: int) -> int:
+    """Units that could be sold twice if every channel sold out at once; 0 means no oversell is possible."""
+    return max(0, sum(published) - max(0, available))
+
+
+def explode(units: Mapping[str, int], kits: Mapping[str, Sequence[tuple[str, int]]]) -> dict[str, int]:
+    """Turn units of kits into units of their components and add up equal SKUs.
+
+    `kits` maps a kit to its (component, quantity) list; a kit inside a kit is resolved too.
+    Raises ValueError naming the kit when it contains itself.
+    """
+    total: Counter[str] = Counter()
+
+    def add(sku: str, quantity: int, path: tuple[str, ...]) -> None:
+        if sku in path:
+            raise ValueError(f"kit {sku} contains itself: {' > '.join((*path, sku))}")
+        if sku not in kits:
+            total[sku] += quantity
+            return
+        for component, per_kit in kits[sku]:
+            add(component, quantity * per_kit, (*path, sku))
+
+    for sku, quantity in units.items():
+        add(sku, quantity, ())
+    return dict(total)
