@@ -1,0 +1,32 @@
+"""Where each address leads. Apps are named by string: this roof knows them, they do not know it."""
+
+from importlib.util import find_spec
+
+from django.contrib import admin
+from django.urls import URLPattern, URLResolver, include, path
+from django.utils.module_loading import import_string
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", include("oms.control.urls")),
+    path("orders/", include("oms.orders.urls")),
+    path("stock/", include("inventory.urls")),
+    path("purchasing/", include("procurement.urls")),
+    path("", include("fulfillment.urls")),  # floor/, shipments/, routing/
+    path("returns/", include("returns.urls")),
+    path("channels/", include("channels.urls")),
+    path("hooks/", include("channels.hooks_urls")),
+    path("api/v1/", include("oms.api")),
+    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path(
+        "api/docs/",
+        SpectacularSwaggerSplitView.as_view(url_name="schema", template_name="api/docs.html"),
+        name="api-docs",
+    ),
+    path("admin/", admin.site.urls),
+]
+if find_spec("oms.core.health"):
+    urlpatterns += [
+        path(name, import_string(f"oms.core.health.{name}"), name=name)
+        for name in ("healthz", "readyz", "metrics")
+    ]

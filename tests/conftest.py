@@ -1,0 +1,120 @@
+"""What every test can ask for.
+
+The database is named by DATABASE_URL as in production: none = SQLite, a PostgreSQL address = PostgreSQL.
+OMS_NO_SKIP=1 turns every skip into a failure, for the machine where everything must be present.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+
+# Playwright's sync interface runs inside an event loop; Django would refuse the ORM there.
+os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+
+NO_SKIP = os.environ.get("OMS_NO_SKIP") == "1"
+CHROMIUM = os.environ.get("OMS_CHROMIUM", "/usr/bin/chromium")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test that belongs to the other database is not part of this run, so it neither skips nor counts.
+
+    Browser tests do not depend on the database engine and run once, on SQLite.
+    """
+    on_postgres = os.environ.get("DATABASE_URL", "").startswith("postgres")
+    away, here = [], []
+    for item in items:
+        if "page" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
+        other = "browser" if on_postgres else "postgres"
+        (away if item.get_closest_marker(other) else here).append(item)
+    if away:
+        config.hook.pytest_deselected(items=away)
+        items[:] = here
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    if NO_SKIP and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} skipped while OMS_NO_SKIP=1: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    report = yield
+    if NO_SKIP and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"{collector.nodeid} skipped while OMS_NO_SKIP=1: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(autouse=True)
+def _quick_hashes(settings: Any) -> None:
+    """Argon2 is slow on purpose; a test that is about hashing sets its own list."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def _own_files(settings: Any, tmp_path: Path) -> None:
+    settings.MEDIA_ROOT = tmp_path / "files"
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Official specifications and sample data, kept beside the project and never copied into it."""
+    path = Path(os.environ.get("OMS_SHARED_DIR") or ROOT.parent / "shared")
+    if not (path / "specs").is_dir():
+        pytest.skip(
+            f"no reference material at {path}: set OMS_SHARED_DIR to the folder that holds specs/ and data/"
+        )
+    return path
+
+
+@pytest.fixture
+def assert_invariants() -> Callable[[], None]:
+    """Call it after a scenario: every invariant of every app must hold."""
+
+    def check() -> None:
+        from oms.core import invariants
+
+        failures = invariants.check_all()
+        assert not failures, "\n".join(str(failure) for failure in failures)
+
+    return check
+
+
+@pytest.fixture
+def postgres_only(db: None) -> None:
+    """For a test that also carries `@pytest.mark.postgres`: states the engine it was written for."""
+    assert connection.vendor == "postgresql", "mark this test with @pytest.mark.postgres"
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
+    """Debian's Chromium: Playwright's own download is not needed."""
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"no browser at {CHROMIUM}: apt-get install chromium, or set OMS_CHROMIUM")
+    return {
+        **browser_type_launch_args,
+        "executable_path": CHROMIUM,
+        "headless": True,
+        "args": [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+        ],
+    }
