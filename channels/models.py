@@ -34,6 +34,7 @@ class ChannelAccount(models.Model):
     credentials = EncryptedJSONField(default=dict, blank=True)
     tokens = EncryptedJSONField(default=dict, blank=True, help_text="short-lived access tokens")
     tokens_expire_at = models.DateTimeField(null=True, blank=True)
+    refresh_lease_until = models.DateTimeField(null=True, blank=True, help_text="one process at a time asks for a new token")
     state = models.CharField(max_length=10, choices=State.choices, default=State.SETUP)
     state_reason = models.CharField(max_length=255, blank=True)
     pushes_paused_at = models.DateTimeField(null=True, blank=True)
