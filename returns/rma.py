@@ -213,16 +213,22 @@ def receive(
 
 
 def receive_unannounced(
-    *, warehouse_id: int, sku_id: int, quantity: int, actor: Actor, key: str, rma_id: int | None = None, note: str = ""
+    *,
+    warehouse_id: int,
+    goods: Sequence[tuple[int, int]],
+    actor: Actor,
+    key: str,
+    rma_id: int | None = None,
+    note: str = "",
 ) -> Rma:
-    """Blind return: goods without an RMA, or a foreign item in the parcel of one (R01, R05).
+    """Blind return: goods (`[(sku id, units)]`) without an RMA, or a foreign item in the parcel of one (R01, R05).
 
-    They go to quarantine like any other; matching to an order can come later.
+    They go to quarantine like any other, once per `key`; matching to an order can come later.
     """
-    if quantity < 1:
+    if not goods or min(quantity for _, quantity in goods) < 1:
         raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
     with transaction.atomic():
-        seen = ReturnReceipt.objects.filter(key=f"{key}:blind").select_related("line__rma").first()
+        seen = ReturnReceipt.objects.filter(key__startswith=f"{key}:blind:").select_related("line__rma").first()
         if seen:
             return seen.line.rma
         if rma_id is not None:
@@ -231,13 +237,19 @@ def receive_unannounced(
             rma = Rma.objects.create(
                 warehouse_id=warehouse_id, state=Rma.State.APPROVED, source="staff", note=note, created_by=str(actor)
             )
-        line = RmaLine.objects.create(rma=rma, sku_id=sku_id, quantity=quantity, received=quantity, comment=note[:255])
-        ReturnReceipt.objects.create(line=line, quantity=quantity, key=f"{key}:blind", actor=str(actor))
+        lines = RmaLine.objects.bulk_create(
+            RmaLine(rma=rma, sku_id=sku_id, quantity=quantity, received=quantity, comment=note[:255])
+            for sku_id, quantity in goods
+        )
+        ReturnReceipt.objects.bulk_create(
+            ReturnReceipt(line=line, quantity=line.received, key=f"{key}:blind:{number}", actor=str(actor))
+            for number, line in enumerate(lines)
+        )
         rma.received_at = rma.received_at or now()
         rma.state = _state_by_counts(rma)
         rma.save(update_fields=["received_at", "state"])
         emit("return.received", str(rma.pk))
-        post_movements(_arrivals(line, rma, quantity, key), actor=actor)
+        post_movements([m for line in lines for m in _arrivals(line, rma, line.received, key)], actor=actor)
     return rma
 
 

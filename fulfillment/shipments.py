@@ -1,0 +1,151 @@
+"""Shipments: what one warehouse sends for one order, made from the order's allocations."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from django.db import transaction
+from django.db.models import F, Sum
+
+from fulfillment import states
+from fulfillment.models import LabelPurchase, Shipment, ShipmentLine
+from inventory.models import Reservation
+from oms.core.actor import Actor
+from oms.core.errors import Conflict, NotFound
+from oms.orders import timeline
+from oms.orders.models import Allocation, Order
+
+
+def locked(shipment_id: int) -> Shipment:
+    """Bump the version, which is the lock on both databases, and read it anew. Inside atomic only."""
+    if not Shipment.objects.filter(pk=shipment_id).update(version=F("version") + 1):
+        raise NotFound("shipment: there is no such shipment.", field="shipment")
+    return Shipment.objects.select_related("order__channel", "warehouse").get(pk=shipment_id)
+
+
+def set_state(shipment: Shipment, to: str, **fields: object) -> None:
+    """Move a locked shipment along its table. Raises `Conflict`."""
+    states.check(states.SHIPMENT, shipment.number, shipment.state, to)
+    Shipment.objects.filter(pk=shipment.pk).update(state=to, **fields)
+    shipment.state = to
+    for name, value in fields.items():
+        setattr(shipment, name, value)
+
+
+def why_not_shippable(order: Order) -> str:
+    """The sentence that blocks shipping and label purchase, or empty (O04, O05, O06, O11)."""
+    if order.state == Order.State.PENDING:
+        return f"{order.number} is not paid yet."
+    if order.state == Order.State.CANCELLED:
+        return f"{order.number} is cancelled."
+    if order.fulfilled_by == Order.FulfilledBy.CHANNEL:
+        return f"{order.number} is shipped by the channel."
+    if order.buyer_cancel_requested:
+        return f"{order.number}: the buyer asked to cancel; decide that first."
+    if order.holds_open:
+        return f"{order.number} is on hold: release the hold first."
+    return ""
+
+
+def ensure_shipments(order_id: int, *, actor: Actor) -> list[Shipment]:
+    """Make or extend the open shipments so that every open allocation is on exactly one; harmless when repeated.
+
+    Units go onto the warehouse's shipment that is still `ready`; one being picked is left alone and the
+    rest gets a new shipment. Runs inside the caller's transaction, or its own.
+    """
+    with transaction.atomic():
+        Order.objects.filter(pk=order_id).update(version=F("version") + 1)
+        order = Order.objects.select_related("channel").get(pk=order_id)
+        if why_not_shippable(order):
+            return []
+        placed: dict[int, int] = defaultdict(int)
+        taken = (
+            ShipmentLine.objects.filter(order_line__order=order, shipment__state__in=states.OPEN)
+            .values("allocation")
+            .annotate(units=Sum("quantity"))
+        )
+        for row in taken:
+            placed[row["allocation"]] += row["units"]
+        missing: dict[int, list[tuple[Allocation, int]]] = defaultdict(list)
+        allocations = (
+            Allocation.objects.filter(line__order=order, reservation__state=Reservation.State.OPEN)
+            .select_related("reservation", "line")
+            .order_by("pk")
+        )
+        for allocation in allocations:
+            left = allocation.reservation.quantity - placed[allocation.pk]
+            if left > 0:
+                missing[allocation.reservation.warehouse_id].append((allocation, left))
+        made = []
+        for warehouse_id, parts in sorted(missing.items()):
+            shipment = Shipment.objects.filter(
+                order=order, warehouse=warehouse_id, state=Shipment.State.READY, claimed_by=""
+            ).first()
+            if shipment is None:
+                shipment = Shipment.objects.create(order=order, warehouse_id=warehouse_id, ship_by=order.ship_by)
+                timeline.add(
+                    order.pk, "shipment", f"{shipment.number} to be sent from {shipment.warehouse}", actor=actor
+                )
+            else:
+                locked(shipment.pk)
+            for allocation, units in parts:
+                line, created = ShipmentLine.objects.get_or_create(
+                    shipment=shipment,
+                    allocation=allocation,
+                    defaults={
+                        "order_line": allocation.line,
+                        "sku_id": allocation.reservation.sku_id,
+                        "quantity": units,
+                    },
+                )
+                if not created:
+                    ShipmentLine.objects.filter(pk=line.pk).update(quantity=F("quantity") + units)
+            made.append(shipment)
+    return made
+
+
+def trim(order_id: int, *, actor: Actor) -> None:
+    """Bring open shipments in line after reservations shrank, moved or went: nothing is sent that is not held."""
+    with transaction.atomic():
+        lines = (
+            ShipmentLine.objects.filter(order_line__order=order_id, shipment__state__in=states.OPEN)
+            .select_related("shipment", "allocation__reservation")
+            .order_by("-shipment_id", "-pk")
+        )
+        left: dict[int, int] = {}
+        for line in lines:
+            reservation = line.allocation.reservation
+            held = left.get(line.allocation_id, reservation.quantity)
+            if line.shipment.warehouse_id != reservation.warehouse_id:
+                held = 0
+            keep = min(line.quantity, held)
+            left[line.allocation_id] = held - keep if held else left.get(line.allocation_id, reservation.quantity)
+            if keep == line.quantity:
+                continue
+            shipment = locked(line.shipment_id)
+            if shipment.state in (Shipment.State.PACKED, Shipment.State.LABELLED):
+                # the box is closed: a person opens it again, the count is kept visible
+                continue
+            if keep:
+                ShipmentLine.objects.filter(pk=line.pk).update(
+                    quantity=keep, picked=min(line.picked, keep), packed=min(line.packed, keep)
+                )
+            else:
+                line.delete()
+            if not shipment.lines.exists():
+                set_state(shipment, Shipment.State.CANCELLED)
+                timeline.add(order_id, "shipment", f"{shipment.number} is empty and was cancelled", actor=actor)
+
+
+def cancel_shipment(shipment_id: int, *, actor: Actor, reason: str) -> Shipment:
+    """Cancel a shipment before it left. A live label must be voided first. Reservations stay with the order."""
+    with transaction.atomic():
+        shipment = locked(shipment_id)
+        if shipment.state == Shipment.State.CANCELLED:
+            return shipment
+        live = LabelPurchase.objects.filter(parcel__shipment=shipment, state__in=LabelPurchase.LIVE)
+        if live.exists():
+            raise Conflict(f"{shipment.number} has a label: void it before cancelling.", field="label")
+        set_state(shipment, Shipment.State.CANCELLED)
+        timeline.add(shipment.order_id, "shipment", f"{shipment.number} cancelled: {reason}"[:400], actor=actor)
+    return shipment

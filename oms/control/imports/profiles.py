@@ -1,0 +1,337 @@
+"""Known shapes of files: how to recognise each by its headers, and how to read it.
+
+A profile is a pure generator: rows in, items and problems out. Numbers are read strictly: what is not
+a number is an error that names row and column, never 0.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from oms.control.imports.items import (
+    AdjustItem, CreditItem, CreditLine, Item, NewSku, OrderItem, Problem, PurchaseItem, PurchaseLine, StockItem,
+)  # fmt: skip
+from oms.control.imports.reader import Row
+from oms.orders.drafts import ContactDraft, LineDraft, OrderDraft
+
+Options = dict[str, Any]
+
+
+class Wrong(Exception):
+    """A cell that cannot be read."""
+
+    def __init__(self, column: str, message: str) -> None:
+        super().__init__(message)
+        self.column = column
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Profile:
+    name: str
+    kind: str  # orders, stock, purchase_orders
+    title: str
+    required: frozenset[str]  # normalised headers that must be there
+    read: Callable[[Iterable[Row], Options], Iterator[Item]]
+
+
+def normal(header: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", header.lower())
+
+
+def whole(row: Row, column: str) -> int:
+    """A whole number, or `Wrong` naming the column."""
+    text = row.cells.get(column, "").strip()
+    try:
+        value = Decimal(text)
+        if not value.is_finite() or value != value.to_integral_value() or abs(value) > 2_000_000_000:
+            raise InvalidOperation
+        return int(value)
+    except InvalidOperation:
+        shown = f"'{text}' is not a whole number" if text else "is empty; a whole number is needed"
+        raise Wrong(column, f"{column} {shown}.") from None
+
+
+def amount(row: Row, column: str, default: Decimal | None = None) -> Decimal:
+    """A decimal amount with a dot, or `Wrong`. An empty cell gives the default where there is one."""
+    text = row.cells.get(column, "").strip()
+    if not text and default is not None:
+        return default
+    try:
+        value = Decimal(text)
+        if not value.is_finite() or abs(value) >= Decimal("1e10"):
+            raise InvalidOperation
+        return value
+    except InvalidOperation:
+        raise Wrong(column, f"{column} '{text}' is not an amount; write it like 12.50.") from None
+
+
+def moment(row: Row, column: str, zone: dt.tzinfo) -> dt.datetime:
+    """An ISO date or time; without an offset it is in the channel's zone."""
+    text = row.cells.get(column, "").strip()
+    try:
+        value = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise Wrong(column, f"{column} '{text}' is not a date; write it like 2026-11-23 14:05.") from None
+    return value if value.tzinfo else value.replace(tzinfo=zone)
+
+
+# --- Online Retail (UCI) ------------------------------------------------------------------------
+
+_PRODUCT = re.compile(r"^\d{5}[A-Z]{0,2}$")
+#: invoices whose rows may be scattered this far apart are still put together
+_OPEN_INVOICES = 400
+
+_COUNTRIES = {
+    "United Kingdom": "GB", "Germany": "DE", "France": "FR", "EIRE": "IE", "Spain": "ES", "Netherlands": "NL",
+    "Belgium": "BE", "Switzerland": "CH", "Australia": "AU", "Portugal": "PT", "Channel Islands": "JE", "Norway": "NO",
+    "Finland": "FI", "Italy": "IT", "Cyprus": "CY", "Japan": "JP", "Sweden": "SE", "Austria": "AT", "Hong Kong": "HK",
+    "Poland": "PL", "Israel": "IL", "Denmark": "DK", "Singapore": "SG", "Canada": "CA", "Iceland": "IS", "Greece": "GR",
+    "Malta": "MT", "Lebanon": "LB", "Lithuania": "LT", "Brazil": "BR", "United Arab Emirates": "AE", "USA": "US",
+    "Bahrain": "BH", "Czech Republic": "CZ", "Saudi Arabia": "SA", "RSA": "ZA",
+}  # fmt: skip
+
+
+def _online_retail(rows: Iterable[Row], options: Options) -> Iterator[Item]:
+    """One line of an invoice per row, in file order (Chen 2015, UCI Online Retail).
+
+    C… invoices are credit notes without a link to their order, A… rows bad debt, rows of price 0 stock
+    corrections, codes that are not five digits and up to two letters fees and services.
+    """
+    zone: dt.tzinfo = options["zone"]
+    seen: OrderedDict[tuple[str, ...], int] = OrderedDict()
+    waiting: OrderedDict[str, list[tuple[Row, str, int, Decimal, dt.datetime]]] = OrderedDict()
+    for row in rows:
+        try:
+            invoice = row.cells["InvoiceNo"].strip().upper()
+            code = row.cells["StockCode"].strip().upper()
+            if not invoice or not code:
+                raise Wrong("InvoiceNo" if not invoice else "StockCode", "is empty.")
+            quantity = whole(row, "Quantity")
+            price = amount(row, "UnitPrice")
+            at = moment(row, "InvoiceDate", zone)
+        except Wrong as wrong:
+            yield Problem(row.number, wrong.column, wrong.message, raw=row.cells)
+            continue
+        cells = tuple(row.cells.values())
+        if cells in seen:
+            yield Problem(row.number, "", f"exact copy of row {seen[cells]}; kept, as a shop may sell twice.", "note", row.cells)
+        seen[cells] = row.number
+        if len(seen) > 4000:
+            seen.popitem(last=False)
+        title = row.cells.get("Description", "").strip()
+        if invoice.startswith("A"):
+            yield Problem(row.number, "InvoiceNo", f"{invoice} adjusts bad debt ({price}); it is not an order.", "note", row.cells)
+        elif not invoice.startswith("C") and price == 0:
+            if not quantity:
+                yield Problem(row.number, "Quantity", "a stock correction of 0 does nothing.", "note", row.cells)
+            elif not _PRODUCT.match(code):
+                yield Problem(row.number, "StockCode", f"{code} is a service and has no stock to correct.", "note", row.cells)
+            else:
+                yield AdjustItem(row.number, f"{invoice}:{row.number}", code, title, quantity, title or "stock correction")
+        elif invoice.startswith("C") and quantity >= 0:
+            yield Problem(row.number, "Quantity", f"credit note {invoice} credits {quantity}; expected below 0.", raw=row.cells)
+        elif not invoice.startswith("C") and quantity <= 0:
+            yield Problem(row.number, "Quantity", f"{quantity} of {code} cannot be sold; expected above 0.", raw=row.cells)
+        else:
+            waiting.setdefault(invoice, []).append((row, code, quantity, price, at))
+            waiting.move_to_end(invoice)
+            if len(waiting) > _OPEN_INVOICES:
+                yield from _invoice(*waiting.popitem(last=False), options)
+    while waiting:
+        yield from _invoice(*waiting.popitem(last=False), options)
+
+
+def _invoice(number: str, lines: list[tuple[Row, str, int, Decimal, dt.datetime]], options: Options) -> Iterator[Item]:
+    first, placed_at = lines[0][0], min(line[4] for line in lines)
+    if number.startswith("C"):
+        goods = [
+            CreditLine(row.number, code, row.cells["Description"].strip(), -quantity)
+            for row, code, quantity, _price, _at in lines
+            if _PRODUCT.match(code)
+        ]
+        for row, code, _quantity, price, _at in lines:
+            if not _PRODUCT.match(code):
+                yield Problem(row.number, "StockCode", f"{number} credits {price} for {code}: money only, no goods come back.",
+                              "note", row.cells)  # fmt: skip
+        if goods:
+            yield CreditItem(first.number, number, tuple(goods))
+        return
+    if len({line[4] for line in lines}) > 1:
+        yield Problem(first.number, "InvoiceDate", f"{number} carries two times; the first is taken.", "note", first.cells)
+    country = first.cells.get("Country", "").strip()
+    if country not in _COUNTRIES:
+        yield Problem(first.number, "Country", f"'{country}' is not a country; left empty.", "note", first.cells)
+    drafts, skus = [], {}
+    for position, (row, code, quantity, price, _at) in enumerate(lines, start=1):
+        is_product = bool(_PRODUCT.match(code))
+        title = row.cells["Description"].strip()
+        if is_product and code not in skus:
+            skus[code] = NewSku(code, title or code, price, options["currency"])
+        drafts.append(
+            LineDraft(
+                external_id=str(position), quantity=quantity, external_sku=code, title=title,
+                kind="product" if is_product else "service", unit_price=price, shipped=quantity,
+            )
+        )  # fmt: skip
+    customer = first.cells.get("CustomerID", "").strip()
+    total = sum((line.unit_price * line.quantity for line in drafts), Decimal(0))
+    yield OrderItem(
+        first.number,
+        OrderDraft(
+            external_id=number, external_number=number, placed_at=placed_at, channel_updated_at=placed_at,
+            currency=options["currency"], lines=tuple(drafts), status="shipped", total=total,
+            contact=ContactDraft(name=f"Customer {customer}" if customer else "Guest", country=_COUNTRIES.get(country, "")),
+        ),
+        tuple(skus.values()),
+    )  # fmt: skip
+
+
+# --- our own shapes -----------------------------------------------------------------------------
+
+
+def _orders(rows: Iterable[Row], options: Options) -> Iterator[Item]:
+    """orders.csv: one line of an order per row, rows of one order together (see docs/files.md)."""
+    group: list[Row] = []
+    for row in rows:
+        if group and row.cells.get("order_number", "").strip() != group[0].cells.get("order_number", "").strip():
+            yield from _own_order(group, options)
+            group = []
+        group.append(row)
+    if group:
+        yield from _own_order(group, options)
+
+
+def _own_order(group: list[Row], options: Options) -> Iterator[Item]:
+    first = group[0]
+    try:
+        number = first.cells.get("order_number", "").strip()
+        if not number:
+            raise Wrong("order_number", "order_number is empty.")
+        placed_at = moment(first, "placed_at", options["zone"])
+        lines = []
+        for position, row in enumerate(group, start=1):
+            first = row
+            quantity = whole(row, "quantity")
+            if quantity < 1:
+                raise Wrong("quantity", f"quantity {quantity} must be at least 1.")
+            price = amount(row, "unit_price", Decimal(0))
+            if price < 0:
+                raise Wrong("unit_price", f"unit_price {price} cannot be negative.")
+            code = row.cells.get("sku", "").strip()
+            if not code:
+                raise Wrong("sku", "sku is empty.")
+            lines.append(LineDraft(external_id=str(position), quantity=quantity, external_sku=code,
+                                   title=row.cells.get("title", "").strip(), unit_price=price))  # fmt: skip
+        head = group[0]
+        shipping = amount(head, "shipping", Decimal(0))
+        tax = amount(head, "tax", Decimal(0))
+    except Wrong as wrong:
+        for row in group:
+            message = wrong.message if row is first else f"left out with row {first.number} of the same order."
+            yield Problem(row.number, wrong.column, message, raw=row.cells)
+        return
+    field = {name: head.cells.get(name, "").strip() for name in (
+        "name", "company", "email", "phone", "address1", "address2", "city", "region", "postal_code", "country")}  # fmt: skip
+    subtotal = sum((line.unit_price * line.quantity for line in lines), Decimal(0))
+    yield OrderItem(
+        group[0].number,
+        OrderDraft(
+            external_id=number, external_number=number, placed_at=placed_at, channel_updated_at=placed_at,
+            currency=head.cells.get("currency", "").strip().upper() or options["currency"], lines=tuple(lines),
+            shipping=shipping, tax=tax, total=subtotal + shipping + tax, contact=ContactDraft(**field),
+            service_level=head.cells.get("service", "").strip(),
+        ),
+    )  # fmt: skip
+
+
+def _stock(rows: Iterable[Row], options: Options) -> Iterator[Item]:
+    """stock.csv: sku, warehouse, quantity and mode (set or add), chosen per file or per row."""
+    for row in rows:
+        try:
+            mode = (row.cells.get("mode", "").strip().lower() or options.get("mode") or "")
+            if mode not in ("set", "add"):
+                raise Wrong("mode", "mode is missing: choose 'set' (a count) or 'add' (a change).")
+            quantity = whole(row, "quantity")
+            if mode == "set" and quantity < 0:
+                raise Wrong("quantity", f"quantity {quantity}: a count cannot be negative.")
+            warehouse = row.cells.get("warehouse", "").strip() or str(options.get("warehouse") or "")
+            if not row.cells.get("sku", "").strip() or not warehouse:
+                raise Wrong("sku" if not row.cells.get("sku", "").strip() else "warehouse", "is empty.")
+            cost = amount(row, "unit_cost", Decimal(-1))
+            yield StockItem(
+                row.number, row.cells["sku"].strip(), warehouse, quantity, mode, row.cells.get("reason", "").strip(),
+                row.cells.get("note", "").strip(), None if cost < 0 else cost,
+            )  # fmt: skip
+        except Wrong as wrong:
+            yield Problem(row.number, wrong.column, wrong.message, raw=row.cells)
+
+
+def _purchase_orders(rows: Iterable[Row], options: Options) -> Iterator[Item]:
+    """purchase_orders.csv: one line per row, rows of one po_number together."""
+    group: list[Row] = []
+    for row in rows:
+        if group and row.cells.get("po_number", "").strip() != group[0].cells.get("po_number", "").strip():
+            yield from _purchase(group, options)
+            group = []
+        group.append(row)
+    if group:
+        yield from _purchase(group, options)
+
+
+def _purchase(group: list[Row], options: Options) -> Iterator[Item]:
+    row = head = group[0]
+    lines = []
+    freight = duty = Decimal(0)
+    try:
+        for name in ("po_number", "supplier", "warehouse"):
+            if not head.cells.get(name, "").strip() and not options.get(name):
+                raise Wrong(name, f"{name} is empty.")
+        for row in group:
+            quantity = whole(row, "quantity")
+            if quantity < 1:
+                raise Wrong("quantity", f"quantity {quantity} must be at least 1.")
+            lines.append(PurchaseLine(row.number, row.cells.get("sku", "").strip(), quantity, amount(row, "unit_cost")))
+            freight += amount(row, "freight", Decimal(0))
+            duty += amount(row, "duty", Decimal(0))
+    except Wrong as wrong:
+        for other in group:
+            message = wrong.message if other is row else f"left out with row {row.number} of the same purchase order."
+            yield Problem(other.number, wrong.column, message, raw=other.cells)
+        return
+    text = {name: head.cells.get(name, "").strip() for name in
+            ("po_number", "supplier", "warehouse", "currency", "ordered_on", "expected_on", "note")}  # fmt: skip
+    yield PurchaseItem(
+        head.number, text["po_number"], text["supplier"], text["warehouse"] or str(options.get("warehouse") or ""),
+        text["currency"].upper(), text["ordered_on"], text["expected_on"], text["note"], freight, duty, tuple(lines),
+    )  # fmt: skip
+
+
+PROFILES: dict[str, Profile] = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            "online_retail", "orders", "Online Retail invoices",
+            frozenset({"invoiceno", "stockcode", "quantity", "invoicedate", "unitprice"}), _online_retail,
+        ),
+        Profile("orders", "orders", "Orders (own format)", frozenset({"ordernumber", "placedat", "sku", "quantity"}), _orders),
+        Profile("stock", "stock", "Stock (own format)", frozenset({"sku", "quantity"}), _stock),
+        Profile(
+            "purchase_orders", "purchase_orders", "Purchase orders (own format)",
+            frozenset({"ponumber", "supplier", "sku", "quantity", "unitcost"}), _purchase_orders,
+        ),
+    )
+}  # fmt: skip
+
+
+def detect(headers: Iterable[str], kind: str) -> Profile | None:
+    """The profile of a kind whose required headers are all there; the one asking most wins."""
+    have = {normal(header) for header in headers}
+    fitting = [p for p in PROFILES.values() if p.kind == kind and p.required <= have]
+    return max(fitting, key=lambda p: len(p.required), default=None)

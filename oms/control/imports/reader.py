@@ -1,0 +1,111 @@
+"""Read a CSV or TSV, plain or gzipped, as a stream: memory does not grow with the file."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from oms.core.errors import UserError
+
+SAMPLE = 64 * 1024
+#: a gzip bomb ends here
+MAX_BYTES = 500 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Row:
+    """One data line: its number in the file (the header is 1) and its cells by header."""
+
+    number: int
+    cells: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How the file is written."""
+
+    encoding: str
+    delimiter: str
+    headers: tuple[str, ...]
+
+
+class _Limited(io.RawIOBase):
+    """Counts what is read and stops a file that unpacks without end."""
+
+    def __init__(self, inner: IO[bytes]) -> None:
+        self.inner = inner
+        self.left = MAX_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        data = self.inner.read(len(buffer))
+        self.left -= len(data)
+        if self.left < 0:
+            raise UserError(f"file: larger than {MAX_BYTES // 2**20} MiB when unpacked; split it.", field="file")
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _binary(path: Path) -> IO[bytes]:
+    file = path.open("rb")
+    magic = file.read(2)
+    file.seek(0)
+    if magic == b"\x1f\x8b":
+        return io.BufferedReader(_Limited(gzip.GzipFile(fileobj=file)))  # type: ignore[arg-type]
+    return io.BufferedReader(_Limited(file))
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of the file as it lies there."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def shape_of(path: Path) -> Shape:
+    """Encoding (UTF-8 with or without BOM, else Windows-1252), delimiter and headers. Raises `UserError`."""
+    with _binary(path) as raw:
+        sample = raw.read(SAMPLE)
+    if not sample.strip():
+        raise UserError("file: it is empty.", field="file")
+    if b"\x00" in sample:
+        raise UserError("file: this is not a text file; save it as CSV (UTF-8).", field="file")
+    try:
+        text, encoding = sample.decode("utf-8-sig"), "utf-8-sig"
+    except UnicodeDecodeError as error:
+        if len(sample) - error.start < 4:  # a character cut by the sample's end
+            text, encoding = sample[: error.start].decode("utf-8-sig"), "utf-8-sig"
+        else:
+            text, encoding = sample.decode("cp1252", "replace"), "cp1252"
+    first = text.splitlines()[0]
+    delimiter = max(",;\t|", key=first.count)
+    headers = next(csv.reader([first], delimiter=delimiter))
+    if len(headers) < 2:
+        raise UserError("file: the first line must hold the column names, separated by comma, semicolon or tab.", field="file")
+    return Shape(encoding, delimiter, tuple(header.strip() for header in headers))
+
+
+def rows(path: Path, shape: Shape | None = None) -> Iterator[Row]:
+    """Every data line in order. Missing cells are empty; a line of blanks is left out."""
+    shape = shape or shape_of(path)
+    csv.field_size_limit(1_000_000)
+    with io.TextIOWrapper(_binary(path), encoding=shape.encoding, errors="replace", newline="") as text:
+        reader = csv.reader(text, delimiter=shape.delimiter)
+        next(reader, None)
+        try:
+            for values in reader:
+                if not any(value.strip() for value in values):
+                    continue
+                cells = dict(zip(shape.headers, values, strict=False))
+                for header in shape.headers[len(values) :]:
+                    cells[header] = ""
+                yield Row(reader.line_num, cells)
+        except csv.Error as error:
+            raise UserError(f"file: line {reader.line_num} cannot be read as CSV ({error}).", field="file") from error

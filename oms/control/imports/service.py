@@ -1,0 +1,415 @@
+"""Check a file without writing, then apply it in small transactions through the same services as the screens.
+
+Applying is harmless when repeated: orders are unique by their number, movements and receipts by a key
+made of the file's profile, document and row. A stopped or killed run is simply run again.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.db import transaction
+
+from inventory import selectors
+from inventory.ledger import Movement, post_movements
+from inventory.models import Product, Sku, StockLevel, StockMovement, Warehouse
+from oms.control.imports.items import (
+    AdjustItem, CreditItem, Item, NewSku, OrderItem, Problem, PurchaseItem, StockItem,
+)  # fmt: skip
+from oms.control.imports.profiles import PROFILES, Profile, detect, normal
+from oms.control.imports.reader import digest as digest_of
+from oms.control.imports.reader import rows, shape_of
+from oms.control.models import ImportFile, ImportRow
+from oms.core.actor import Actor
+from oms.core.csvsafe import safe_cell
+from oms.core.errors import NotFound, UserError
+from oms.orders import intake
+from oms.orders.models import Order, SalesChannel
+from procurement import landed, purchase_orders
+from procurement.models import PurchaseOrder, Supplier
+from returns import rma
+
+CHUNK = 100
+#: problems kept per file for the screen; the counts go on
+KEEP_PROBLEMS = 5000
+
+
+@dataclass
+class Report:
+    """What a file holds, or what applying it did."""
+
+    profile: str
+    rows: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: list[Problem] = field(default_factory=list)
+    new_codes: set[str] = field(default_factory=set)
+
+    def problem(self, problem: Problem) -> None:
+        self.counts["errors" if problem.level == "error" else "notes"] += 1
+        if len(self.problems) < KEEP_PROBLEMS:
+            self.problems.append(problem)
+
+
+def choose_profile(path: Path, kind: str, name: str = "") -> Profile:
+    """The profile asked for, or the one the headers fit. Raises `UserError` with what is missing."""
+    shape = shape_of(path)
+    if name:
+        profile = PROFILES.get(name)
+        if profile is None or profile.kind != kind:
+            known = ", ".join(sorted(p.name for p in PROFILES.values() if p.kind == kind))
+            raise UserError(f"profile: '{name}' is unknown for {kind}; use one of {known}.", field="profile")
+    else:
+        profile = detect(shape.headers, kind)
+        if profile is None:
+            raise UserError(f"file: no known shape of {kind} has the columns {', '.join(shape.headers[:12])}.", field="file")
+    missing = profile.required - {normal(header) for header in shape.headers}
+    if missing:
+        raise UserError(f"file: the columns {', '.join(sorted(missing))} are missing for '{profile.title}'.", field="file")
+    return profile
+
+
+def options_for(kind: str, *, channel_code: str = "", warehouse_code: str = "", mode: str = "") -> dict[str, Any]:
+    """Resolve what the user chose. Raises `UserError` naming the choice to make."""
+    found: dict[str, Any] = {"mode": mode, "zone": dt.UTC, "warehouse": warehouse_code}
+    if kind == "orders":
+        channel = SalesChannel.objects.filter(code=channel_code).first()
+        if channel is None:
+            known = ", ".join(SalesChannel.objects.values_list("code", flat=True)) or "none yet: make one first"
+            raise UserError(f"channel: choose the channel these orders belong to ({known}).", field="channel")
+        found |= {"channel": channel, "currency": channel.currency, "zone": ZoneInfo(channel.time_zone)}
+    if warehouse_code and not Warehouse.objects.filter(code=warehouse_code).exists():
+        raise UserError(f"warehouse: there is no warehouse '{warehouse_code}'.", field="warehouse")
+    return found
+
+
+def items(path: Path, profile: Profile, options: dict[str, Any], report: Report) -> Iterator[Item]:
+    """The file's items, counting rows on the way."""
+
+    def counted() -> Iterator[Any]:
+        for row in rows(path):
+            report.rows += 1
+            yield row
+
+    return profile.read(counted(), options)
+
+
+def check(path: Path, profile: Profile, options: dict[str, Any]) -> Report:
+    """Read the whole file and say what applying it would do; nothing is written."""
+    report = Report(profile.name)
+    stream = items(path, profile, options, report)
+    while chunk := list(islice(stream, 500)):
+        report_chunk(chunk, report, options)
+    return report
+
+
+def report_chunk(chunk: list[Item], report: Report, options: dict[str, Any]) -> None:
+    """Count one chunk of items against what is stored already."""
+    codes: set[str] = set()
+    numbers: list[str] = []
+    for item in chunk:
+        if isinstance(item, OrderItem):
+            codes |= {line.external_sku for line in item.draft.lines if line.kind == "product"}
+            numbers.append(item.draft.external_id)
+        elif isinstance(item, CreditItem):
+            codes |= {line.code for line in item.lines}
+        elif isinstance(item, AdjustItem | StockItem):
+            codes.add(item.code)
+        elif isinstance(item, PurchaseItem):
+            codes |= {line.code for line in item.lines}
+    known = selectors.resolve_codes(sorted(codes))
+    new = {code.upper() for code in codes if code not in known}
+    report.new_codes |= new
+    report.counts["unknown_skus"] = len(report.new_codes)
+    there: set[str] = set()
+    if numbers:
+        there = set(Order.objects.filter(channel=options["channel"], external_id__in=numbers).values_list("external_id", flat=True))
+    levels = {}
+    stock_items = [item for item in chunk if isinstance(item, StockItem)]
+    if stock_items:
+        ids = [sku.pk for sku in known.values()]
+        levels = {
+            (level.sku_id, level.warehouse.code): level.on_hand
+            for level in StockLevel.objects.filter(sku__in=ids).select_related("warehouse")
+        }
+        places = set(Warehouse.objects.values_list("code", flat=True))
+    for item in chunk:
+        if isinstance(item, Problem):
+            report.problem(item)
+        elif isinstance(item, OrderItem):
+            report.counts["orders"] += 1
+            report.counts["order_lines"] += len(item.draft.lines)
+            report.counts["service_lines"] += sum(line.kind == "service" for line in item.draft.lines)
+            report.counts["units"] += sum(line.quantity for line in item.draft.lines if line.kind == "product")
+            report.counts["orders_known"] += item.draft.external_id in there
+        elif isinstance(item, CreditItem):
+            report.counts["credit_notes"] += 1
+            report.counts["credited_units"] += sum(line.quantity for line in item.lines)
+        elif isinstance(item, AdjustItem):
+            report.counts["adjustments"] += 1
+            report.counts["adjusted_units"] += item.quantity
+        elif isinstance(item, StockItem):
+            sku = known.get(item.code)
+            if sku is None:
+                report.problem(Problem(item.row, "sku", f"SKU '{item.code}' is unknown."))
+            elif item.warehouse not in places:
+                report.problem(Problem(item.row, "warehouse", f"warehouse '{item.warehouse}' is unknown."))
+            else:
+                before = levels.get((sku.pk, item.warehouse), 0)
+                after = item.quantity if item.mode == "set" else before + item.quantity
+                report.counts["same" if after == before else "change"] += 1
+        elif isinstance(item, PurchaseItem):
+            report.counts["purchase_orders"] += 1
+            report.counts["purchase_lines"] += len(item.lines)
+
+
+def apply(
+    path: Path,
+    profile: Profile,
+    options: dict[str, Any],
+    *,
+    actor: Actor,
+    create_skus: bool = False,
+    progress: Callable[[Report], bool] | None = None,
+) -> Report:
+    """Write the file's items, each chunk in short transactions. `progress` is called per chunk; False stops.
+
+    Rows that cannot be written are problems of the report; they never stop the others.
+    """
+    report = Report(profile.name)
+    stream = items(path, profile, options, report)
+    while chunk := list(islice(stream, CHUNK)):
+        problems = [item for item in chunk if isinstance(item, Problem)]
+        for problem in problems:
+            report.problem(problem)
+        _apply_orders([item for item in chunk if isinstance(item, OrderItem)], report, options, actor, create_skus)
+        for item in chunk:
+            try:
+                if isinstance(item, CreditItem):
+                    _apply_credit(item, report, options, actor, create_skus)
+                elif isinstance(item, AdjustItem):
+                    _apply_adjustment(item, report, options, actor, create_skus)
+                elif isinstance(item, PurchaseItem):
+                    _apply_purchase(item, report, actor)
+            except UserError as error:
+                report.problem(Problem(item.row, error.field, error.message))  # type: ignore[union-attr]
+        _apply_stock([item for item in chunk if isinstance(item, StockItem)], report, path, actor)
+        if progress and not progress(report):
+            break
+    return report
+
+
+def _make_skus(wanted: dict[str, NewSku]) -> None:
+    """Put unknown product codes into the catalogue; case variants are one SKU."""
+    known = selectors.resolve_codes(sorted(wanted))
+    new = {code.upper(): sku for code, sku in wanted.items() if code not in known}
+    if not new:
+        return
+    with transaction.atomic():
+        products = Product.objects.bulk_create(Product(title=(sku.title or code)[:255]) for code, sku in new.items())
+        Sku.objects.bulk_create(
+            Sku(product=product, code=code[:80], price=sku.price, currency=sku.currency)
+            for product, (code, sku) in zip(products, new.items(), strict=True)
+        )
+
+
+def _apply_orders(
+    found: list[OrderItem], report: Report, options: dict[str, Any], actor: Actor, create_skus: bool
+) -> None:
+    if not found:
+        return
+    if create_skus:
+        _make_skus({sku.code: sku for item in found for sku in item.skus})
+    taken = intake.take([item.draft for item in found], channel=options["channel"], actor=actor, source="csv")
+    for item, result in zip(found, taken, strict=True):
+        report.counts[f"orders_{result.outcome}"] += 1
+        if result.outcome == "error":
+            report.problem(Problem(item.row, "", f"{item.draft.external_id}: {result.message}"))
+
+
+def _warehouse(options: dict[str, Any]) -> Warehouse:
+    code = options.get("warehouse")
+    if code:
+        return Warehouse.objects.get(code=code)
+    link = options["channel"].warehouses.filter(fulfils=True).select_related("warehouse").first()
+    if link is None:
+        raise UserError("warehouse: name the warehouse for returned and corrected stock (--warehouse).", field="warehouse")
+    return link.warehouse
+
+
+def _apply_credit(item: CreditItem, report: Report, options: dict[str, Any], actor: Actor, create_skus: bool) -> None:
+    if create_skus:
+        _make_skus({line.code: NewSku(line.code, line.title, Decimal(0), options["currency"]) for line in item.lines})
+    known = selectors.resolve_codes([line.code for line in item.lines])
+    goods = []
+    for line in item.lines:
+        if line.code in known:
+            goods.append((known[line.code].pk, line.quantity))
+        else:
+            report.problem(Problem(line.row, "StockCode", f"SKU '{line.code}' of {item.number} is unknown."))
+    if not goods:
+        return
+    rma.receive_unannounced(
+        warehouse_id=_warehouse(options).pk, goods=goods, actor=actor,
+        key=f"import:{options['channel'].code}:{item.number}", note=f"credit note {item.number}",
+    )  # fmt: skip
+    report.counts["credit_notes"] += 1
+    report.counts["credited_units"] += sum(quantity for _, quantity in goods)
+
+
+def _apply_adjustment(item: AdjustItem, report: Report, options: dict[str, Any], actor: Actor, create_skus: bool) -> None:
+    if create_skus:
+        _make_skus({item.code: NewSku(item.code, item.title, Decimal(0), options["currency"])})
+    sku = selectors.resolve_codes([item.code]).get(item.code)
+    if sku is None:
+        raise UserError(f"SKU '{item.code}' is unknown.", field="StockCode")
+    warehouse = _warehouse(options)
+    key = f"import:{options['channel'].code}:{item.key}"
+    if StockMovement.objects.filter(key=key).exists():
+        report.counts["adjustments_known"] += 1
+        return
+    quantity = item.quantity
+    if quantity < 0:
+        level = StockLevel.objects.filter(sku=sku, warehouse=warehouse).first()
+        free = level.available if level else 0
+        if free < -quantity:
+            report.problem(
+                Problem(item.row, "Quantity", f"{item.code}: {-quantity} to write off, {free} available; {free} written off.", "note")
+            )
+            quantity = -free
+    if quantity:
+        kind = StockMovement.Kind.FOUND if quantity > 0 else StockMovement.Kind.WRITE_OFF
+        with transaction.atomic():
+            post_movements(
+                [Movement(sku_id=sku.pk, warehouse_id=warehouse.pk, bucket="on_hand", quantity=quantity, kind=kind, key=key,
+                          reason=item.reason[:60], reference=item.key[:80])],
+                actor=actor,
+            )  # fmt: skip
+        report.counts["adjusted_units"] += quantity
+    report.counts["adjustments"] += 1
+
+
+def _apply_stock(found: list[StockItem], report: Report, path: Path, actor: Actor) -> None:
+    """Counts and changes of one chunk, as ledger movements in one transaction."""
+    if not found:
+        return
+    known = selectors.resolve_codes(sorted({item.code for item in found}))
+    places = {warehouse.code: warehouse for warehouse in Warehouse.objects.all()}
+    batch: list[Movement] = []
+    with transaction.atomic():
+        levels = {
+            (level.sku_id, level.warehouse_id): level
+            for level in StockLevel.objects.filter(sku__in=[sku.pk for sku in known.values()])
+        }
+        planned: Counter[tuple[int, int]] = Counter()
+        for item in found:
+            sku, place = known.get(item.code), places.get(item.warehouse)
+            if sku is None or place is None:
+                column, value = ("sku", item.code) if sku is None else ("warehouse", item.warehouse)
+                report.problem(Problem(item.row, column, f"{column} '{value}' is unknown."))
+                continue
+            if not place.counted_by_us:
+                report.problem(Problem(item.row, "warehouse", f"{place} is counted by its operator, not by files."))
+                continue
+            level = levels.get((sku.pk, place.pk))
+            before = (level.on_hand if level else 0) + planned[sku.pk, place.pk]
+            promised = (level.on_hand - level.available) if level else 0
+            change = item.quantity - before if item.mode == "set" else item.quantity
+            if not change:
+                report.counts["same"] += 1
+                continue
+            if before + change < promised:
+                report.problem(
+                    Problem(item.row, "quantity", f"{item.code} in {place}: {promised} units are promised or unavailable, "
+                            f"{before + change} would be left; adjust it by hand.")
+                )  # fmt: skip
+                continue
+            planned[sku.pk, place.pk] += change
+            batch.append(
+                Movement(
+                    sku_id=sku.pk, warehouse_id=place.pk, bucket="on_hand", quantity=change,
+                    kind=StockMovement.Kind.COUNT if item.mode == "set" else StockMovement.Kind.ADJUST,
+                    key=f"import:{report_key(path)}:{item.row}", reason=item.reason or "file", note=item.note[:255],
+                    reference=path.name[:80], unit_cost=item.unit_cost,
+                )
+            )  # fmt: skip
+        if batch:
+            report.counts["change"] += len(post_movements(batch, actor=actor))
+
+
+def report_key(path: Path) -> str:
+    """Short name of this very file, so that applying it twice posts each row once."""
+    cached = _digests.get(str(path))
+    if cached is None:
+        cached = _digests[str(path)] = digest_of(path)[:24]
+    return cached
+
+
+_digests: dict[str, str] = {}
+
+
+def _apply_purchase(item: PurchaseItem, report: Report, actor: Actor) -> None:
+    supplier = Supplier.objects.filter(code=item.supplier).first() or Supplier.objects.filter(name=item.supplier).first()
+    if supplier is None:
+        raise UserError(f"supplier '{item.supplier}' is unknown: make it first.", field="supplier")
+    warehouse = Warehouse.objects.filter(code=item.warehouse).first()
+    if warehouse is None:
+        raise UserError(f"warehouse '{item.warehouse}' is unknown.", field="warehouse")
+    if PurchaseOrder.objects.filter(supplier=supplier, external_number=item.number).exists():
+        report.counts["purchase_orders_known"] += 1
+        return
+    known = selectors.resolve_codes([line.code for line in item.lines])
+    for line in item.lines:
+        if line.code not in known:
+            raise NotFound(f"row {line.row}: SKU '{line.code}' is unknown.", field="sku")
+    expected = dt.date.fromisoformat(item.expected_on) if item.expected_on else None
+    with transaction.atomic():
+        order = purchase_orders.create(
+            supplier_id=supplier.pk, warehouse_id=warehouse.pk, actor=actor, currency=item.currency,
+            expected_on=expected, external_number=item.number, note=item.note,
+            lines=[purchase_orders.LineSpec(known[line.code].pk, line.quantity, line.unit_cost) for line in item.lines],
+        )  # fmt: skip
+        if item.freight:
+            landed.add_charge(order.pk, kind="freight", basis="value", amount=item.freight, actor=actor)
+        if item.duty:
+            landed.add_charge(order.pk, kind="duty", basis="value", amount=item.duty, actor=actor)
+    report.counts["purchase_orders_created"] += 1
+
+
+def keep(path: Path, profile: Profile, report: Report, *, kind: str, name: str, digest: str, actor: Actor, applied: bool) -> ImportFile:
+    """Store what the file was, what happened, and the rows that need eyes."""
+    with transaction.atomic():
+        file = ImportFile.objects.create(
+            kind=kind, profile=profile.name, name=name[:255], sha256=digest, size=path.stat().st_size,
+            state=ImportFile.State.APPLIED if applied else ImportFile.State.CHECKED, rows=report.rows,
+            counts=dict(report.counts), created_by=str(actor),
+        )  # fmt: skip
+        ImportRow.objects.bulk_create(
+            (
+                ImportRow(file=file, number=p.row, level=p.level, column=p.column[:80], message=p.message[:400], raw=p.raw)
+                for p in report.problems
+            ),
+            batch_size=500,
+        )
+    return file
+
+
+def write_problems(report: Report, path: Path) -> None:
+    """errors.csv: the user's own columns, plus row, level and what to mend."""
+    columns: list[str] = []
+    for problem in report.problems:
+        columns += [name for name in problem.raw if name not in columns]
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file)
+        writer.writerow([*columns, "Row", "Level", "Error"])
+        for problem in report.problems:
+            cells = [problem.raw.get(name, "") for name in columns]
+            writer.writerow([safe_cell(cell) for cell in [*cells, problem.row, problem.level, problem.message]])

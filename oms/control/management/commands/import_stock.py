@@ -1,0 +1,6 @@
+from oms.control.imports.command import ImportCommand
+
+
+class Command(ImportCommand):
+    help = "Bring in a file of stock: check every row, then apply it; see docs/files.md."
+    kind = "stock"
