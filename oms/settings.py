@@ -9,10 +9,13 @@ import json
 import os
 import secrets
 import sys
+import tempfile
 from base64 import urlsafe_b64encode
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import dj_database_url
+from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -25,6 +28,15 @@ def _flag(name: str, default: bool = False) -> bool:
     return default if value == "" else value in ("1", "true", "yes")
 
 
+def _number(name: str, default: int, low: int, high: int) -> int:
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return default
+    if not text.isdigit() or not low <= int(text) <= high:
+        raise ImproperlyConfigured(f"{name} is '{text}': use a whole number from {low} to {high}.")
+    return int(text)
+
+
 HOME = Path(os.environ.get("OMS_HOME") or BASE_DIR / "var").resolve()
 DEBUG = _flag("OMS_DEBUG")
 TESTING = "pytest" in sys.modules
@@ -32,11 +44,18 @@ TESTING = "pytest" in sys.modules
 # --- database -----------------------------------------------------------------------------------
 DATABASE_URL = os.environ.get("DATABASE_URL", "")
 EMBEDDED = not DATABASE_URL or DATABASE_URL.startswith("sqlite")
-HOME.mkdir(parents=True, exist_ok=True)
+try:
+    HOME.mkdir(parents=True, exist_ok=True)
+except OSError as error:
+    raise ImproperlyConfigured(
+        f"OMS_HOME '{HOME}' cannot be made: name a directory that can be written."
+    ) from error
 try:
     database = dj_database_url.parse(DATABASE_URL or f"sqlite:///{HOME / 'lading.sqlite3'}")
 except (ValueError, KeyError) as error:
-    raise ImproperlyConfigured("DATABASE_URL cannot be read: use postgres://user:password@host:5432/name.") from error
+    raise ImproperlyConfigured(
+        "DATABASE_URL cannot be read: use postgres://user:password@host:5432/name."
+    ) from error
 if EMBEDDED:
     # IMMEDIATE: a transaction that reads first and writes later must not fail with "database is locked".
     database["OPTIONS"] = {
@@ -45,7 +64,7 @@ if EMBEDDED:
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;",
     }
 elif database["ENGINE"] == "django.db.backends.postgresql":
-    pool = int(os.environ.get("OMS_DB_POOL", "0") or 0)
+    pool = _number("OMS_DB_POOL", 0, 0, 500)
     if pool:
         database["OPTIONS"] = {"pool": {"min_size": 1, "max_size": pool, "timeout": 10}}
     else:
@@ -55,6 +74,9 @@ elif database["ENGINE"] == "django.db.backends.postgresql":
 else:
     raise ImproperlyConfigured("DATABASE_URL must name a PostgreSQL or SQLite database.")
 DATABASES = {"default": database}
+if TESTING and EMBEDDED:
+    # A file, not memory: threads and live servers then get connections and locks of their own, as in real life.
+    database["TEST"] = {"NAME": str(Path(tempfile.gettempdir()) / f"lading-test-{os.getpid()}.sqlite3")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- secrets ------------------------------------------------------------------------------------
@@ -86,14 +108,31 @@ _stored = _embedded_secrets() if EMBEDDED or TESTING else {}
 SECRET_KEY = os.environ.get("OMS_SECRET_KEY") or _stored.get("OMS_SECRET_KEY", "")
 FIELD_KEYS = os.environ.get("OMS_FIELD_KEYS") or _stored.get("OMS_FIELD_KEYS", "")
 if not SECRET_KEY:
-    raise ImproperlyConfigured("OMS_SECRET_KEY is not set: give a long random text, the same on every machine.")
+    raise ImproperlyConfigured(
+        "OMS_SECRET_KEY is not set: give a long random text, the same on every machine."
+    )
 if len(SECRET_KEY) < 32:
     raise ImproperlyConfigured("OMS_SECRET_KEY is too short: use at least 32 random characters.")
 if not FIELD_KEYS:
-    raise ImproperlyConfigured("OMS_FIELD_KEYS is not set: use 'id:key' with a Fernet key (manage.py doctor prints one).")
+    raise ImproperlyConfigured(
+        "OMS_FIELD_KEYS is not set: use 'id:key' with a Fernet key (manage.py doctor prints one)."
+    )
+for _number_of, _entry in enumerate(FIELD_KEYS.split(","), start=1):
+    _id, _, _key = _entry.strip().partition(":")
+    try:
+        if not _id.isalnum() or len(_id) > 12:
+            raise ValueError
+        Fernet(_key)
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"OMS_FIELD_KEYS: entry {_number_of} is not 'id:key': a short id of letters and digits, then a Fernet"
+            " key (32 bytes in URL-safe base64)."
+        ) from error
 SECRET_KEY_FALLBACKS = [key for key in os.environ.get("OMS_SECRET_KEY_FALLBACKS", "").split(",") if key]
 if DEBUG and not EMBEDDED and not TESTING:
-    raise ImproperlyConfigured("OMS_DEBUG=1 together with a PostgreSQL DATABASE_URL shows secrets to visitors: unset one.")
+    raise ImproperlyConfigured(
+        "OMS_DEBUG=1 together with a PostgreSQL DATABASE_URL shows secrets to visitors: unset one."
+    )
 
 # --- address ------------------------------------------------------------------------------------
 BASE_URL = os.environ.get("OMS_BASE_URL", "http://127.0.0.1:8000").rstrip("/")
@@ -101,16 +140,25 @@ if not BASE_URL.startswith(("http://", "https://")):
     raise ImproperlyConfigured("OMS_BASE_URL must begin with http:// or https://.")
 SECURE = BASE_URL.startswith("https://")
 _hosts = os.environ.get("OMS_ALLOWED_HOSTS", "")
-ALLOWED_HOSTS = [host.strip() for host in _hosts.split(",") if host.strip()] or ["127.0.0.1", "localhost", "[::1]", "testserver"]
+ALLOWED_HOSTS = [host.strip() for host in _hosts.split(",") if host.strip()] or [
+    "127.0.0.1",
+    "localhost",
+    "[::1]",
+    "testserver",
+]
 if not EMBEDDED and not _hosts and not TESTING:
-    raise ImproperlyConfigured("OMS_ALLOWED_HOSTS is not set: name the host that users type, for example oms.example.com.")
+    raise ImproperlyConfigured(
+        "OMS_ALLOWED_HOSTS is not set: name the host that users type, for example oms.example.com."
+    )
 CSRF_TRUSTED_ORIGINS = [BASE_URL]
 try:
     HOST_MAP: dict[str, str] = json.loads(os.environ.get("OMS_HOST_MAP") or "{}")
     if not isinstance(HOST_MAP, dict) or not all(isinstance(v, str) for v in HOST_MAP.values()):
         raise ValueError
 except ValueError as error:
-    raise ImproperlyConfigured('OMS_HOST_MAP must be JSON such as {"api.ebay.com": "http://127.0.0.1:8790/ebay"}.') from error
+    raise ImproperlyConfigured(
+        'OMS_HOST_MAP must be JSON such as {"api.ebay.com": "http://127.0.0.1:8790/ebay"}.'
+    ) from error
 
 # --- applications -------------------------------------------------------------------------------
 INSTALLED_APPS = [
@@ -214,16 +262,16 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 BUSINESS_TIME_ZONE = os.environ.get("OMS_TIME_ZONE", "UTC")
 try:
-    from zoneinfo import ZoneInfo
-
     ZoneInfo(BUSINESS_TIME_ZONE)
-except Exception as error:
-    raise ImproperlyConfigured(f"OMS_TIME_ZONE '{BUSINESS_TIME_ZONE}' is unknown: use a name such as America/New_York.") from error
+except (KeyError, ValueError, OSError) as error:
+    raise ImproperlyConfigured(
+        f"OMS_TIME_ZONE '{BUSINESS_TIME_ZONE}' is unknown: use a name such as America/New_York."
+    ) from error
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = HOME / "static"
 MEDIA_ROOT = HOME / "files"
-WHITENOISE_USE_FINDERS = EMBEDDED
+WHITENOISE_USE_FINDERS = EMBEDDED or TESTING
 WHITENOISE_AUTOREFRESH = DEBUG
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
@@ -242,13 +290,15 @@ MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 # --- tasks --------------------------------------------------------------------------------------
 # The ORM broker on the same alias makes enqueueing part of the business transaction. Retries and
 # backoff are ours (rows with next_attempt_at); `retry` only covers a worker that died.
+_workers, _timeout, _queue_limit = _number("OMS_WORKERS", 2, 1, 64), 60, 4
 Q_CLUSTER = {
     "name": "oms",
     "orm": "default",
-    "workers": int(os.environ.get("OMS_WORKERS", "2")),
-    "timeout": 60,
-    "retry": 300,
-    "queue_limit": 4,
+    "workers": _workers,
+    "timeout": _timeout,
+    # Counted from the dequeue, so waiting in the local queue counts too; less than this runs live tasks twice.
+    "retry": _timeout * (3 + -(-(_queue_limit + 1) // _workers)),
+    "queue_limit": _queue_limit,
     "bulk": 1,
     "max_attempts": 3,
     "ack_failures": True,
