@@ -78,7 +78,10 @@ class Shown:
 
     def why(self) -> str:
         """One line with only the steps that changed the figure: '12 stock, 10 buffer, 5 packs'."""
-        told = [self.steps[0], *(now for before, now in zip(self.steps, self.steps[1:], strict=False) if now[1] != before[1])]
+        told = [
+            self.steps[0],
+            *(now for before, now in zip(self.steps, self.steps[1:], strict=False) if now[1] != before[1]),
+        ]
         return ", ".join(f"{value} {name}" for name, value in told)
 
 

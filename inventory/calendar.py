@@ -145,7 +145,11 @@ def ship_by(
 
 def arrival_day(carrier: WorkCalendar, shipped_on: date, transit_days: int) -> date | None:
     """Day of delivery: `transit_days` of the carrier's working days after the parcel was handed over."""
-    return add_open_days(carrier, shipped_on + timedelta(days=1), transit_days - 1) if transit_days > 0 else shipped_on
+    return (
+        add_open_days(carrier, shipped_on + timedelta(days=1), transit_days - 1)
+        if transit_days > 0
+        else shipped_on
+    )
 
 
 def calendar_from_rows(
@@ -156,5 +160,7 @@ def calendar_from_rows(
     Without any hours the warehouse works by DEFAULT_CUT_OFFS.
     """
     return WorkCalendar(
-        time_zone, dict(hours) or DEFAULT_CUT_OFFS, tuple(Closure(first, last, reason) for first, last, reason in closures)
+        time_zone,
+        dict(hours) or DEFAULT_CUT_OFFS,
+        tuple(Closure(first, last, reason) for first, last, reason in closures),
     )

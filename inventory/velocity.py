@@ -60,7 +60,11 @@ def velocity(
 
 
 def fill_days(
-    units: dict[date, int], first: date, last: date, *, out_of_stock: frozenset[date] | set[date] = frozenset()
+    units: dict[date, int],
+    first: date,
+    last: date,
+    *,
+    out_of_stock: frozenset[date] | set[date] = frozenset(),
 ) -> list[DemandOfDay]:
     """Every day from `first` to `last` inclusive; a day without sales counts 0."""
     span = (last - first).days + 1

@@ -148,7 +148,9 @@ part_lists = st.lists(
         pools=st.lists(pools, max_size=3, unique_by=lambda pool: pool.warehouse).map(tuple),
         per_unit=st.integers(1, 4),
         buffer=st.integers(0, 3),
-        fences=st.lists(st.builds(Fence, st.sampled_from(["shopify", "tiktok"]), st.integers(0, 30)), max_size=3).map(tuple),
+        fences=st.lists(
+            st.builds(Fence, st.sampled_from(["shopify", "tiktok"]), st.integers(0, 30)), max_size=3
+        ).map(tuple),
     ),
     min_size=1,
     max_size=3,
@@ -164,7 +166,9 @@ def test_never_negative_and_never_more_than_any_component_allows(parts, rule):
     assert rule.cap is None or quantity * rule.pack <= rule.cap
 
 
-@given(st.integers(0, 100), st.lists(st.builds(Fence, st.sampled_from("abc"), st.integers(0, 40)), max_size=5))
+@given(
+    st.integers(0, 100), st.lists(st.builds(Fence, st.sampled_from("abc"), st.integers(0, 40)), max_size=5)
+)
 def test_fences_never_promise_the_fenced_units_twice(base, fences):
     free = after_fences(base, fences, "nobody")
     own = [after_fences(base, fences, channel) - free for channel in "abc"]
@@ -211,7 +215,9 @@ def test_ring_fenced_units_are_served_before_the_rest():
 
 
 @given(
-    st.dictionaries(st.tuples(st.sampled_from(["MUG", "CAP"]), st.sampled_from(["W1", "W2"])), st.integers(-2, 12)),
+    st.dictionaries(
+        st.tuples(st.sampled_from(["MUG", "CAP"]), st.sampled_from(["W1", "W2"])), st.integers(-2, 12)
+    ),
     st.lists(
         st.builds(
             Claim,

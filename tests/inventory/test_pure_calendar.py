@@ -119,7 +119,11 @@ def test_deadline_of_the_channel_wins_and_is_kept_in_utc():
     told = datetime(2026, 11, 24, 18, tzinfo=NEW_YORK)
     deadline = ship_by(EAST, local(2026, 11, 23, 9), handling_days=5, channel_says=told)
     assert deadline is not None
-    assert (deadline.at, deadline.at.tzinfo, deadline.source) == (datetime(2026, 11, 24, 23, tzinfo=UTC), UTC, "channel")
+    assert (deadline.at, deadline.at.tzinfo, deadline.source) == (
+        datetime(2026, 11, 24, 23, tzinfo=UTC),
+        UTC,
+        "channel",
+    )
 
 
 def test_arrival_counts_the_carriers_days():

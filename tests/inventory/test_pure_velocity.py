@@ -116,7 +116,9 @@ def test_means_of_real_sales_match_the_published_figures(shared_dir):
         for row in csv.DictReader(rows):
             is_sale = row["InvoiceNo"][0] not in "CA" and float(row["UnitPrice"]) != 0
             if is_sale and product.fullmatch(row["StockCode"]):
-                units[row["StockCode"].upper()][date.fromisoformat(row["InvoiceDate"][:10])] += int(row["Quantity"])
+                units[row["StockCode"].upper()][date.fromisoformat(row["InvoiceDate"][:10])] += int(
+                    row["Quantity"]
+                )
     last = date.fromisoformat(expected["as_of"])
     checked = 0
     for window, figures in expected["windows"].items():
