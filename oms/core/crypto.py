@@ -19,7 +19,9 @@ def _keys(text: str) -> dict[str, Fernet]:
         except ValueError as error:
             raise ImproperlyConfigured(f"OMS_FIELD_KEYS: key '{name}' is not a Fernet key.") from error
         if not name or len(name) > 12 or not name.isalnum():
-            raise ImproperlyConfigured("OMS_FIELD_KEYS: each key needs a short name of letters and digits: 'k1:…'.")
+            raise ImproperlyConfigured(
+                "OMS_FIELD_KEYS: each key needs a short name of letters and digits: 'k1:…'."
+            )
     return found
 
 

@@ -25,7 +25,9 @@ class CurrencyField(models.CharField):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("max_length", 3)
-        kwargs.setdefault("validators", [RegexValidator(r"^[A-Z]{3}$", "Use a three-letter ISO 4217 code such as USD.")])
+        kwargs.setdefault(
+            "validators", [RegexValidator(r"^[A-Z]{3}$", "Use a three-letter ISO 4217 code such as USD.")]
+        )
         super().__init__(*args, **kwargs)
 
 
@@ -33,7 +35,9 @@ class EncryptedJSONField(models.TextField):
     """JSON that is unreadable in the database without the key (invariant D2)."""
 
     def get_prep_value(self, value: Any) -> str | None:
-        if value is None or (isinstance(value, str) and ":" in value[:13] and value.split(":")[0] in crypto.key_names()):
+        if value is None or (
+            isinstance(value, str) and ":" in value[:13] and value.split(":")[0] in crypto.key_names()
+        ):
             return value
         return crypto.encrypt(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str))
 

@@ -15,8 +15,12 @@ from oms.core.roles import ROLES
 
 class User(AbstractUser):
     time_zone = models.CharField(max_length=50, blank=True, help_text="empty = the business's zone")
-    density = models.CharField(max_length=8, choices=[("normal", "Normal"), ("compact", "Compact")], default="normal")
-    theme = models.CharField(max_length=6, choices=[("auto", "Auto"), ("light", "Light"), ("dark", "Dark")], default="auto")
+    density = models.CharField(
+        max_length=8, choices=[("normal", "Normal"), ("compact", "Compact")], default="normal"
+    )
+    theme = models.CharField(
+        max_length=6, choices=[("auto", "Auto"), ("light", "Light"), ("dark", "Dark")], default="auto"
+    )
     keys_enabled = models.BooleanField(default=True)
 
 
@@ -38,7 +42,9 @@ class MembershipScope(models.Model):
     code = models.CharField(max_length=40)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["membership", "kind", "code"], name="membership_scope_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["membership", "kind", "code"], name="membership_scope_once")
+        ]
 
 
 class ApiToken(models.Model):
@@ -51,7 +57,9 @@ class ApiToken(models.Model):
     scopes = models.JSONField(default=list)
     warehouses = models.JSONField(default=list, blank=True, help_text="warehouse codes; empty = all")
     channels = models.JSONField(default=list, blank=True, help_text="channel codes; empty = all")
-    networks = models.JSONField(default=list, blank=True, help_text="allowed networks in CIDR form; empty = any")
+    networks = models.JSONField(
+        default=list, blank=True, help_text="allowed networks in CIDR form; empty = any"
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField()
     last_used_at = models.DateTimeField(null=True, blank=True)
@@ -235,10 +243,14 @@ class ExceptionItem(models.Model):
     class Meta:
         ordering = ["severity", "first_at"]
         constraints = [
-            models.UniqueConstraint(fields=["dedup_key"], condition=Q(closed_at__isnull=True), name="exception_open_once"),
+            models.UniqueConstraint(
+                fields=["dedup_key"], condition=Q(closed_at__isnull=True), name="exception_open_once"
+            ),
         ]
         indexes = [
-            models.Index(fields=["kind", "severity"], condition=Q(closed_at__isnull=True), name="exception_open_idx"),
+            models.Index(
+                fields=["kind", "severity"], condition=Q(closed_at__isnull=True), name="exception_open_idx"
+            ),
         ]
 
 
@@ -266,9 +278,13 @@ class CircuitBreaker(models.Model):
     """Per account: opens after repeated failures so that a dead channel costs nothing."""
 
     key = models.CharField(max_length=80, primary_key=True)
-    failures = models.PositiveIntegerField(default=0)
+    failures = models.PositiveIntegerField(default=0, help_text="in a row")
+    window_started_at = models.DateTimeField(null=True, blank=True)
+    window_calls = models.PositiveIntegerField(default=0)
+    window_failures = models.PositiveIntegerField(default=0)
     open_until = models.DateTimeField(null=True, blank=True)
-    times_opened = models.PositiveSmallIntegerField(default=0)
+    times_opened = models.PositiveSmallIntegerField(default=0, help_text="in a row; doubles the pause")
+    blocked = models.BooleanField(default=False, help_text="refused credentials: open until they change")
     reason = models.CharField(max_length=200, blank=True)
 
 
@@ -279,6 +295,7 @@ class TokenBucket(models.Model):
     tokens = models.FloatField()
     per_second = models.FloatField()
     burst = models.FloatField()
+    paused_until = models.DateTimeField(null=True, blank=True, help_text="the other side asked us to wait")
     updated_at = models.DateTimeField()
 
 

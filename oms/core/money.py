@@ -44,7 +44,7 @@ def split_largest_remainder(total: Decimal, weights: Sequence[Decimal | int], cu
     """Split `total` in proportion to `weights` so that the parts sum to it to the coin.
 
     Each share is rounded down, the coins left go to the largest fractions, ties to the earlier place
-    (FEATURES 3.12). All weights zero means equal parts.
+    . All weights zero means equal parts.
 
     Raises ValueError for a negative weight or no weights.
     """

@@ -32,7 +32,15 @@ PERMISSIONS: dict[str, str] = {
     "audit.view": "Read the audit trail",
 }
 
-_VIEW = {"stock.view", "orders.view", "shipping.view", "returns.view", "purchasing.view", "channels.view", "reports.view"}
+_VIEW = {
+    "stock.view",
+    "orders.view",
+    "shipping.view",
+    "returns.view",
+    "purchasing.view",
+    "channels.view",
+    "reports.view",
+}
 
 ROLES: dict[str, tuple[str, frozenset[str]]] = {
     "owner": ("Owner", frozenset(PERMISSIONS)),
@@ -76,7 +84,9 @@ SCOPES: dict[str, frozenset[str]] = {
     "stock:read": frozenset({"stock.view"}),
     "stock:write": frozenset({"stock.view", "stock.adjust", "stock.transfer"}),
     "orders:read": frozenset({"orders.view"}),
-    "orders:write": frozenset({"orders.view", "orders.edit", "orders.hold", "orders.release", "orders.route"}),
+    "orders:write": frozenset(
+        {"orders.view", "orders.edit", "orders.hold", "orders.release", "orders.route"}
+    ),
     "shipments:read": frozenset({"shipping.view"}),
     "shipments:write": frozenset({"shipping.view", "shipping.work", "shipping.label"}),
     "returns:read": frozenset({"returns.view"}),

@@ -1,0 +1,48 @@
+"""Short transactions that survive being the loser of a lock conflict."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.db import OperationalError, connection, transaction
+
+from oms.core import metrics
+
+#: deadlock, lock timeout, serialization failure
+_RETRY_STATES = {"40P01", "55P03", "40001"}
+T = TypeVar("T")
+
+
+def on_postgres() -> bool:
+    return connection.vendor == "postgresql"
+
+
+def lost_conflict(error: BaseException) -> bool:
+    """True when the database ended this transaction in favour of another one: repeat it whole."""
+    state = getattr(error.__cause__, "sqlstate", None)
+    return state in _RETRY_STATES or "database is locked" in str(error)
+
+
+def in_transaction(work: Callable[[], T], *, attempts: int = 5, lock_seconds: int = 3) -> T:
+    """Run `work` in one transaction; repeat it at most `attempts` times when it loses a lock conflict.
+
+    Inside an open transaction it only runs `work`: whoever opened it repeats. Raises what `work` raises.
+    """
+    if connection.in_atomic_block:
+        return work()
+    for attempt in range(attempts):
+        try:
+            with transaction.atomic():
+                if on_postgres():
+                    with connection.cursor() as cursor:
+                        cursor.execute(f"SET LOCAL lock_timeout = '{int(lock_seconds)}s'")
+                return work()
+        except OperationalError as error:
+            if not lost_conflict(error) or attempt == attempts - 1:
+                raise
+            metrics.CONFLICTS.inc()
+            time.sleep(random.uniform(0.2, 1) * 0.01 * 2**attempt)
+    raise AssertionError("unreachable")

@@ -1,0 +1,145 @@
+"""One inbox for everything only a person can mend: one open item per cause, closed with its cause."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import F, Q, QuerySet
+
+from oms.core.actor import SYSTEM, Actor
+from oms.core.audit import record
+from oms.core.clock import now
+from oms.core.errors import Conflict, NotFound, UserError
+from oms.core.models import ExceptionItem, User
+
+Severity = ExceptionItem.Severity
+
+
+def raise_item(
+    kind: str,
+    dedup_key: str,
+    title: str,
+    detail: str = "",
+    *,
+    severity: int = Severity.NORMAL,
+    object_url: str = "",
+    url: str = "",
+    warehouse_code: str = "",
+    channel_code: str = "",
+    due_at: dt.datetime | None = None,
+    money: Decimal | None = None,
+) -> ExceptionItem:
+    """Put a cause before a person, or count it again when its item is open (newest words win).
+
+    `money` is the amount at stake in business currency, four decimals.
+    """
+    words: dict[str, Any] = {
+        "kind": kind,
+        "title": title[:200],
+        "detail": detail[:600],
+        "severity": severity,
+        "url": (object_url or url)[:200],
+        "warehouse_code": warehouse_code,
+        "channel_code": channel_code,
+        "due_at": due_at,
+        "money": money,
+    }
+    dedup_key = dedup_key[:160]
+    while True:
+        open_item = ExceptionItem.objects.filter(dedup_key=dedup_key, closed_at__isnull=True)
+        if open_item.update(**words, seen=F("seen") + 1, last_at=now()):
+            found = open_item.first()
+        else:
+            try:
+                with transaction.atomic():
+                    return ExceptionItem.objects.create(
+                        dedup_key=dedup_key, first_at=now(), last_at=now(), **words
+                    )
+            except IntegrityError:
+                continue  # raised by someone else at this moment: count it there
+        if found is not None:
+            return found
+
+
+def close_item(dedup_key: str, why: str, *, actor: Actor = SYSTEM) -> bool:
+    """The cause is gone. True when an item was open; harmless when none was."""
+    return bool(
+        ExceptionItem.objects.filter(dedup_key=dedup_key[:160], closed_at__isnull=True).update(
+            closed_at=now(), closed_by=str(actor), close_reason=why[:200]
+        )
+    )
+
+
+def open_items(at: dt.datetime | None = None) -> QuerySet[ExceptionItem]:
+    """Items that want a person now: open and not snoozed."""
+    at = at or now()
+    awake = Q(snoozed_until__isnull=True) | Q(snoozed_until__lte=at)
+    return ExceptionItem.objects.filter(awake, closed_at__isnull=True)
+
+
+def _open(item_id: int) -> ExceptionItem:
+    item = ExceptionItem.objects.filter(pk=item_id).first()
+    if item is None:
+        raise NotFound("exception: no such item.", field="exception")
+    if item.closed_at:
+        raise Conflict(f"exception: already closed by {item.closed_by}.", field="exception")
+    return item
+
+
+def assign(item_id: int, owner: User | None, *, actor: Actor) -> ExceptionItem:
+    """Give an open item to a person, or back to everybody. Raises `NotFound`, `Conflict`."""
+    with transaction.atomic():
+        item = _open(item_id)
+        before, item.owner = item.owner, owner
+        item.save(update_fields=["owner"])
+        record(
+            actor,
+            "exception.assigned",
+            item,
+            before={"owner": str(before or "")},
+            after={"owner": str(owner or "")},
+        )
+    return item
+
+
+def snooze(item_id: int, until: dt.datetime, reason: str, *, actor: Actor) -> ExceptionItem:
+    """Hide an open item until a time, with a reason. Raises `UserError`, `NotFound`, `Conflict`."""
+    if not reason.strip():
+        raise UserError("reason: say why this can wait.", field="reason")
+    if until <= now():
+        raise UserError("until: choose a time in the future.", field="until")
+    with transaction.atomic():
+        item = _open(item_id)
+        item.snoozed_until, item.snooze_reason = until, reason.strip()[:160]
+        item.save(update_fields=["snoozed_until", "snooze_reason"])
+        record(actor, "exception.snoozed", item, after={"until": until, "reason": item.snooze_reason})
+    return item
+
+
+def resolve(item_id: int, why: str, *, actor: Actor) -> ExceptionItem:
+    """A person mended it. Raises `UserError` without a word why, `NotFound`, `Conflict`."""
+    if not why.strip():
+        raise UserError("why: say what was done.", field="why")
+    with transaction.atomic():
+        item = _open(item_id)
+        item.closed_at, item.closed_by, item.close_reason = now(), str(actor), why.strip()[:200]
+        item.save(update_fields=["closed_at", "closed_by", "close_reason"])
+        record(actor, "exception.closed", item, after={"why": item.close_reason})
+    return item
+
+
+def reopen(item_id: int, *, actor: Actor) -> ExceptionItem:
+    """Open a closed item again. Raises `NotFound`, `Conflict` when it or its cause is open already."""
+    with transaction.atomic():
+        item = ExceptionItem.objects.filter(pk=item_id).first()
+        if item is None:
+            raise NotFound("exception: no such item.", field="exception")
+        if ExceptionItem.objects.filter(dedup_key=item.dedup_key, closed_at__isnull=True).exists():
+            raise Conflict("exception: it is open already.", field="exception")
+        item.closed_at, item.closed_by, item.close_reason, item.snoozed_until = None, "", "", None
+        item.save(update_fields=["closed_at", "closed_by", "close_reason", "snoozed_until"])
+        record(actor, "exception.reopened", item)
+    return item

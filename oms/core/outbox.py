@@ -1,0 +1,166 @@
+"""News for the floors above: written with the change, handled at least once after it.
+
+`emit()` appends a row in the caller's transaction. `drain()` claims rows, lets every subscribed handler
+write its durable rows, and removes the events in the same transaction. Handlers are idempotent: an event
+may come twice, and two events of one key may come out of order after a failure.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import OperationalError, connection, transaction
+from django.db.models import F, Q
+from django.db.utils import InterfaceError
+
+from oms.core import metrics
+from oms.core.clock import now
+from oms.core.db import lost_conflict, on_postgres
+from oms.core.errors import NotFound
+from oms.core.exceptions_inbox import close_item, raise_item
+from oms.core.models import ExceptionItem, OutboxEvent
+
+log = logging.getLogger("lading.outbox")
+
+CHANNEL = "lading_outbox"
+MAX_ATTEMPTS = 8
+
+Handler = Callable[[list[OutboxEvent]], None]
+_handlers: dict[str, list[Handler]] = defaultdict(list)
+
+
+def subscribe(*topics: str) -> Callable[[Handler], Handler]:
+    """Register a handler for topics. It runs inside the draining transaction and gets events in order of id."""
+
+    def register(handler: Handler) -> Handler:
+        for topic in topics:
+            if handler not in _handlers[topic]:
+                _handlers[topic].append(handler)
+        return handler
+
+    return register
+
+
+def subscribers(topic: str) -> list[Handler]:
+    return list(_handlers.get(topic, ()))
+
+
+def emit(topic: str, key: str, **data: Any) -> None:
+    """Append one event in the caller's transaction. Raises RuntimeError outside of one."""
+    emit_many([(topic, key, data)])
+
+
+def emit_many(events: Iterable[tuple[str, str, dict[str, Any]]]) -> None:
+    """Append many events (topic, key, data) with one INSERT; same rules as `emit`."""
+    rows = [OutboxEvent(topic=topic, key=str(key), data=_plain(data)) for topic, key, data in events]
+    if not rows:
+        return
+    if not connection.in_atomic_block:
+        raise RuntimeError(
+            "emit() needs the transaction of the change it tells about: wrap both in atomic()."
+        )
+    OutboxEvent.objects.bulk_create(rows)
+    if on_postgres() and not any(entry[1] is _notify for entry in connection.run_on_commit):
+        # after commit, not inside: a NOTIFY in the transaction would make all commits queue for one lock
+        transaction.on_commit(_notify, robust=True)
+
+
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(data, cls=DjangoJSONEncoder)) if data else {}
+    return plain
+
+
+def _notify() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"NOTIFY {CHANNEL}")
+
+
+def drain(limit: int = 500) -> int:
+    """Handle up to `limit` due events; returns how many were handled. Safe to run in several processes."""
+    due = Q(dead=False) & (Q(next_attempt_at__isnull=True) | Q(next_attempt_at__lte=now()))
+    ids = list(OutboxEvent.objects.filter(due).order_by("id").values_list("id", flat=True)[:limit])
+    return _work(ids, whole=len(ids)) if ids else 0
+
+
+def _work(ids: Sequence[int], whole: int) -> int:
+    """Handle `ids` in one transaction; on failure halve until the poisonous event stands alone."""
+    try:
+        with transaction.atomic():
+            claim = OutboxEvent.objects.filter(pk__in=ids, dead=False).order_by("id")
+            if on_postgres():
+                claim = claim.select_for_update(skip_locked=True)
+            events = list(claim)
+            if not events:
+                return 0
+            _dispatch(events)
+            OutboxEvent.objects.filter(pk__in=[event.pk for event in events]).delete()
+        metrics.EVENTS.labels("handled").inc(len(events))
+        return len(events)
+    except Exception as error:
+        if isinstance(error, InterfaceError) or (
+            isinstance(error, OperationalError) and not lost_conflict(error)
+        ):
+            raise  # the database itself is away: nobody's fault, everything stays due
+        if len(ids) > 1:
+            middle = len(ids) // 2
+            return _work(ids[:middle], whole) + _work(ids[middle:], whole)
+        log.exception("outbox event failed", extra={"event": ids[0]})
+        _postpone(ids[0], error)
+        return 0
+
+
+def _dispatch(events: list[OutboxEvent]) -> None:
+    by_handler: dict[Handler, list[OutboxEvent]] = {}
+    for event in events:
+        for handler in _handlers.get(event.topic, ()):
+            by_handler.setdefault(handler, []).append(event)
+    for handler, batch in by_handler.items():
+        handler(batch)
+
+
+def _postpone(event_id: int, error: Exception) -> None:
+    text = f"{type(error).__name__}: {error}"[:400]
+    with transaction.atomic():
+        OutboxEvent.objects.filter(pk=event_id).update(attempts=F("attempts") + 1, error=text)
+        event = OutboxEvent.objects.filter(pk=event_id).first()
+        if event is None:
+            return
+        if event.attempts >= MAX_ATTEMPTS:
+            OutboxEvent.objects.filter(pk=event_id).update(dead=True)
+            raise_item(
+                "outbox_dead",
+                f"outbox:{event_id}",
+                f"'{event.topic}' for {event.key} could not be processed",
+                detail=text,
+                severity=ExceptionItem.Severity.HIGH,
+            )
+            metrics.EVENTS.labels("dead").inc()
+        else:
+            wait = dt.timedelta(seconds=min(2**event.attempts, 900) * random.uniform(0.8, 1.2))
+            OutboxEvent.objects.filter(pk=event_id).update(next_attempt_at=now() + wait)
+            metrics.EVENTS.labels("postponed").inc()
+
+
+def revive(event_id: int) -> None:
+    """Try a dead event again. Raises `NotFound`."""
+    with transaction.atomic():
+        if not OutboxEvent.objects.filter(pk=event_id, dead=True).update(
+            dead=False, attempts=0, next_attempt_at=None
+        ):
+            raise NotFound("event: it was handled or removed meanwhile.", field="event")
+        close_item(f"outbox:{event_id}", "tried again")
+
+
+def discard(event_id: int) -> None:
+    """Give up a dead event. Raises `NotFound`."""
+    with transaction.atomic():
+        if not OutboxEvent.objects.filter(pk=event_id, dead=True).delete()[0]:
+            raise NotFound("event: it was handled or removed meanwhile.", field="event")
+        close_item(f"outbox:{event_id}", "given up")
