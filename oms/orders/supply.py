@@ -1,0 +1,33 @@
+"""What orders lack, told to the floor below that buys it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from django.db.models import Sum
+
+from inventory import selectors
+from oms.core.actor import Actor
+from oms.orders import states
+from oms.orders.models import OrderLine
+from procurement import planner
+
+
+def short_units() -> dict[int, int]:
+    """Short units of live orders per SKU, kits counted as their components."""
+    rows = dict(
+        OrderLine.objects.filter(short__gt=0, order__state__in=states.LIVE, sku__isnull=False)
+        .values_list("sku")
+        .annotate(units=Sum("short"))
+    )
+    parts = selectors.kit_parts(sorted(rows))
+    found: Counter[int] = Counter()
+    for sku_id, units in rows.items():
+        for component, per_kit in parts.get(sku_id) or [(sku_id, 1)]:
+            found[component] += units * per_kit
+    return dict(found)
+
+
+def plan_reorders(*, actor: Actor) -> Counter[str]:
+    """Bring the reorder suggestions in line with demand, stock, supply and backorders of this moment."""
+    return planner.suggest(backorders=short_units(), actor=actor)
