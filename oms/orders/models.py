@@ -201,6 +201,7 @@ class OrderLine(models.Model):
     reserved = models.PositiveIntegerField(default=0)
     shipped = models.PositiveIntegerField(default=0)
     cancelled = models.PositiveIntegerField(default=0)
+    cancelled_here = models.PositiveIntegerField(default=0, help_text="part of cancelled that we decided, not the channel")
     short = models.PositiveIntegerField(default=0)
     short_at_entry = models.PositiveIntegerField(default=0, help_text="units that could not be reserved at the first try (3.7a)")
     returned = models.PositiveIntegerField(default=0, help_text="received back over all RMAs")

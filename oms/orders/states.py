@@ -20,9 +20,10 @@ ORDER: dict[str, frozenset[str]] = {
     S.OPEN: frozenset({S.PENDING, S.ROUTED, S.PART_SHIPPED, S.SHIPPED, S.DELIVERED, S.CANCELLED}),
     S.ROUTED: frozenset({S.PENDING, S.OPEN, S.PART_SHIPPED, S.SHIPPED, S.DELIVERED, S.CANCELLED}),
     S.PART_SHIPPED: frozenset({S.SHIPPED, S.DELIVERED}),
-    S.SHIPPED: frozenset({S.DELIVERED, S.PART_SHIPPED}),
+    S.SHIPPED: frozenset({S.DELIVERED, S.PART_SHIPPED}),  # back when the channel adds a line
     S.DELIVERED: frozenset({S.PART_SHIPPED}),
-    S.CANCELLED: frozenset(),
+    # a channel may take a cancellation back; what we cancelled ourselves stays cancelled
+    S.CANCELLED: frozenset({S.PENDING, S.OPEN, S.PART_SHIPPED, S.SHIPPED, S.DELIVERED}),
 }
 
 #: states in which units may still leave the house

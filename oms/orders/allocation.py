@@ -1,0 +1,364 @@
+"""Stock for orders after entry: waiting lines served in ship-by order, routing plans applied, units shipped.
+
+Locks are taken in one order everywhere: order rows by id, reservations by id, stock rows.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from django.db.models import F
+
+from inventory import reservations
+from inventory.locking import retrying, stock_transaction
+from inventory.models import Warehouse
+from inventory.reservations import ReserveLine
+from inventory.selectors import kits_containing
+from oms.core.actor import Actor
+from oms.core.errors import Conflict, NotFound, UserError
+from oms.orders import holding, states, timeline, upkeep
+from oms.orders.models import Allocation, Order, OrderEvent, OrderLine
+
+#: waiting lines served by one transaction
+CHUNK = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Winner:
+    """A waiting line that got stock: `rank` 1 was served first."""
+
+    rank: int
+    order_id: int
+    line_id: int
+    sku_id: int
+    quantity: int
+    still_short: int
+
+
+def waiting_lines(sku_ids: Iterable[int]) -> list[OrderLine]:
+    """Short lines of live orders that any of the SKUs may serve, kits included, in the order of service.
+
+    Ship-by first (orders without one last), then the older order. Priority is printed with each winner.
+    """
+    wanted = set(sku_ids)
+    for kits in kits_containing(wanted).values():
+        wanted |= {kit if isinstance(kit, int) else kit[0] for kit in kits}
+    return list(
+        OrderLine.objects.filter(sku__in=wanted, short__gt=0, order__state__in=states.LIVE)
+        .select_related("order__channel", "sku")
+        .order_by(F("order__ship_by").asc(nulls_last=True), "order__placed_at", "order_id", "id")
+    )
+
+
+def allocate_waiting(sku_ids: Iterable[int], *, actor: Actor) -> list[Winner]:
+    """Offer what is available of the SKUs to backordered lines, first ship-by first (I11).
+
+    Returns the winners in the order they were served; each finds it printed on its timeline. Lines that get
+    nothing stay as they are. Harmless to repeat.
+    """
+    ids = [line.pk for line in waiting_lines(sku_ids)]
+    winners: list[Winner] = []
+    for start in range(0, len(ids), CHUNK):
+        chunk = ids[start : start + CHUNK]
+        offset = len(winners)
+
+        def work(chunk: list[int] = chunk, offset: int = offset) -> list[Winner]:
+            with stock_transaction():
+                return _serve(chunk, offset, actor)
+
+        served = retrying(work)
+        winners += served
+        if not served:
+            break  # the shelf is empty for the first hundred: it is for the rest
+    return winners
+
+
+def _serve(line_ids: Sequence[int], offset: int, actor: Actor) -> list[Winner]:
+    orders = {
+        order.pk: order
+        for order in upkeep.lock_many(OrderLine.objects.filter(pk__in=line_ids).values_list("order_id", flat=True))
+    }
+    place = {line_id: number for number, line_id in enumerate(line_ids)}
+    lines = sorted(
+        OrderLine.objects.filter(pk__in=line_ids, short__gt=0).select_related("sku"), key=lambda line: place[line.pk]
+    )
+    candidates: dict[int, tuple[int, ...]] = {}
+    asked: dict[str, OrderLine] = {}
+    wanted: list[ReserveLine] = []
+    for line in lines:
+        order = orders[line.order_id]
+        paid = order.state != Order.State.PENDING
+        if order.state not in states.LIVE or not holding.wants_stock(order, order.channel, paid=paid):
+            continue
+        if order.channel_id not in candidates:
+            candidates[order.channel_id] = tuple(w.pk for w in holding.serving_warehouses(order.channel_id))
+        name = holding.reference(order, line)
+        asked[name] = line
+        assert line.sku_id is not None
+        wanted.append(
+            ReserveLine(name, line.sku_id, line.short, candidates[order.channel_id], promise_at=holding.promise(order))
+        )
+    links: list[Allocation] = []
+    won: list[tuple[OrderLine, int]] = []
+    places: dict[int, set[int]] = {}
+    for result in reservations.reserve(wanted, actor=actor):
+        line = asked[result.reference]
+        if not result.reserved:
+            continue
+        links += [
+            Allocation(line_id=line.pk, reservation_id=part.reservation_id, per_unit=part.per_unit) for part in result.parts
+        ]
+        places.setdefault(line.pk, set()).update(part.warehouse_id for part in result.parts)
+        line.short -= result.reserved
+        line.reserved += result.reserved
+        won.append((line, result.reserved))
+    if not won:
+        return []
+    Allocation.objects.bulk_create(links)
+    OrderLine.objects.bulk_update([line for line, _ in won], ["short", "reserved"])
+    codes = dict(Warehouse.objects.filter(pk__in=set().union(*places.values())).values_list("pk", "code"))
+    winners: list[Winner] = []
+    events: list[OrderEvent] = []
+    for number, (line, units) in enumerate(won, offset + 1):
+        order = orders[line.order_id]
+        assert line.sku_id is not None
+        winners.append(Winner(number, order.pk, line.pk, line.sku_id, units, line.short))
+        due = f"ship by {order.ship_by:%Y-%m-%d %H:%M} UTC" if order.ship_by else "no ship-by time"
+        where = ", ".join(sorted(codes[pk] for pk in places[line.pk]))
+        rest = f"; {line.short} still short" if line.short else ""
+        text = f"Backorder: {units} of {line.sku} arrived at {where}, served as number {number} ({due}){rest}"
+        events.append(timeline.entry(order.pk, "allocated", text, actor=actor, data={"rank": number, "units": units}))
+    timeline.write(events)
+    for order_id in sorted({line.order_id for line, _ in won}):
+        upkeep.settle(orders[order_id], actor=actor, routed=False, reroute=True, changed=["lines"])
+    return winners
+
+
+# --- routing's plan -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedPart:
+    """`quantity` eaches (of the reservation's SKU) of an allocation leave from this warehouse."""
+
+    allocation_id: int
+    warehouse_id: int
+    quantity: int
+
+
+def place_parts(order_id: int, parts: Sequence[PlacedPart], *, actor: Actor, note: str = "") -> list[Allocation]:
+    """Apply a routing plan: move or split the order's reservations so that they lie where the plan says.
+
+    Allocations that the plan does not name stay where they are; of a named one, units beyond the plan stay too.
+    The order becomes routed. Returns its open allocations (reservation loaded) after the moves; a split makes a
+    new one. All or nothing.
+
+    Raises `InsufficientStock` when a warehouse was sold out meanwhile (plan again), `Conflict` when the order is
+    on hold, waits for payment or holds less than planned, `NotFound`, `UserError`.
+    """
+
+    def work() -> list[Allocation]:
+        with stock_transaction():
+            return _place(order_id, parts, actor, note)
+
+    return retrying(work)
+
+
+def _place(order_id: int, parts: Sequence[PlacedPart], actor: Actor, note: str) -> list[Allocation]:
+    order = upkeep.lock(order_id)
+    if order.holds_open:
+        raise Conflict(f"{order.number} is on hold: release its holds before routing.", field="order")
+    if order.state not in (Order.State.OPEN, Order.State.ROUTED, Order.State.PART_SHIPPED):
+        raise Conflict(f"{order.number} is {order.get_state_display().lower()}: there is nothing to route.", field="order")
+    allocations = {
+        allocation.pk: allocation
+        for allocation in Allocation.objects.filter(line__order=order, reservation__quantity__gt=0).select_related(
+            "reservation", "line"
+        )
+    }
+    targets = Warehouse.objects.in_bulk({part.warehouse_id for part in parts})
+    planned: dict[int, list[PlacedPart]] = {}
+    for part in parts:
+        if part.quantity < 1:
+            raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
+        if part.allocation_id not in allocations:
+            raise Conflict(f"{order.number}: allocation {part.allocation_id} holds nothing any more.", field="allocation")
+        if part.warehouse_id not in targets:
+            raise UserError(f"warehouse: there is no warehouse with id {part.warehouse_id}.", field="warehouse")
+        planned.setdefault(part.allocation_id, []).append(part)
+    fresh: list[Allocation] = []
+    for allocation_id in sorted(planned):
+        allocation = allocations[allocation_id]
+        held = allocation.reservation
+        if sum(part.quantity for part in planned[allocation_id]) > held.quantity:
+            raise Conflict(f"{order.number}: allocation {allocation_id} holds only {held.quantity}.", field="quantity")
+        away: dict[int, int] = {}
+        for part in planned[allocation_id]:
+            if part.warehouse_id != held.warehouse_id:
+                away[part.warehouse_id] = away.get(part.warehouse_id, 0) + part.quantity
+        for warehouse_id, units in sorted(away.items()):
+            moved = reservations.move(
+                held.pk,
+                warehouse_id=warehouse_id,
+                quantity=units,
+                actor=actor,
+                mcf=targets[warehouse_id].kind in holding.FOREIGN_POOLS,
+            )
+            if moved.pk != held.pk:
+                fresh.append(Allocation(line=allocation.line, reservation=moved, per_unit=allocation.per_unit))
+    Allocation.objects.bulk_create(fresh)
+    after = list(
+        Allocation.objects.filter(line__order=order, reservation__quantity__gt=0)
+        .select_related("reservation__warehouse", "reservation__sku", "line")
+        .order_by("id")
+    )
+    if after:
+        units: dict[str, int] = {}
+        for allocation in after:
+            code = allocation.reservation.warehouse.code
+            units[code] = units.get(code, 0) + allocation.reservation.quantity
+        text = note or "Routed to " + ", ".join(f"{code} ({count})" for code, count in sorted(units.items()))
+        timeline.add(order.pk, "routed", text, actor=actor, data={"warehouses": units})
+    upkeep.settle(order, actor=actor, routed=bool(after), changed=["routing"])
+    return after
+
+
+# --- shipping -----------------------------------------------------------------------------------
+
+
+def record_shipped(
+    shipped: Sequence[tuple[int, int]], *, shipment_number: str, at: dt.datetime, actor: Actor
+) -> Order:
+    """Units left the house: consume their reservations (on hand and reserved fall) and count them on the lines.
+
+    `shipped` pairs allocation ids with eaches of the reservation's SKU, all of one order. Once per
+    `shipment_number`: repeating it changes nothing. Returns the order.
+
+    Raises `Conflict` when the order is on hold or a reservation holds less than is shipped, `NotFound`.
+    """
+    if not shipped:
+        raise UserError("lines: a shipment needs at least one unit.", field="lines")
+
+    def work() -> Order:
+        with stock_transaction():
+            return _ship(shipped, shipment_number, at, actor)
+
+    return retrying(work)
+
+
+def _ship(shipped: Sequence[tuple[int, int]], shipment_number: str, at: dt.datetime, actor: Actor) -> Order:
+    rows = {
+        row.pk: row
+        for row in Allocation.objects.filter(pk__in=[pk for pk, _ in shipped]).select_related("line", "reservation__sku")
+    }
+    for pk, _ in shipped:
+        if pk not in rows:
+            raise NotFound(f"allocation: there is no allocation with id {pk}.", field="allocation")
+    orders = {row.line.order_id for row in rows.values()}
+    if len(orders) != 1:
+        raise UserError("lines: one shipment holds units of one order only.", field="lines")
+    order = upkeep.lock(orders.pop())
+    if order.holds_open:
+        raise Conflict(f"{order.number} is on hold: release its holds before shipping.", field="order")
+    quantities: dict[int, int] = {}
+    for pk, units in shipped:
+        quantities[rows[pk].reservation_id] = quantities.get(rows[pk].reservation_id, 0) + units
+    line_ids = sorted({row.line_id for row in rows.values()})
+    before = {line_id: holding.coverage(parts)[1] for line_id, parts in holding.parts_by_line(line_ids).items()}
+    done = reservations.consume(quantities, actor=actor, reference=shipment_number, key=f"ship:{shipment_number}")
+    if not done:
+        return order
+    after = holding.parts_by_line(line_ids)
+    lines = list(OrderLine.objects.filter(pk__in=line_ids).order_by("id"))
+    for line in lines:
+        covered, units = holding.coverage(after[line.pk])
+        line.shipped += units - before[line.pk]
+        line.reserved = covered - units
+    OrderLine.objects.bulk_update(lines, ["shipped", "reserved"])
+    counts: dict[str, int] = {}
+    for row in rows.values():
+        if row.reservation_id in done:
+            counts[row.reservation.sku.code] = counts.get(row.reservation.sku.code, 0) + done[row.reservation_id]
+    text = ", ".join(f"{units} × {code}" for code, units in counts.items())
+    timeline.add(order.pk, "shipped", f"{shipment_number} shipped: {text}", actor=actor, data={"units": counts})
+    upkeep.settle(order, actor=actor, changed=["shipped"], at=at)
+    return order
+
+
+def record_delivered(order_id: int, *, at: dt.datetime, actor: Actor) -> Order:
+    """Everything that was shipped has arrived. Repeating it changes nothing. Raises `NotFound`."""
+
+    def work() -> Order:
+        with stock_transaction():
+            order = upkeep.lock(order_id)
+            if order.delivered_at is None and order.state == Order.State.SHIPPED:
+                order.delivered_at = at
+                upkeep.settle(order, actor=actor, changed=["delivered"], at=at)
+            return order
+
+    return retrying(work)
+
+
+# --- stock that went away -----------------------------------------------------------------------
+
+
+def settle_lost(reservation_ids: Iterable[int], *, actor: Actor, why: str = "stock was lost") -> int:
+    """Lines whose reservations were taken away become short; complete kits only stay reserved.
+
+    Compares each line with what its reservations really hold, so it may run any number of times. Returns how
+    many lines changed.
+    """
+    lines = set(
+        Allocation.objects.filter(reservation__in=set(reservation_ids)).values_list("line_id", "line__order_id")
+    )
+    changed = 0
+    for order_id in sorted({order_id for _, order_id in lines}):
+        ids = sorted(line_id for line_id, of in lines if of == order_id)
+
+        def work(order_id: int = order_id, ids: list[int] = ids) -> int:
+            with stock_transaction():
+                return _settle_lost(order_id, ids, actor, why)
+
+        changed += retrying(work)
+    return changed
+
+
+def _settle_lost(order_id: int, line_ids: list[int], actor: Actor, why: str) -> int:
+    order = upkeep.lock(order_id)
+    parts = holding.parts_by_line(line_ids)
+    changed: list[OrderLine] = []
+    for line in OrderLine.objects.filter(pk__in=line_ids).select_related("sku").order_by("id"):
+        covered, shipped = holding.coverage(parts.get(line.pk, []))
+        reserved = min(line.reserved, covered - shipped)
+        if reserved == line.reserved:
+            continue
+        if rest := holding.surplus(parts[line.pk], reserved):
+            reservations.release(rest, actor=actor, reason="rest of an incomplete kit")
+        lost = line.reserved - reserved
+        line.reserved = reserved
+        line.short += lost
+        changed.append(line)
+        text = f"{lost} of {line.sku} no longer reserved: {why}; now {line.short} short"
+        timeline.add(order.pk, "short", text, actor=actor, data={"lost": lost})
+    if changed:
+        OrderLine.objects.bulk_update(changed, ["reserved", "short"])
+        upkeep.settle(order, actor=actor, changed=["lines"])
+    return len(changed)
+
+
+def is_waited_for(sku_ids: Iterable[int]) -> set[int]:
+    """Those SKUs (or their kits) that a live short line waits for: one cheap look before ringing anybody."""
+    wanted = set(sku_ids)
+    kits = kits_containing(wanted)
+    reach: dict[int, set[int]] = {}
+    for sku_id in wanted:
+        inside = kits.get(sku_id, ())
+        for target in {sku_id, *(kit if isinstance(kit, int) else kit[0] for kit in inside)}:
+            reach.setdefault(target, set()).add(sku_id)
+    short = OrderLine.objects.filter(sku__in=list(reach), short__gt=0, order__state__in=states.LIVE)
+    found: set[int] = set()
+    for target in short.values_list("sku_id", flat=True).distinct():
+        found |= reach[target]
+    return found

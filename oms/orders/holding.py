@@ -1,0 +1,127 @@
+"""Between order lines and reservations: how much of a line is covered, and what to give back.
+
+Units of a line are kits where its SKU is a kit; a reservation always counts eaches of its own SKU.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from inventory.models import Sku, Warehouse
+from oms.orders.models import Allocation, ChannelWarehouse, Order, OrderLine, SalesChannel
+
+#: pools whose stock only their operator promises; routing may still choose them (multi-channel fulfilment)
+FOREIGN_POOLS = (Warehouse.Kind.FBA, Warehouse.Kind.WFS)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One allocation of a line, in eaches of the reservation's SKU."""
+
+    reservation_id: int
+    sku_id: int
+    per_unit: int
+    held: int
+    consumed: int
+
+
+def part_of(allocation: Allocation) -> Part:
+    reservation = allocation.reservation
+    return Part(reservation.pk, reservation.sku_id, allocation.per_unit, reservation.quantity, reservation.consumed)
+
+
+def _groups(parts: Iterable[Part]) -> dict[int, list[Part]]:
+    groups: dict[int, list[Part]] = {}
+    for part in parts:
+        groups.setdefault(part.sku_id, []).append(part)
+    return groups
+
+
+def coverage(parts: Iterable[Part]) -> tuple[int, int]:
+    """(units held or shipped, units shipped) of a line: the scarcest component decides (pure)."""
+    groups = _groups(parts).values()
+    if not groups:
+        return 0, 0
+    covered = min(sum(part.held + part.consumed for part in group) // group[0].per_unit for group in groups)
+    shipped = min(sum(part.consumed for part in group) // group[0].per_unit for group in groups)
+    return covered, shipped
+
+
+def surplus(parts: Iterable[Part], keep: int) -> dict[int, int]:
+    """Eaches to release per reservation so that `keep` units stay held, the newest first (pure).
+
+    Units that are shipped already count apart: `keep` means units still to ship.
+    """
+    rows = list(parts)
+    _, shipped = coverage(rows)
+    releases: dict[int, int] = {}
+    for group in _groups(rows).values():
+        held = sum(part.held for part in group)
+        consumed = sum(part.consumed for part in group)
+        target = max(0, (shipped + keep) * group[0].per_unit - consumed)
+        excess = held - target
+        for part in sorted(group, key=lambda part: part.reservation_id, reverse=True):
+            if excess <= 0:
+                break
+            if give := min(excess, part.held):
+                releases[part.reservation_id] = give
+                excess -= give
+    return releases
+
+
+def parts_by_line(line_ids: Sequence[int]) -> dict[int, list[Part]]:
+    """The allocations of many lines in one query."""
+    found: dict[int, list[Part]] = {}
+    for allocation in Allocation.objects.filter(line__in=line_ids).select_related("reservation").order_by("id"):
+        found.setdefault(allocation.line_id, []).append(part_of(allocation))
+    return found
+
+
+def serving_warehouses(channel_id: int) -> list[Warehouse]:
+    """Warehouses that orders of the channel are provisionally promised from, best rank first."""
+    rows = (
+        ChannelWarehouse.objects.filter(channel=channel_id, fulfils=True, warehouse__is_active=True)
+        .exclude(warehouse__kind__in=FOREIGN_POOLS)
+        .select_related("warehouse")
+        .order_by("rank", "warehouse__priority", "id")
+    )
+    return [row.warehouse for row in rows]
+
+
+def wants_stock(order: Order, channel: SalesChannel, *, paid: bool) -> bool:
+    """Whether open units of the order hold stock: ours, real, and paid or reserved by policy."""
+    if order.is_test or order.fulfilled_by != Order.FulfilledBy.US:
+        return False
+    return paid or channel.reserve_unpaid
+
+
+def holds_stock(line: OrderLine) -> bool:
+    """A line of goods with a known SKU; fees and unknown SKUs reserve nothing."""
+    return line.kind == OrderLine.Kind.PRODUCT and line.sku_id is not None
+
+
+def kind_of(sku: Sku) -> str:
+    return OrderLine.Kind.SERVICE if sku.kind == Sku.Kind.SERVICE else OrderLine.Kind.PRODUCT
+
+
+def promise(order: Order) -> dt.datetime:
+    """When the order was promised to leave: the latest promise loses first when stock shrinks."""
+    return order.ship_by or order.placed_at
+
+
+def reference(order: Order, line: OrderLine) -> str:
+    """How a reservation names its line: readable in the ledger, unique per line."""
+    return f"{order.number}/{line.pk}"
+
+
+def routable(order: Order) -> bool:
+    """Whether routing may look at the order now."""
+    return (
+        order.state in (Order.State.OPEN, Order.State.PART_SHIPPED)
+        and not order.holds_open
+        and not order.unmapped_lines
+        and not order.is_test
+        and order.fulfilled_by == Order.FulfilledBy.US
+    )
