@@ -8,6 +8,8 @@ transaction. The CHECK constraints below are the last word: a bug gives an error
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
+from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -250,6 +252,40 @@ class Lot(models.Model):
         return self.code
 
 
+class BalanceGuard(RuntimeError):
+    """Somebody tried to change a balance without a ledger row: post movements instead."""
+
+
+#: what only `inventory.ledger` may change
+BALANCES = frozenset({"on_hand", "reserved", "damaged", "quarantine", "inspection", "in_transit", "average_cost"})
+
+
+class StockLevelQuerySet(models.QuerySet["StockLevel"]):
+    """Refuses every write to a balance: the ledger changes them by its own guarded UPDATE."""
+
+    def update(self, **values: Any) -> int:
+        _refuse(values)
+        return super().update(**values)
+
+    update.alters_data = True  # type: ignore[attr-defined]
+
+    def bulk_update(self, objs: Any, fields: Any, batch_size: int | None = None) -> int:
+        _refuse(fields)
+        return super().bulk_update(objs, fields, batch_size)
+
+    def bulk_create(self, objs: Any, *args: Any, **kwargs: Any) -> list[StockLevel]:
+        rows = list(objs)
+        for row in rows:
+            _refuse(row.own_balances())
+        return super().bulk_create(rows, *args, **kwargs)
+
+
+def _refuse(fields: Iterable[str]) -> None:
+    touched = sorted(BALANCES & set(fields))
+    if touched:
+        raise BalanceGuard(f"{', '.join(touched)}: balances change only through inventory.ledger.post_movements().")
+
+
 class StockLevel(models.Model):
     """The counted truth of one SKU in one warehouse. `available` is computed, never stored.
 
@@ -274,6 +310,8 @@ class StockLevel(models.Model):
     average_cost = MoneyAmountField(default=0, help_text="moving average landed cost per unit, SKU currency")
     bin = models.ForeignKey(Bin, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
 
+    objects = StockLevelQuerySet.as_manager()
+
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["sku", "warehouse"], name="stock_level_once"),
@@ -291,6 +329,19 @@ class StockLevel(models.Model):
 
     def __str__(self) -> str:
         return f"{self.sku_id}@{self.warehouse_id}"
+
+    def own_balances(self) -> list[str]:
+        """Names of balances that are not zero on this object."""
+        return [name for name in sorted(BALANCES) if getattr(self, name)]
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """A new level starts at zero; of a stored one only the settings (safety, bin) can be saved."""
+        if self._state.adding:
+            _refuse(self.own_balances())
+        else:
+            named = kwargs.get("update_fields")
+            _refuse(BALANCES if named is None else named)
+        super().save(*args, **kwargs)
 
     @property
     def available(self) -> int:
@@ -412,6 +463,8 @@ class Reservation(models.Model):
     state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
     reference = models.CharField(max_length=80, help_text="who it is for, as text: order line, checkout, campaign")
     expires_at = models.DateTimeField(null=True, blank=True, help_text="a checkout's hold ends by itself")
+    promise_at = models.DateTimeField(null=True, blank=True, help_text="promised date; the latest loses first when stock shrinks")
+    firm = models.BooleanField(default=False, help_text="packed or labelled: never taken away when stock shrinks")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:

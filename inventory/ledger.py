@@ -1,0 +1,251 @@
+"""The stock ledger: the one place where a balance changes, and the row that proves it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from django.db import transaction
+
+from inventory import bins
+from inventory.costing import moving_average
+from inventory.locking import BUCKETS, Balances, Pair, change_levels, lock_levels, require_transaction
+from inventory.models import Sku, StockLevel, StockMovement, Warehouse
+from oms.core.actor import Actor
+from oms.core.clock import now
+from oms.core.errors import Conflict, UserError
+from oms.core.outbox import emit_many
+
+Bucket = StockMovement.Bucket
+Kind = StockMovement.Kind
+
+#: how one unit more in a bucket changes what may be promised
+AVAILABLE = {"on_hand": 1, "reserved": -1, "damaged": -1, "quarantine": -1, "inspection": -1, "in_transit": 0}
+
+
+class InsufficientStock(Conflict):
+    """The level cannot give that much: more would be promised than is there."""
+
+    code = "insufficient_stock"
+
+    def __init__(self, sku: str, warehouse: str, asked: int, available: int) -> None:
+        self.sku, self.warehouse, self.asked, self.available = sku, warehouse, asked, available
+        super().__init__(
+            f"quantity: {asked} of {sku} asked in {warehouse}, but only {available} can be taken. "
+            "Lower the quantity or choose another warehouse.",
+            field="quantity",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """One signed change of one bucket, in eaches. `key` makes it post once; `unit_cost` is in the SKU's currency."""
+
+    sku_id: int
+    warehouse_id: int
+    bucket: str
+    quantity: int
+    kind: str
+    key: str
+    reason: str = ""
+    reference: str = ""
+    note: str = ""
+    lot_id: int | None = None
+    bin_id: int | None = None
+    unit_cost: Decimal | None = None
+    occurred_at: dt.datetime | None = None
+
+    @property
+    def pair(self) -> Pair:
+        return self.sku_id, self.warehouse_id
+
+
+def post_movements(movements: Sequence[Movement], *, actor: Actor) -> list[StockMovement]:
+    """Change balances and write their ledger rows, inside the caller's transaction.
+
+    Keys posted before are skipped; the rest is merged per level and applied by one guarded UPDATE in ascending
+    (SKU, warehouse) order. Units that come in with a `unit_cost` move the average cost; units that leave carry
+    the average as theirs. Emits `stock.changed` and `stock.increased` for SKUs whose available changed.
+
+    Raises `InsufficientStock` when a level would promise more than it has, `UserError` for a malformed movement.
+    """
+    require_transaction()
+    for movement in movements:
+        _check(movement)
+    if not movements:
+        return []
+    keys = [movement.key for movement in movements]
+    if len(set(keys)) != len(keys):
+        raise ValueError("two movements of one call carry the same key")
+    posted = set(StockMovement.objects.filter(key__in=keys).values_list("key", flat=True))
+    fresh = [movement for movement in movements if movement.key not in posted]
+    if not fresh:
+        return []
+    deltas = merged(fresh)
+    with transaction.atomic():  # all levels or none, also for a caller who catches the error
+        averages = _averages(fresh)
+        after = change_levels(deltas, averages)
+        left = {pair: delta for pair, delta in deltas.items() if pair not in after}
+        if left:
+            after |= _on_new_levels(left, averages)
+    return write_rows(fresh, deltas, after, actor=actor)
+
+
+def merged(movements: Iterable[Movement]) -> dict[Pair, dict[str, int]]:
+    """Signed change per level and bucket."""
+    deltas: dict[Pair, dict[str, int]] = {}
+    for movement in movements:
+        level = deltas.setdefault(movement.pair, {})
+        level[movement.bucket] = level.get(movement.bucket, 0) + movement.quantity
+    return deltas
+
+
+def write_rows(
+    movements: Sequence[Movement],
+    deltas: Mapping[Pair, Mapping[str, int]],
+    after: Mapping[Pair, Balances],
+    *,
+    actor: Actor,
+) -> list[StockMovement]:
+    """Ledger rows with running balances for levels just changed by `change_levels`, and the news of them."""
+    moment, who = now(), str(actor)
+    running = {
+        (pair, bucket): getattr(after[pair], bucket) - change
+        for pair, level in deltas.items()
+        for bucket, change in level.items()
+    }
+    costs = _leaving_costs(movements, after)
+    rows = []
+    for movement in movements:
+        place = (movement.pair, movement.bucket)
+        running[place] += movement.quantity
+        cost = movement.unit_cost
+        if cost is None and movement.bucket == Bucket.ON_HAND:
+            cost = costs.get(movement.pair)
+        rows.append(
+            StockMovement(
+                sku_id=movement.sku_id,
+                warehouse_id=movement.warehouse_id,
+                bucket=movement.bucket,
+                quantity=movement.quantity,
+                balance=running[place],
+                kind=movement.kind,
+                reason=movement.reason[:60],
+                reference=movement.reference[:80],
+                note=movement.note[:255],
+                actor=who,
+                lot_id=movement.lot_id,
+                bin_id=movement.bin_id,
+                unit_cost=cost,
+                occurred_at=movement.occurred_at or moment,
+                created_at=moment,
+                key=movement.key,
+            )
+        )
+    rows = StockMovement.objects.bulk_create(rows)
+    bins.follow(movements, after)
+    _tell(deltas, moment)
+    return rows
+
+
+def _check(movement: Movement) -> None:
+    if (
+        isinstance(movement.quantity, bool)
+        or not isinstance(movement.quantity, int)
+        or movement.quantity == 0
+    ):
+        raise UserError("quantity: a movement is a whole number of eaches other than 0.", field="quantity")
+    if abs(movement.quantity) > 1_000_000_000:
+        raise UserError("quantity: at most 1,000,000,000 eaches per movement.", field="quantity")
+    if movement.bucket not in BUCKETS:
+        raise UserError(f"bucket: use one of {', '.join(BUCKETS)}.", field="bucket")
+    if not movement.key or len(movement.key) > 120:
+        raise UserError("key: a movement needs an idempotency key of 1 to 120 characters.", field="key")
+    if movement.unit_cost is not None and movement.unit_cost < 0:
+        raise UserError("unit_cost: a cost cannot be negative.", field="unit_cost")
+
+
+def _averages(movements: Sequence[Movement]) -> dict[Pair, Decimal]:
+    """New moving averages of levels that receive units with a cost. Locks these levels."""
+    arriving: dict[Pair, list[tuple[int, Decimal]]] = defaultdict(list)
+    for movement in movements:
+        if movement.bucket == Bucket.ON_HAND and movement.quantity > 0 and movement.unit_cost is not None:
+            arriving[movement.pair].append((movement.quantity, movement.unit_cost))
+    if not arriving:
+        return {}
+    # all levels of the call, so that the order of locks stays ascending
+    levels = lock_levels({movement.pair for movement in movements})
+    nothing = Balances(0, 0, 0, 0, 0, 0, Decimal(0))
+    return {
+        pair: moving_average(
+            levels.get(pair, nothing).on_hand, levels.get(pair, nothing).average_cost, received
+        )
+        for pair, received in arriving.items()
+    }
+
+
+def _on_new_levels(
+    deltas: Mapping[Pair, Mapping[str, int]], averages: Mapping[Pair, Decimal]
+) -> dict[Pair, Balances]:
+    """Create levels that do not exist yet and apply their change; any other refusal is a shortage."""
+    wanted = sorted(deltas)
+    known = set(
+        StockLevel.objects.filter(
+            sku_id__in={sku for sku, _ in wanted}, warehouse_id__in={wh for _, wh in wanted}
+        ).values_list("sku_id", "warehouse_id")
+    )
+    missing = [pair for pair in wanted if pair not in known]
+    if missing:
+        StockLevel.objects.bulk_create(
+            [StockLevel(sku_id=sku, warehouse_id=warehouse) for sku, warehouse in missing],
+            ignore_conflicts=True,
+        )
+    after = change_levels({pair: deltas[pair] for pair in missing}, averages) if missing else {}
+    for pair in wanted:
+        if pair not in after:
+            raise shortage(pair, deltas[pair])
+    return after
+
+
+def shortage(pair: Pair, delta: Mapping[str, int]) -> InsufficientStock:
+    """The error for a change that a level refused, with the figures a person needs."""
+    level = StockLevel.objects.filter(sku_id=pair[0], warehouse_id=pair[1]).first()
+    sku = Sku.objects.filter(pk=pair[0]).values_list("code", flat=True).first() or str(pair[0])
+    warehouse = Warehouse.objects.filter(pk=pair[1]).values_list("code", flat=True).first() or str(pair[1])
+    if level is None:
+        return InsufficientStock(sku, warehouse, max(map(abs, delta.values())), 0)
+    # the bucket that would fall below zero is named first; otherwise available is what is missing
+    for bucket in BUCKETS[1:]:
+        if getattr(level, bucket) + delta.get(bucket, 0) < 0:
+            return InsufficientStock(
+                f"{sku} ({bucket.replace('_', ' ')})", warehouse, -delta[bucket], getattr(level, bucket)
+            )
+    taken = -sum(AVAILABLE[bucket] * change for bucket, change in delta.items())
+    return InsufficientStock(sku, warehouse, taken, max(0, level.available))
+
+
+def _leaving_costs(movements: Sequence[Movement], after: Mapping[Pair, Balances]) -> dict[Pair, Decimal]:
+    """Cost per unit of on-hand changes that name none: the level's average, before any receipt the standard cost."""
+    pairs = {m.pair for m in movements if m.bucket == Bucket.ON_HAND and m.unit_cost is None}
+    without = {sku for sku, warehouse in pairs if not after[sku, warehouse].average_cost}
+    standard = dict(Sku.objects.filter(pk__in=without).values_list("pk", "unit_cost")) if without else {}
+    return {pair: after[pair].average_cost or standard.get(pair[0], Decimal(0)) for pair in pairs}
+
+
+def _tell(deltas: Mapping[Pair, Mapping[str, int]], moment: dt.datetime) -> None:
+    changed: set[int] = set()
+    increased: set[int] = set()
+    for (sku_id, _), level in deltas.items():
+        change = sum(AVAILABLE[bucket] * quantity for bucket, quantity in level.items())
+        if change:
+            changed.add(sku_id)
+        if change > 0:
+            increased.add(sku_id)
+    at = moment.isoformat()
+    news = [("stock.changed", str(sku_id), {"at": at}) for sku_id in sorted(changed)]
+    news += [("stock.increased", str(sku_id), {"at": at}) for sku_id in sorted(increased)]
+    if news:
+        emit_many(news)

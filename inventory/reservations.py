@@ -1,0 +1,436 @@
+"""Promises of stock. One function reserves for everybody; the database refuses what is not there."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from django.db import transaction
+from django.db.models import FilteredRelation, Q
+
+from inventory import kits
+from inventory.allocation import Demand, Pair, Planned, plan
+from inventory.ledger import Bucket, Kind, Movement, merged, shortage, write_rows
+from inventory.locking import (
+    change_levels,
+    lock_levels,
+    lock_reservations,
+    require_transaction,
+    stock_service,
+    stock_transaction,
+)
+from inventory.models import Reservation, Sku, StockMovement, Warehouse
+from oms.core.actor import Actor, task_actor
+from oms.core.clock import now
+from oms.core.db import on_postgres
+from oms.core.errors import Conflict, NotFound, UserError
+from oms.core.outbox import emit_many
+
+#: pools of a marketplace: only multi-channel fulfilment may promise from them
+OPERATED = frozenset({Warehouse.Kind.FBA, Warehouse.Kind.WFS})
+
+
+@dataclass(frozen=True, slots=True)
+class ReserveLine:
+    """A wish for `quantity` units (kits count as kits) from the candidate warehouses in order.
+
+    `mcf`: FBA or WFS stock may serve it, if the SKU allows that too. `expires_at`: a checkout's hold ends by
+    itself. `promise_at`: when stock shrinks, the latest promise loses first.
+    """
+
+    reference: str
+    sku_id: int
+    quantity: int
+    warehouse_ids: tuple[int, ...]
+    allow_split: bool = True
+    split_kits: bool = False
+    expires_at: dt.datetime | None = None
+    mcf: bool = False
+    promise_at: dt.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One reservation behind a line: `quantity` eaches of a counted SKU, `per_unit` of them per unit of the line."""
+
+    reservation_id: int
+    sku_id: int
+    warehouse_id: int
+    quantity: int
+    per_unit: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReserveResult:
+    """`reserved + short` = the asked quantity; both are 0 for a service, which has no stock."""
+
+    reference: str
+    reserved: int
+    short: int
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What was read: kind and MCF right per SKU, contents per kit, available per level, operated warehouses."""
+
+    kinds: dict[int, str]
+    mcf: frozenset[int]
+    contents: dict[int, kits.Parts]
+    available: dict[Pair, int]
+    operated: frozenset[int]
+    closed: frozenset[int]
+
+
+class _Lost(Exception):
+    """A rival took units between the reading and the UPDATE."""
+
+
+def reserve(lines: Sequence[ReserveLine], *, actor: Actor) -> list[ReserveResult]:
+    """Promise stock to many lines of many orders in one go, in the order given; never more than there is.
+
+    Kits are resolved to components, equal levels merged, and one guarded UPDATE in ascending (SKU, warehouse)
+    order takes the sum. When a rival was quicker, everything is undone to a savepoint, the rows are locked in the
+    same order and the split is decided again on exact figures. What cannot be promised is `short`, not an error.
+
+    Runs inside the caller's transaction. Raises `UserError` for an unknown SKU or a quantity below 1.
+    """
+    require_transaction()
+    if not lines:
+        return []
+    for line in lines:
+        if isinstance(line.quantity, bool) or not isinstance(line.quantity, int) or line.quantity < 1:
+            raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
+    facts = _read(lines)
+    if not on_postgres():
+        # writers are serial here, so what was read still holds
+        return _take(lines, facts, actor)
+    try:
+        with transaction.atomic():
+            return _take(lines, facts, actor)
+    except _Lost:
+        exact = lock_levels(facts.available)
+        facts = replace(facts, available={pair: level.available for pair, level in exact.items()})
+        return _take(lines, facts, actor)
+
+
+def _read(lines: Sequence[ReserveLine]) -> _Facts:
+    """Everything the decision needs, unlocked: one query, plus one per level of kit nesting."""
+    wanted = {line.sku_id for line in lines}
+    places = {warehouse for line in lines for warehouse in line.warehouse_ids}
+    kinds, mcf, available, operated, closed = _levels(wanted, places)
+    for sku_id in wanted - set(kinds):
+        raise UserError(f"sku: there is no SKU with id {sku_id}.", field="sku")
+    contents = {}
+    kit_ids = {sku_id for sku_id in wanted if kinds[sku_id] == Sku.Kind.KIT}
+    if kit_ids:
+        contents = kits.flatten(kit_ids)
+        inside = {sku for parts in contents.values() for sku, _ in parts} - wanted
+        more = _levels(inside, places)
+        kinds |= more[0]
+        mcf |= more[1]
+        available |= more[2]
+        operated |= more[3]
+        closed |= more[4]
+    return _Facts(kinds, frozenset(mcf), contents, available, frozenset(operated), frozenset(closed))
+
+
+def _levels(
+    sku_ids: set[int], places: set[int]
+) -> tuple[dict[int, str], set[int], dict[Pair, int], set[int], set[int]]:
+    rows = (
+        Sku.objects.filter(pk__in=sku_ids)
+        .annotate(level=FilteredRelation("levels", condition=Q(levels__warehouse_id__in=sorted(places) or [0])))
+        .values_list(
+            "pk", "kind", "mcf_allowed", "level__warehouse_id", "level__warehouse__kind", "level__warehouse__is_active",
+            "level__on_hand", "level__reserved", "level__damaged", "level__quarantine", "level__inspection",
+        )
+        .order_by()
+    )  # fmt: skip
+    kinds: dict[int, str] = {}
+    mcf: set[int] = set()
+    available: dict[Pair, int] = {}
+    operated: set[int] = set()
+    closed: set[int] = set()
+    for sku_id, kind, allowed, place, place_kind, is_active, on_hand, reserved, *unfit in rows:
+        kinds[sku_id] = kind
+        if allowed:
+            mcf.add(sku_id)
+        if place is None:
+            continue
+        available[sku_id, place] = on_hand - reserved - sum(unfit)
+        if place_kind in OPERATED:
+            operated.add(place)
+        if not is_active:
+            closed.add(place)
+    return kinds, mcf, available, operated, closed
+
+
+def _demand(line: ReserveLine, facts: _Facts) -> Demand | None:
+    """The line in counted SKUs and permitted warehouses; None when it needs no stock or can never get any."""
+    kind = facts.kinds[line.sku_id]
+    if kind == Sku.Kind.SERVICE:
+        return None
+    parts = tuple(facts.contents[line.sku_id]) if kind == Sku.Kind.KIT else ((line.sku_id, 1),)
+    may_mcf = line.mcf and all(sku in facts.mcf for sku, _ in parts)
+    candidates = tuple(
+        place
+        for place in line.warehouse_ids
+        if place not in facts.closed and (may_mcf or place not in facts.operated)
+    )
+    # a service inside a kit has no stock of its own
+    parts = tuple((sku, each) for sku, each in parts if facts.kinds[sku] != Sku.Kind.SERVICE)
+    if not parts or not candidates:
+        return None
+    return Demand(line.quantity, parts, candidates, line.allow_split, line.split_kits)
+
+
+def _take(lines: Sequence[ReserveLine], facts: _Facts, actor: Actor) -> list[ReserveResult]:
+    demands = [_demand(line, facts) for line in lines]
+    planned = iter(plan([demand for demand in demands if demand], facts.available))
+    plans = [next(planned) if demand else Planned(0, ()) for demand in demands]
+    moment = now()
+    rows = [
+        Reservation(
+            sku_id=take.sku_id,
+            warehouse_id=take.warehouse_id,
+            quantity=take.quantity,
+            reference=line.reference[:80],
+            expires_at=line.expires_at,
+            promise_at=line.promise_at,
+            created_at=moment,
+        )
+        for line, decided in zip(lines, plans, strict=True)
+        for take in decided.takes
+    ]
+    rows = Reservation.objects.bulk_create(rows)
+    movements = [_reserved(row, row.quantity, Kind.RESERVE, f"rsv:{row.pk}") for row in rows]
+    deltas = merged(movements)
+    if deltas:
+        after = change_levels(deltas)
+        if len(after) != len(deltas):
+            raise _Lost
+        write_rows(movements, deltas, after, actor=actor)
+    results = []
+    stored = iter(rows)
+    for line, decided in zip(lines, plans, strict=True):
+        parts = tuple(
+            Part(next(stored).pk, take.sku_id, take.warehouse_id, take.quantity, take.per_unit)
+            for take in decided.takes
+        )
+        short = 0 if facts.kinds[line.sku_id] == Sku.Kind.SERVICE else line.quantity - decided.units
+        results.append(ReserveResult(line.reference, decided.units, short, parts))
+    return results
+
+
+def _reserved(row: Reservation, quantity: int, kind: str, key: str, reason: str = "") -> Movement:
+    return Movement(
+        sku_id=row.sku_id,
+        warehouse_id=row.warehouse_id,
+        bucket=Bucket.RESERVED,
+        quantity=quantity,
+        kind=kind,
+        key=key,
+        reason=reason,
+        reference=row.reference,
+    )
+
+
+@stock_service
+def release(
+    reservations: Collection[int] | Mapping[int, int], *, actor: Actor, reason: str
+) -> dict[int, int]:
+    """Give promises back: all that is held of the named reservations, or `{id: quantity}`.
+
+    Returns the released quantity per id. A reservation that holds nothing any more is left alone, so repeating
+    it is harmless. Raises `Conflict` when more is asked back than is held, `NotFound` for an unknown id.
+    """
+    wanted: dict[int, int | None] = (
+        dict(reservations) if isinstance(reservations, Mapping) else dict.fromkeys(reservations)
+    )
+    rows = _locked(wanted)
+    released: dict[int, int] = {}
+    movements = []
+    for pk, row in rows.items():
+        quantity = row.quantity if wanted[pk] is None else int(wanted[pk] or 0)
+        if quantity < 0 or (quantity > row.quantity and wanted[pk] is not None and row.quantity):
+            raise Conflict(
+                f"quantity: reservation {pk} holds {row.quantity}, {quantity} asked back.", field="quantity"
+            )
+        quantity = min(quantity, row.quantity)
+        if not quantity:
+            continue
+        released[pk] = quantity
+        row.released += quantity
+        row.quantity -= quantity
+        movements.append(_reserved(row, -quantity, Kind.RELEASE, f"rls:{pk}:{row.released}", reason))
+    _store([rows[pk] for pk in released])
+    _apply(movements, actor)
+    return released
+
+
+@stock_service
+def consume(quantities: Mapping[int, int], *, actor: Actor, reference: str, key: str) -> dict[int, int]:
+    """Ship promised units: on hand and reserved fall together, once per `key` (at most 80 characters).
+
+    Returns the consumed quantity per reservation id; empty when this key was used before. Raises `Conflict` when
+    a reservation holds less than is shipped, `NotFound` for an unknown id, `UserError` for a quantity below 1.
+    """
+    if not key or len(key) > 80:
+        raise UserError("key: consuming needs an idempotency key of 1 to 80 characters.", field="key")
+    rows = _locked(quantities)
+    # under the reservations' locks a rival's rows are visible, so the key decides safely
+    done = set(
+        StockMovement.objects.filter(key__in=[f"{key}:{pk}:on_hand" for pk in rows]).values_list(
+            "key", flat=True
+        )
+    )
+    movements = []
+    consumed: dict[int, int] = {}
+    for pk, row in rows.items():
+        quantity = quantities[pk]
+        if f"{key}:{pk}:on_hand" in done:
+            continue
+        if quantity < 1:
+            raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
+        if quantity > row.quantity:
+            raise Conflict(
+                f"quantity: reservation {pk} holds {row.quantity}, {quantity} shipped. "
+                "Its stock was released or shipped already.",
+                field="quantity",
+            )
+        consumed[pk] = quantity
+        row.quantity -= quantity
+        row.consumed += quantity
+        for bucket in (Bucket.ON_HAND, Bucket.RESERVED):
+            moved = _reserved(row, -quantity, Kind.SHIP, f"{key}:{pk}:{bucket}")
+            movements.append(replace(moved, bucket=bucket, reference=reference))
+    _store([rows[pk] for pk in consumed])
+    _apply(movements, actor)
+    return consumed
+
+
+@stock_service
+def move(
+    reservation_id: int, *, warehouse_id: int, quantity: int | None = None, actor: Actor, mcf: bool = False
+) -> Reservation:
+    """Move a promise, or `quantity` of it, to another warehouse and return the reservation that holds it now.
+
+    A whole, untouched reservation keeps its id; otherwise a new one is made at the target.
+    Raises `InsufficientStock` when the target cannot hold it, `Conflict` when it is closed or holds less,
+    `UserError` for an FBA or WFS target without `mcf`.
+    """
+    row = _locked([reservation_id])[reservation_id]
+    units = row.quantity if quantity is None else quantity
+    if row.state != Reservation.State.OPEN:
+        raise Conflict(
+            f"reservation {reservation_id} is {row.state}: nothing is left to move.", field="reservation"
+        )
+    if not 1 <= units <= row.quantity:
+        raise Conflict(
+            f"quantity: reservation {reservation_id} holds {row.quantity}, {units} asked.", field="quantity"
+        )
+    if warehouse_id == row.warehouse_id:
+        return row
+    target = Warehouse.objects.filter(pk=warehouse_id).first()
+    if target is None or not target.is_active:
+        raise UserError("warehouse: choose an active warehouse.", field="warehouse")
+    if target.kind in OPERATED and not (mcf and row.sku.mcf_allowed):
+        raise UserError(
+            f"warehouse: {target} is the marketplace's own pool; it serves this SKU only with multi-channel "
+            "fulfilment switched on.",
+            field="warehouse",
+        )
+    step = f"mov:{row.pk}:{uuid.uuid4().hex}"  # the locked reservation, not the key, makes it happen once
+    away = _reserved(row, -units, Kind.RELEASE, f"{step}:out", "moved")
+    if units == row.quantity and not row.consumed and not row.released:
+        row.warehouse_id = warehouse_id
+        row.save(update_fields=["warehouse"])
+        held = row
+    else:
+        held = Reservation.objects.create(
+            sku_id=row.sku_id,
+            warehouse_id=warehouse_id,
+            quantity=units,
+            reference=row.reference,
+            expires_at=row.expires_at,
+            promise_at=row.promise_at,
+            firm=row.firm,
+        )
+        row.quantity -= units
+        _store([row])
+    _apply([away, _reserved(held, units, Kind.RESERVE, f"{step}:in", "moved")], actor)
+    return held
+
+
+def set_firm(reservation_ids: Iterable[int], firm: bool = True) -> int:
+    """Mark promises as packed or labelled: a shrinking stock never takes them away. Returns how many changed."""
+    return Reservation.objects.filter(pk__in=list(reservation_ids), state=Reservation.State.OPEN).update(
+        firm=firm
+    )
+
+
+def set_promise(reservation_ids: Iterable[int], at: dt.datetime | None) -> int:
+    """Store the promised date that decides who loses first. Returns how many changed."""
+    return Reservation.objects.filter(pk__in=list(reservation_ids), state=Reservation.State.OPEN).update(
+        promise_at=at
+    )
+
+
+def expire_due(limit: int = 500) -> int:
+    """Release holds whose time has come (checkouts). Returns how many; harmless to repeat."""
+    with stock_transaction():
+        due = list(
+            Reservation.objects.filter(state=Reservation.State.OPEN, expires_at__lte=now(), firm=False)
+            .order_by("expires_at", "pk")
+            .values_list("pk", flat=True)[:limit]
+        )
+        if not due:
+            return 0
+        released = release(due, actor=task_actor("expire"), reason="expired")
+        emit_many([("reservation.lost", str(pk), {"why": "expired"}) for pk in sorted(released)])
+    return len(released)
+
+
+def keep(reservation_ids: Iterable[int], *, reference: str = "") -> int:
+    """A checkout became an order: its holds no longer expire. Returns how many were still open."""
+    values: dict[str, object] = {"expires_at": None}
+    if reference:
+        values["reference"] = reference[:80]
+    return Reservation.objects.filter(pk__in=list(reservation_ids), state=Reservation.State.OPEN).update(
+        **values
+    )
+
+
+def _locked(ids: Iterable[int]) -> dict[int, Reservation]:
+    rows = lock_reservations(ids)
+    for pk in ids:
+        if pk not in rows:
+            raise NotFound(f"reservation: there is no reservation with id {pk}.", field="reservation")
+    return rows
+
+
+def _store(rows: Sequence[Reservation]) -> None:
+    """Write counts and state of changed reservations in one statement."""
+    if not rows:
+        return
+    for row in rows:
+        if row.quantity == 0:
+            row.state = Reservation.State.CONSUMED if row.consumed else Reservation.State.RELEASED
+    if len(rows) == 1:
+        rows[0].save(update_fields=["quantity", "consumed", "released", "state"])
+    else:
+        Reservation.objects.bulk_update(rows, ["quantity", "consumed", "released", "state"])
+
+
+def _apply(movements: Sequence[Movement], actor: Actor) -> None:
+    """Post movements whose keys cannot have been used: their reservations are locked and were just changed."""
+    deltas = merged(movements)
+    if not deltas:
+        return
+    after = change_levels(deltas)
+    for pair in sorted(set(deltas) - set(after)):
+        raise shortage(pair, deltas[pair])
+    write_rows(movements, deltas, after, actor=actor)
