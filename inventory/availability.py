@@ -1,6 +1,6 @@
 """How many units a listing may show, step by step, and how the last units are divided.
 
-The order of the steps is fixed (FEATURES 3.10): stock per warehouse, ring-fences, kit, buffer,
+The order of the steps is fixed: stock per warehouse, ring-fences, kit, buffer,
 percentage, cap, stop threshold, never below zero, last-units share, whole packs. Pure functions over
 dataclasses; every quantity is a whole number of eaches unless it is said to be packs.
 """

@@ -1,4 +1,4 @@
-"""Working calendars of warehouses: on which day an order leaves, and until when it must (W12, O13).
+"""Working calendars of warehouses: on which day an order leaves, and until when it must.
 
 Pure functions over dataclasses. Every instant is an aware datetime; answers are local days of the
 warehouse or UTC instants. A cut-off is turned into an instant before it is compared, so a day of 23
@@ -94,7 +94,7 @@ def add_open_days(calendar: WorkCalendar, day: date, count: int) -> date | None:
 
 
 def ship_day(calendar: WorkCalendar, at: datetime) -> date | None:
-    """Local day on which an order known at `at` leaves (W12).
+    """Local day on which an order known at `at` leaves.
 
     Before the cut-off of an open day it is that day; at the cut-off or later, or on a day off, it is
     the next open day. None when the warehouse has no open day within a year.
@@ -130,7 +130,7 @@ class Deadline:
 def ship_by(
     calendar: WorkCalendar, placed_at: datetime, *, handling_days: int, channel_says: datetime | None = None
 ) -> Deadline | None:
-    """The ship-by time of an order (O13).
+    """The ship-by time of an order.
 
     The channel's own deadline wins. Else it is the last second of the working day that lies
     `handling_days` working days after the day on which the order could leave first; 0 means that

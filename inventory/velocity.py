@@ -1,4 +1,4 @@
-"""Sales velocity, days of cover and the predicted stockout day (FEATURES 3.8, I20). Pure functions."""
+"""Sales velocity, days of cover and the predicted stockout day. Pure functions."""
 
 from __future__ import annotations
 
@@ -90,5 +90,5 @@ def stockout_day(available: int, per_day: float | None, today: date) -> date | N
 
 
 def lost_units(stockout_days: int, per_day: float | None) -> float | None:
-    """Estimate of units not sold because there was no stock (3.7 b)."""
+    """Estimate of units not sold because there was no stock."""
     return None if per_day is None else stockout_days * per_day

@@ -1,4 +1,4 @@
-"""When to buy, how much and from whom, with the whole sum behind it (FEATURES 3.9, P07, P08, P10, P16).
+"""When to buy, how much and from whom, with the whole sum behind it.
 
 Pure functions over dataclasses: rates are units per day, times calendar days of the supplier,
 quantities whole eaches, money Decimal in one currency named by the caller.
@@ -258,7 +258,7 @@ def choose_supplier(
     needed_by: date | None = None,
     late_limit: Decimal = Decimal("0.2"),
 ) -> Choice:
-    """The offer to buy from: the best rank, or a back-up when that one cannot serve (P10).
+    """The offer to buy from: the best rank, or a back-up when that one cannot serve.
 
     The primary falls out when it is inactive, late more often than `late_limit`, or cannot arrive by
     `needed_by` (the predicted stockout). Then the cheapest offer without a fault wins; when every
@@ -316,7 +316,7 @@ class Donor:
 
 
 def transfers_before_buying(need: int, donors: Sequence[Donor]) -> list[tuple[str, int]]:
-    """Cover a need from other warehouses first (P16): largest spare first, ties by name."""
+    """Cover a need from other warehouses first: largest spare first, ties by name."""
     plan, left = [], need
     for donor in sorted(donors, key=lambda d: (-d.spare, d.warehouse)):
         units = min(left, donor.spare)

@@ -1,4 +1,4 @@
-"""Safety stock and reorder points: P. L. King, "Crack the Code", APICS magazine Jul/Aug 2011 (FEATURES 3.9).
+"""Safety stock and reorder points: P. L. King, "Crack the Code", APICS magazine Jul/Aug 2011.
 
 Pure functions. All rates are units per day and all times are calendar days of the supplier. The
 service level is the *cycle* service level: the share of replenishment cycles without a stockout. It

@@ -1,4 +1,4 @@
-"""What a supplier really does: lead time, punctuality, completeness, defects (P11). Pure functions."""
+"""What a supplier really does: lead time, punctuality, completeness, defects. Pure functions."""
 
 from __future__ import annotations
 

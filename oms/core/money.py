@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Decimal
+from fractions import Fraction
+from math import floor
 
 #: ISO 4217 minor units that are not 2
 _MINOR = {
@@ -43,26 +45,26 @@ class Money:
 def split_largest_remainder(total: Decimal, weights: Sequence[Decimal | int], currency: str) -> list[Decimal]:
     """Split `total` in proportion to `weights` so that the parts sum to it to the coin.
 
-    Each share is rounded down, the coins left go to the largest fractions, ties to the earlier place
-    . All weights zero means equal parts.
+    Each share is rounded down, the coins left go to the largest fractions; equal fractions prefer the
+    larger share, then the earlier place. All weights zero means equal parts. The sum is exact: no digit
+    of a repeating decimal decides who gets a coin.
 
     Raises ValueError for a negative weight or no weights.
     """
     if not weights:
         raise ValueError("nothing to split over")
-    exact = [Decimal(weight) for weight in weights]
+    exact = [Fraction(weight) for weight in weights]
     if min(exact) < 0:
         raise ValueError("weights cannot be negative")
     if not any(exact):
-        exact = [Decimal(1)] * len(exact)
-    coin = Decimal(1).scaleb(-minor_digits(currency))
+        exact = [Fraction(1)] * len(exact)
+    digits = minor_digits(currency)
+    coins = int(quantize(abs(total), currency).scaleb(digits))
+    whole = sum(exact)
+    shares = [coins * weight / whole for weight in exact]
+    parts = [floor(share) for share in shares]
+    by_fraction = sorted(range(len(parts)), key=lambda i: (parts[i] - shares[i], -exact[i], i))
+    for index in by_fraction[: coins - sum(parts)]:
+        parts[index] += 1
     sign = -1 if total < 0 else 1
-    amount = quantize(abs(total), currency)
-    whole = sum(exact, Decimal(0))
-    shares = [amount * weight / whole for weight in exact]
-    parts = [share.quantize(coin, ROUND_DOWN) for share in shares]
-    left = int((amount - sum(parts, Decimal(0))) / coin)
-    by_fraction = sorted(range(len(parts)), key=lambda i: (parts[i] - shares[i], i))
-    for index in by_fraction[:left]:
-        parts[index] += coin
-    return [sign * part for part in parts]
+    return [Decimal(sign * part).scaleb(-digits) for part in parts]

@@ -1,4 +1,4 @@
-"""Ship days and deadlines (W12, O13), including days on which the clocks change."""
+"""Ship days and deadlines, including days on which the clocks change."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
