@@ -1,0 +1,78 @@
+"""Shapes that all resources share: money as text with its currency, chosen fields, versions."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+
+from oms.core.api.problems import PreconditionFailed
+from oms.core.money import quantize
+
+
+@extend_schema_field(
+    {
+        "type": "object",
+        "required": ["amount", "currency"],
+        "properties": {
+            "amount": {"type": "string", "example": "19.90"},
+            "currency": {"type": "string", "minLength": 3, "maxLength": 3, "example": "USD"},
+        },
+    }
+)
+class MoneyField(serializers.Field):  # type: ignore[type-arg]
+    """`{"amount": "19.90", "currency": "USD"}` from an amount column and the currency column beside it. Read only."""
+
+    def __init__(self, amount: str, currency: str = "currency", **kwargs: Any) -> None:
+        super().__init__(source="*", read_only=True, **kwargs)
+        self.amount, self.currency = amount, currency
+
+    def to_representation(self, row: Any) -> dict[str, str] | None:
+        amount = _follow(row, self.amount)
+        if amount is None:
+            return None
+        currency = _follow(row, self.currency)
+        return {"amount": str(quantize(Decimal(amount), currency)), "currency": currency}
+
+
+def _follow(row: Any, path: str) -> Any:
+    for part in path.split("."):
+        row = getattr(row, part)
+    return row
+
+
+class SparseFieldsMixin:
+    """`?fields=id,number`: only these members in the answer of a GET."""
+
+    def get_fields(self) -> dict[str, Any]:
+        fields: dict[str, Any] = super().get_fields()  # type: ignore[misc]
+        request = self.context.get("request")  # type: ignore[attr-defined]
+        parent = getattr(self, "parent", None)
+        outermost = parent is None or (
+            isinstance(parent, serializers.ListSerializer) and parent.parent is None
+        )
+        if (
+            not outermost
+            or request is None
+            or request.method != "GET"
+            or "fields" not in request.query_params
+        ):
+            return fields
+        chosen = [name.strip() for name in request.query_params["fields"].split(",") if name.strip()]
+        unknown = [name for name in chosen if name not in fields]
+        if unknown or not chosen:
+            raise ValidationError({"fields": f"Choose from {', '.join(fields)}."})
+        return {name: fields[name] for name in chosen}
+
+
+def expect_version(request: Request, version: int) -> None:
+    """Optimistic lock: `If-Match: "3"` or a body member `version`; answers 412 when the row has moved on."""
+    given = request.headers.get("If-Match", "").strip().removeprefix("W/").strip('"')
+    if not given and isinstance(request.data, dict) and request.data.get("version") is not None:
+        given = str(request.data["version"])
+    if given and given != "*" and given != str(version):
+        raise PreconditionFailed

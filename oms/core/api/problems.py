@@ -1,0 +1,113 @@
+"""Errors as RFC 9457 problem documents: a sentence, pointers to the fields, the request id."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ValidationError as ModelValidationError
+from django.http import Http404
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+from oms.core.current import context
+from oms.core.errors import UserError
+
+log = logging.getLogger("lading.api")
+
+CONTENT_TYPE = "application/problem+json"
+
+
+class Unprocessable(exceptions.APIException):
+    status_code = 422
+    default_code = "unprocessable"
+
+
+class PreconditionFailed(exceptions.APIException):
+    status_code = 412
+    default_code = "stale"
+    default_detail = "Someone changed this since you read it: read it again and repeat."
+
+
+def problem(
+    status: int, detail: str, *, code: str = "", errors: list[dict[str, str]] | None = None, path: str = ""
+) -> dict[str, Any]:
+    """The document; `code` names the kind of error for programs."""
+    document: dict[str, Any] = {
+        "type": f"urn:lading:{code}" if code else "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    if path:
+        document["instance"] = path
+    if errors:
+        document["errors"] = errors
+    document["request_id"] = context().request_id
+    return document
+
+
+def pointers(detail: Any, at: str = "") -> Iterator[dict[str, str]]:
+    """Walk DRF's nested error detail: one entry per message, with a JSON pointer."""
+    if isinstance(detail, dict):
+        for key, value in detail.items():
+            yield from pointers(value, at if key == "non_field_errors" else f"{at}/{_escape(str(key))}")
+    elif isinstance(detail, list | tuple):
+        plain = all(isinstance(item, str) for item in detail)
+        for index, value in enumerate(detail):
+            yield from pointers(value, at if plain else f"{at}/{index}")
+    else:
+        yield {"pointer": at, "code": str(getattr(detail, "code", "invalid")), "message": str(detail)}
+
+
+def _escape(part: str) -> str:
+    return part.replace("~", "~0").replace("/", "~1")
+
+
+def handler(error: Exception, info: dict[str, Any]) -> Response:
+    """DRF's exception handler: every error becomes a problem document, the unexpected one is logged."""
+    request = info.get("request")
+    path = request.path if request is not None else ""
+    headers: dict[str, str] = {}
+    errors: list[dict[str, str]] = []
+    if isinstance(error, Http404):
+        error = exceptions.NotFound()
+    elif isinstance(error, PermissionDenied):
+        error = exceptions.PermissionDenied()
+    elif isinstance(error, ModelValidationError):
+        error = exceptions.ValidationError(
+            error.message_dict if hasattr(error, "error_dict") else error.messages
+        )
+    if isinstance(error, UserError):
+        status, detail, code = error.status, error.message, error.code
+        if error.field:
+            errors = [{"pointer": f"/{_escape(error.field)}", "code": code, "message": error.message}]
+    elif isinstance(error, exceptions.ValidationError):
+        status, code = error.status_code, "invalid"
+        errors = list(pointers(error.detail))
+        first = errors[0] if errors else {"pointer": "", "message": "The request is not valid."}
+        name = first["pointer"].lstrip("/").replace("/", ".")
+        detail = f"{name}: {first['message']}" if name else first["message"]
+    elif isinstance(error, exceptions.APIException):
+        status, detail = error.status_code, str(error.detail)
+        code = str(error.get_codes()) if isinstance(error.get_codes(), str) else str(error.default_code)
+        if getattr(error, "auth_header", None):
+            headers["WWW-Authenticate"] = error.auth_header
+        wait = getattr(error, "wait", None)
+        if wait is not None:
+            headers["Retry-After"] = str(max(1, int(wait)))
+    else:
+        log.exception("request failed", extra={"path": path})
+        status, code = 500, "internal"
+        detail = "Something broke on our side. The request id helps us to find it."
+    set_rollback()
+    return Response(
+        problem(status, detail, code=code, errors=errors, path=path),
+        status,
+        headers=headers,
+        content_type=CONTENT_TYPE,
+    )
