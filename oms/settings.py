@@ -269,7 +269,7 @@ except (KeyError, ValueError, OSError) as error:
     ) from error
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-STATIC_ROOT = HOME / "static"
+STATIC_ROOT = Path(os.environ.get("OMS_STATIC_ROOT") or HOME / "static")
 MEDIA_ROOT = HOME / "files"
 WHITENOISE_USE_FINDERS = EMBEDDED or TESTING
 WHITENOISE_AUTOREFRESH = DEBUG
