@@ -150,6 +150,8 @@ if not EMBEDDED and not _hosts and not TESTING:
     raise ImproperlyConfigured(
         "OMS_ALLOWED_HOSTS is not set: name the host that users type, for example oms.example.com."
     )
+if "127.0.0.1" not in ALLOWED_HOSTS and "*" not in ALLOWED_HOSTS:
+    ALLOWED_HOSTS.append("127.0.0.1")  # health checks on the machine itself
 CSRF_TRUSTED_ORIGINS = [BASE_URL]
 try:
     HOST_MAP: dict[str, str] = json.loads(os.environ.get("OMS_HOST_MAP") or "{}")
@@ -246,7 +248,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE
 if SECURE:
     SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
     SECURE_SSL_REDIRECT = _flag("OMS_SSL_REDIRECT", True)
-    SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+    SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True
@@ -297,7 +299,7 @@ Q_CLUSTER = {
     "workers": _workers,
     "timeout": _timeout,
     # Counted from the dequeue, so waiting in the local queue counts too; less than this runs live tasks twice.
-    "retry": _timeout * (3 + -(-(_queue_limit + 1) // _workers)),
+    "retry": 2 * _timeout + -(-_timeout * (_queue_limit + 1) // _workers) + 30,
     "queue_limit": _queue_limit,
     "bulk": 1,
     "max_attempts": 3,

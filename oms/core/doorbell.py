@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from django.conf import settings
 from django.db import connection, transaction
 
 from oms.core import metrics
@@ -26,7 +27,7 @@ from oms.core.models import Doorbell, Periodic
 log = logging.getLogger("lading.tasks")
 
 #: a bell older than this has lost its task; longer than the queue's own `retry` (settings.Q_CLUSTER)
-LOST_AFTER = dt.timedelta(seconds=330)
+LOST_AFTER = dt.timedelta(seconds=settings.Q_CLUSTER["retry"] + 30)
 _HANG = "INSERT INTO core_doorbell (task, subject, rung_at) VALUES (%s, %s, %s) ON CONFLICT (task, subject) DO NOTHING"
 _HOLD = "SELECT 1 FROM core_doorbell WHERE task = %s AND subject = %s FOR SHARE"
 
