@@ -10,15 +10,16 @@ import datetime as dt
 import hashlib
 import uuid
 from collections.abc import Sequence
+from decimal import Decimal
 
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from fulfillment import states
 from fulfillment.carriers.base import Bought, BuyRequest, NotFoundAtCarrier, Rejected, Unsupported, connector_for
-from fulfillment.models import CarrierAccount, LabelDocument, LabelPurchase, Parcel, RateQuote, Shipment
+from fulfillment.models import LabelDocument, LabelPurchase, Parcel, RateQuote, Shipment
 from fulfillment.packing import live_parcels
-from fulfillment.rates import address_of, origin_of, parcel_spec
+from fulfillment.rates import address_of, origin_of, parcel_spec, ship_date
 from fulfillment.shipments import locked, set_state, why_not_shippable
 from oms.core.actor import Actor
 from oms.core.clock import now
@@ -93,19 +94,26 @@ def _claim(shipment: Shipment, parcel: Parcel, quote: RateQuote, actor: Actor) -
 def _request(purchase: LabelPurchase) -> BuyRequest:
     parcel = purchase.parcel
     shipment = parcel.shipment
+    numbers = [other.number for other in live_parcels(shipment)]
     return BuyRequest(
         service=purchase.service_code,
         origin=origin_of(shipment.warehouse),
         destination=address_of(shipment.order),
         parcel=parcel_spec(parcel),
         reference=purchase.reference,
-        ship_date=now().date(),
+        ship_date=ship_date(shipment.warehouse),
+        origin_group=shipment.warehouse.code,
+        parcel_number=numbers.index(parcel.number) + 1,
+        parcel_count=len(numbers),
+        order_number=shipment.order.number,
     )
 
 
 def _ask_carrier(purchase_id: int, actor: Actor) -> None:
     """One call outside any transaction; the answer is stored in its own."""
-    purchase = LabelPurchase.objects.select_related("account", "parcel__shipment__order__contact", "parcel__shipment__warehouse").get(
+    purchase = LabelPurchase.objects.select_related(
+        "account", "parcel__shipment__order__contact", "parcel__shipment__order__channel", "parcel__shipment__warehouse"
+    ).get(
         pk=purchase_id
     )
     if purchase.state != LabelPurchase.State.REQUESTED:
@@ -261,7 +269,7 @@ def decide_bought(purchase_id: int, *, tracking_number: str, actor: Actor) -> No
     states.check(states.LABEL, purchase.reference, purchase.state, LabelPurchase.State.PURCHASED)
     adopt(
         purchase_id,
-        Bought(tracking_number=tracking_number.strip(), carrier_ref="", cost=purchase.quoted or 0, currency=purchase.currency, documents={}),
+        Bought(tracking_number=tracking_number.strip(), carrier_ref="", cost=purchase.quoted or Decimal(0), currency=purchase.currency, documents={}),
         actor=actor,
     )
     _settle(purchase.parcel.shipment_id, actor)
@@ -313,11 +321,3 @@ def documents(shipment_ids: Sequence[int], fmt: str) -> list[bytes]:
     ranked = sorted(found, key=lambda d: (order[d.purchase.parcel.shipment_id], d.purchase.parcel.number))
     return [bytes(document.content) for document in ranked]
 
-
-def accounts_for(shipment: Shipment) -> list[CarrierAccount]:
-    """Active carrier accounts usable from the shipment's warehouse."""
-    return [
-        account
-        for account in CarrierAccount.objects.filter(is_active=True).prefetch_related("warehouses")
-        if not account.warehouses.all() or shipment.warehouse in account.warehouses.all()
-    ]

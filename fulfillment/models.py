@@ -407,3 +407,13 @@ class Manifest(models.Model):
     @property
     def number(self) -> str:
         return f"MF-{self.pk}"
+
+
+class RoutingQueue(models.Model):
+    """Orders that wait for the router. A failing one backs off and never stops the others."""
+
+    order = models.OneToOneField(Order, on_delete=models.CASCADE, primary_key=True, related_name="+")
+    queued_at = models.DateTimeField(default=timezone.now)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(default=timezone.now, db_index=True)
+    error = models.CharField(max_length=400, blank=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 
 from django.db import transaction
@@ -9,15 +10,16 @@ from django.db.models import F
 
 from fulfillment.models import Shipment, ShipmentLine
 from fulfillment.shipments import locked, set_state, why_not_shippable
-from inventory import selectors
-from inventory.models import Sku, SkuPack
+from inventory import reservations, selectors
+from inventory.ledger import Movement, post_movements
+from inventory.models import Sku, SkuPack, StockMovement
 from oms.core.actor import Actor
 from oms.core.clock import now
 from oms.core.errors import Conflict, UserError
 from oms.core.exceptions_inbox import raise_item
 from oms.core.outbox import emit
 from oms.orders import timeline
-from oms.orders.allocation import give_back
+from oms.orders.allocation import settle_lost
 
 SHORT_REASONS = {"not_found": "not found", "damaged": "damaged"}
 
@@ -120,7 +122,7 @@ def short_pick(line_id: int, missing: int, *, reason: str, actor: Actor) -> Ship
     if reason not in SHORT_REASONS:
         raise UserError(f"reason: use one of {', '.join(SHORT_REASONS)}.", field="reason")
     with transaction.atomic():
-        line = ShipmentLine.objects.select_related("sku", "allocation").filter(pk=line_id).first()
+        line = ShipmentLine.objects.select_related("sku", "allocation__reservation").filter(pk=line_id).first()
         if line is None:
             raise UserError("line: there is no such line.", field="line")
         shipment = locked(line.shipment_id)
@@ -148,6 +150,19 @@ def short_pick(line_id: int, missing: int, *, reason: str, actor: Actor) -> Ship
             warehouse_code=shipment.warehouse.code,
         )
         emit("order.route", str(shipment.order_id))
-        allocation = line.allocation
-        give_back(allocation.pk, missing, actor=actor, reason=f"short pick: {SHORT_REASONS[reason]}")
+        held = line.allocation.reservation
+        reservations.release({held.pk: missing}, actor=actor, reason=f"short pick: {SHORT_REASONS[reason]}")
+        # until somebody counted, the units are there by the books only: nobody else may be promised them
+        bucket = StockMovement.Bucket.DAMAGED if reason == "damaged" else StockMovement.Bucket.INSPECTION
+        post_movements(
+            [
+                Movement(
+                    sku_id=held.sku_id, warehouse_id=held.warehouse_id, bucket=bucket, quantity=missing,
+                    kind=StockMovement.Kind.STATE, key=f"short-pick:{uuid.uuid4().hex}", reason=f"short pick: {reason}",
+                    reference=shipment.number,
+                )
+            ],
+            actor=actor,
+        )  # fmt: skip
+        settle_lost([held.pk], actor=actor, why=text)
     return shipment

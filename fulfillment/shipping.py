@@ -6,10 +6,11 @@ import datetime as dt
 
 from django.db import transaction
 
+from fulfillment import states
 from fulfillment.models import LabelPurchase, Shipment, TrackingEvent
 from fulfillment.packing import live_parcels
 from fulfillment.shipments import locked, set_state, why_not_shippable
-from inventory import reservations
+from inventory.locking import retrying
 from oms.core.actor import Actor
 from oms.core.clock import now
 from oms.core.errors import Conflict
@@ -30,6 +31,10 @@ def ship(shipment_id: int, *, actor: Actor, evidence: str = "handover", at: dt.d
     Every live parcel needs a purchased label. Repeating it changes nothing. Raises `Conflict`.
     """
     when = at or now()
+    return retrying(lambda: _ship(shipment_id, actor, evidence, when))
+
+
+def _ship(shipment_id: int, actor: Actor, evidence: str, when: dt.datetime) -> Shipment:
     with transaction.atomic():
         shipment = locked(shipment_id)
         if shipment.state in (Shipment.State.SHIPPED, Shipment.State.DELIVERED):
@@ -42,17 +47,12 @@ def ship(shipment_id: int, *, actor: Actor, evidence: str = "handover", at: dt.d
                 raise Conflict(f"{shipment.number}: parcel {parcel.number} has no label yet.", field="label")
         set_state(shipment, Shipment.State.SHIPPED, shipped_at=when, shipped_evidence=evidence)
         lines = list(shipment.lines.select_related("allocation").order_by("pk"))
+        # consumes the reservations: the hot stock rows are touched here, close to the commit
         allocation.record_shipped(
             [(line.allocation_id, line.quantity) for line in lines],
             shipment_number=shipment.number, at=when, actor=actor,
         )  # fmt: skip
-        timeline.add(shipment.order_id, "shipped", f"{shipment.number} left {shipment.warehouse} ({EVIDENCE[evidence]})", actor=actor)
         emit("shipment.shipped", str(shipment.pk))
-        # the hot stock rows come last before the commit
-        reservations.consume(
-            {line.allocation.reservation_id: line.quantity for line in lines},
-            actor=actor, reference=shipment.number, key=f"ship:{shipment.pk}",
-        )  # fmt: skip
     return shipment
 
 
@@ -80,6 +80,8 @@ def record_tracking(
                 set_state(shipment, Shipment.State.DELIVERED, delivered_at=at)
                 timeline.add(shipment.order_id, "delivered", f"{shipment.number} delivered", actor=actor)
                 emit("shipment.delivered", str(shipment.pk))
+                if not Shipment.objects.filter(order=shipment.order_id, state__in=[*states.OPEN, Shipment.State.SHIPPED]).exists():
+                    allocation.record_delivered(shipment.order_id, at=at, actor=actor)
     return True
 
 

@@ -1,0 +1,25 @@
+"""News from below that fulfillment acts on."""
+
+from __future__ import annotations
+
+from fulfillment.models import RoutingQueue
+from oms.core.doorbell import ring
+from oms.core.models import OutboxEvent
+from oms.core.outbox import subscribe
+from oms.orders.models import Order
+
+
+@subscribe("order.route")
+def queue_routing(events: list[OutboxEvent]) -> None:
+    """Write down which orders wait for routing and wake the router once."""
+    wanted = {int(event.key) for event in events}
+    there = Order.objects.filter(pk__in=wanted).values_list("pk", flat=True)
+    RoutingQueue.objects.bulk_create([RoutingQueue(order_id=pk) for pk in sorted(there)], ignore_conflicts=True)
+    ring("fulfillment.tasks.route_waiting")
+
+
+@subscribe("order.changed", "order.cancelled")
+def trim_shipments(events: list[OutboxEvent]) -> None:
+    """Reservations of these orders may have shrunk: their open shipments follow."""
+    for order_id in sorted({int(event.key) for event in events}):
+        ring("fulfillment.tasks.trim_shipments", str(order_id))
