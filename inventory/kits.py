@@ -111,14 +111,14 @@ def above(sku_id: int) -> set[int]:
 def _check_nesting(kit: Sku) -> None:
     if kit.pk in above(kit.pk):
         raise UserError(f"components: {kit} would contain itself through another kit.", field="components")
-    tops = {top for top in {kit.pk, *above(kit.pk)}}
-    if max((_depth(top) for top in tops), default=0) > MAX_DEPTH:
+    tops = {kit.pk, *above(kit.pk)}
+    if max((depth(top) for top in tops), default=0) > MAX_DEPTH:
         raise UserError(
             "components: a kit may hold kits, but those may not hold further kits.", field="components"
         )
 
 
-def _depth(kit_id: int) -> int:
+def depth(kit_id: int) -> int:
     depth, layer = 0, {kit_id}
     while layer:
         depth += 1

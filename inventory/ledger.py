@@ -140,6 +140,7 @@ def write_rows(
                 lot_id=movement.lot_id,
                 bin_id=movement.bin_id,
                 unit_cost=cost,
+                average_cost=after[movement.pair].average_cost if movement.bucket == Bucket.ON_HAND else None,
                 occurred_at=movement.occurred_at or moment,
                 created_at=moment,
                 key=movement.key,

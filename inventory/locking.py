@@ -167,7 +167,7 @@ def _change_chunk(
 ) -> dict[Pair, Balances]:
     # only integers of ours go into the text; averages (decimals) are parameters
     values = ", ".join(
-        "(%d, %d, %s)" % (*pair, ", ".join("%d" % deltas[pair].get(bucket, 0) for bucket in BUCKETS))
+        f"({pair[0]:d}, {pair[1]:d}, {', '.join(f'{deltas[pair].get(bucket, 0):d}' for bucket in BUCKETS)})"
         for pair in pairs
     )
     postgres = on_postgres()
@@ -205,3 +205,8 @@ def _change_chunk(
 def _money(value: object) -> Decimal:
     """SQLite hands decimals back as text or float; four decimals are exact again."""
     return Decimal(str(value)).quantize(Decimal("0.0001"))
+
+
+def set_averages(averages: Mapping[Pair, Decimal]) -> None:
+    """Store average costs of locked levels without moving a unit (late landed cost)."""
+    change_levels({pair: {} for pair in averages}, averages)

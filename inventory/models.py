@@ -164,7 +164,9 @@ class Warehouse(models.Model):
     phone = models.CharField(max_length=40, blank=True)
     time_zone = models.CharField(max_length=50, default="UTC")
     priority = models.PositiveSmallIntegerField(default=100, help_text="lower is preferred when all else is equal")
-    capacity_per_day = models.PositiveIntegerField(null=True, blank=True, help_text="shipments per day; empty = no limit")
+    capacity_per_day = models.PositiveIntegerField(
+        null=True, blank=True, help_text="shipments per day; empty = no limit"
+    )
     handling_cost = MoneyAmountField(default=0, help_text="own cost per shipment, used by cost ranking")
     currency = CurrencyField(default="USD")
     is_active = models.BooleanField(default=True)
@@ -309,6 +311,7 @@ class StockLevel(models.Model):
     safety = models.PositiveIntegerField(default=0, help_text="never published to any channel")
     average_cost = MoneyAmountField(default=0, help_text="moving average landed cost per unit, SKU currency")
     bin = models.ForeignKey(Bin, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    snapshot_at = models.DateTimeField(null=True, blank=True, help_text="time of the operator's newest snapshot")
 
     objects = StockLevelQuerySet.as_manager()
 
@@ -409,6 +412,7 @@ class StockMovement(models.Model):
     lot = models.ForeignKey(Lot, on_delete=models.PROTECT, null=True, blank=True, related_name="movements")
     bin = models.ForeignKey(Bin, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     unit_cost = MoneyAmountField(null=True, blank=True, help_text="landed cost per unit at this moment")
+    average_cost = MoneyAmountField(null=True, blank=True, help_text="moving average of the level after this movement")
     occurred_at = models.DateTimeField(help_text="when it happened in the world")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     key = models.CharField(max_length=120, unique=True, help_text="idempotency key: the same key posts once")
@@ -463,7 +467,7 @@ class Reservation(models.Model):
     state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
     reference = models.CharField(max_length=80, help_text="who it is for, as text: order line, checkout, campaign")
     expires_at = models.DateTimeField(null=True, blank=True, help_text="a checkout's hold ends by itself")
-    promise_at = models.DateTimeField(null=True, blank=True, help_text="promised date; the latest loses first when stock shrinks")
+    promise_at = models.DateTimeField(null=True, blank=True, help_text="promised date; the latest loses first")
     firm = models.BooleanField(default=False, help_text="packed or labelled: never taken away when stock shrinks")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 

@@ -18,6 +18,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='reservation',
             name='promise_at',
-            field=models.DateTimeField(blank=True, help_text='promised date; the latest loses first when stock shrinks', null=True),
+            field=models.DateTimeField(blank=True, help_text='promised date; the latest loses first', null=True),
         ),
     ]

@@ -1,0 +1,229 @@
+"""What must always be true of stock; each check is one query and yields its failing rows (RELIABILITY 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.db import connection
+from django.db.models import F, Q, Sum
+from django.db.models.functions import Coalesce, Upper
+
+from inventory import kits
+from inventory.locking import BUCKETS
+from inventory.models import (
+    BinStock,
+    KitComponent,
+    Reservation,
+    Sku,
+    SkuAlias,
+    StockLevel,
+    Transfer,
+    TransferLine,
+)
+from oms.core.errors import UserError
+from oms.core.invariants import invariant
+
+
+def _rows(sql: str) -> Iterator[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        yield from cursor.fetchall()
+
+
+@invariant("S1", "Reserved and unfit units are never negative and together never more than on hand.")
+def within_on_hand() -> Iterable[str]:
+    promised = F("reserved") + F("damaged") + F("quarantine") + F("inspection")
+    negative = (
+        Q(reserved__lt=0) | Q(damaged__lt=0) | Q(quarantine__lt=0) | Q(inspection__lt=0) | Q(in_transit__lt=0)
+    )
+    for level in StockLevel.objects.filter(negative | Q(on_hand__lt=promised)).select_related(
+        "sku", "warehouse"
+    ):
+        yield (
+            f"{level.sku}@{level.warehouse}: on hand {level.on_hand}, reserved {level.reserved}, unavailable "
+            f"{level.unavailable}, in transit {level.in_transit}"
+        )
+
+
+@invariant("S2", "Every balance equals the sum of its ledger rows, and the last row states it.")
+def balance_is_ledger() -> Iterable[str]:
+    columns = ", ".join(f"l.{bucket}" for bucket in BUCKETS)
+    sums = ", ".join(
+        f"coalesce(sum(m.quantity) FILTER (WHERE m.bucket = '{bucket}'), 0)" for bucket in BUCKETS
+    )
+    differs = " OR ".join(
+        f"l.{bucket} <> coalesce(sum(m.quantity) FILTER (WHERE m.bucket = '{bucket}'), 0)"
+        for bucket in BUCKETS
+    )
+    sql = f"""
+        SELECT l.sku_id, l.warehouse_id, {columns}, {sums} FROM inventory_stocklevel l
+        LEFT JOIN inventory_stockmovement m ON m.sku_id = l.sku_id AND m.warehouse_id = l.warehouse_id
+        GROUP BY l.id, l.sku_id, l.warehouse_id, {columns} HAVING {differs}
+    """  # noqa: S608 - column names of ours only
+    for sku, warehouse, *figures in _rows(sql):
+        half = len(BUCKETS)
+        for bucket, balance, total in zip(BUCKETS, figures[:half], figures[half:], strict=True):
+            if balance != total:
+                yield f"sku {sku} warehouse {warehouse}: {bucket} is {balance}, its movements sum to {total}"
+    orphans = """
+        SELECT m.sku_id, m.warehouse_id, m.bucket, sum(m.quantity) FROM inventory_stockmovement m
+        LEFT JOIN inventory_stocklevel l ON l.sku_id = m.sku_id AND l.warehouse_id = m.warehouse_id
+        WHERE l.id IS NULL GROUP BY m.sku_id, m.warehouse_id, m.bucket
+    """
+    for sku, warehouse, bucket, total in _rows(orphans):
+        yield f"sku {sku} warehouse {warehouse}: {total} {bucket} in the ledger, but there is no such level"
+    wrong_end = f"""
+        SELECT m.sku_id, m.warehouse_id, m.bucket, m.balance,
+               CASE m.bucket {" ".join(f"WHEN '{bucket}' THEN l.{bucket}" for bucket in BUCKETS)} END
+        FROM inventory_stockmovement m
+        JOIN (SELECT max(id) AS id FROM inventory_stockmovement GROUP BY sku_id, warehouse_id, bucket) x ON x.id = m.id
+        JOIN inventory_stocklevel l ON l.sku_id = m.sku_id AND l.warehouse_id = m.warehouse_id
+        WHERE m.balance <> CASE m.bucket {" ".join(f"WHEN '{bucket}' THEN l.{bucket}" for bucket in BUCKETS)} END
+    """  # noqa: S608
+    for sku, warehouse, bucket, said, balance in _rows(wrong_end):
+        yield f"sku {sku} warehouse {warehouse}: the last {bucket} row says {said}, the level {balance}"
+
+
+@invariant("S3", "Reserved equals the sum of open reservations.")
+def reserved_is_promises() -> Iterable[str]:
+    sql = """
+        SELECT coalesce(l.sku_id, r.sku_id), coalesce(l.warehouse_id, r.warehouse_id),
+               coalesce(l.reserved, 0), coalesce(r.held, 0)
+        FROM (SELECT sku_id, warehouse_id, sum(quantity) AS held FROM inventory_reservation
+              WHERE state = 'open' GROUP BY sku_id, warehouse_id) r
+        FULL OUTER JOIN inventory_stocklevel l ON l.sku_id = r.sku_id AND l.warehouse_id = r.warehouse_id
+        WHERE coalesce(l.reserved, 0) <> coalesce(r.held, 0)
+    """
+    for sku, warehouse, reserved, held in _rows(sql):
+        yield f"sku {sku} warehouse {warehouse}: reserved {reserved}, open reservations hold {held}"
+
+
+@invariant("S4", "Available is computed from the buckets and stored nowhere.")
+def available_not_stored() -> Iterable[str]:
+    for model in (StockLevel, Sku, Reservation):
+        names = {field.column for field in model._meta.concrete_fields}
+        for name in sorted(names & {"available", "sellable", "ats"}):
+            yield f"{model._meta.db_table}.{name} stores what must be computed"
+
+
+@invariant("S7", "Per transfer: out = in transit + received + lost, and the ledger agrees.")
+def transfers_add_up() -> Iterable[str]:
+    bad = TransferLine.objects.filter(Q(shipped__lt=F("received") + F("lost")) | Q(shipped__gt=F("quantity")))
+    for line in bad.select_related("transfer"):
+        yield f"{line.transfer.number} sku {line.sku_id}: shipped {line.shipped}, in {line.received}, lost {line.lost}"
+    sql = """
+        SELECT t.id, l.sku_id, l.shipped, l.received, l.lost, w.kind,
+               coalesce(sum(m.quantity) FILTER (WHERE m.bucket = 'in_transit'), 0),
+               coalesce(sum(m.quantity) FILTER (WHERE m.bucket = 'on_hand'), 0)
+        FROM inventory_transferline l JOIN inventory_transfer t ON t.id = l.transfer_id
+        JOIN inventory_warehouse w ON w.id = t.destination_id
+        LEFT JOIN inventory_stockmovement m ON m.sku_id = l.sku_id AND m.reference = 'TR-' || t.id
+        GROUP BY t.id, l.sku_id, l.shipped, l.received, l.lost, w.kind
+    """
+    for number, sku, shipped, received, lost, kind, travelling, on_hand in _rows(sql):
+        open_units = shipped - received - lost
+        # a marketplace's pool gets its units by its own snapshot, so there the source alone has rows on hand
+        arrived = 0 if kind in ("fba", "wfs") else received
+        if travelling != open_units or on_hand != arrived - shipped:
+            yield (
+                f"TR-{number} sku {sku}: {open_units} should be in transit, the ledger has {travelling}; "
+                f"on hand over both warehouses should have changed by {arrived - shipped}, it did by {on_hand}"
+            )
+    for transfer in Transfer.objects.filter(
+        state__in=("requested", "cancelled"), lines__shipped__gt=0
+    ).distinct():
+        yield f"{transfer.number} is {transfer.state}, but units left"
+
+
+@invariant("S8", "The ledger refuses UPDATE and DELETE.")
+def ledger_is_append_only() -> Iterable[str]:
+    if connection.vendor == "postgresql":
+        sql = "SELECT tgname FROM pg_trigger WHERE tgrelid = 'inventory_stockmovement'::regclass AND tgenabled <> 'D'"
+        wanted = {"inventory_stockmovement_append_only"}
+    else:
+        sql = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'inventory_stockmovement'"
+        wanted = {"inventory_stockmovement_no_update", "inventory_stockmovement_no_delete"}
+    for name in sorted(wanted - {row[0] for row in _rows(sql)}):
+        yield f"trigger {name} is missing"
+
+
+@invariant("S9", "Each movement's balance follows from the one before it.")
+def running_balances() -> Iterable[str]:
+    sql = """
+        SELECT id, sku_id, warehouse_id, bucket, balance, expected FROM (
+            SELECT id, sku_id, warehouse_id, bucket, balance,
+                   sum(quantity) OVER (PARTITION BY sku_id, warehouse_id, bucket ORDER BY id) AS expected
+            FROM inventory_stockmovement
+        ) x WHERE balance <> expected
+    """
+    for row, sku, warehouse, bucket, said, expected in _rows(sql):
+        yield f"movement {row} (sku {sku} warehouse {warehouse} {bucket}): balance {said}, expected {expected}"
+
+
+@invariant("S10", "Open reservations hold something; kits and services hold no stock of their own.")
+def promises_are_sound() -> Iterable[str]:
+    for row in Reservation.objects.filter(
+        Q(state="open", quantity__lte=0) | (~Q(state="open") & ~Q(quantity=0))
+    ):
+        yield f"reservation {row.pk}: {row.state} with quantity {row.quantity}"
+    virtual = Q(sku__kind__in=(Sku.Kind.KIT, Sku.Kind.SERVICE))
+    for row in Reservation.objects.filter(virtual, state="open"):
+        yield f"reservation {row.pk} promises sku {row.sku_id}, which has no stock"
+    for level in StockLevel.objects.filter(virtual).exclude(on_hand=0, reserved=0, in_transit=0):
+        yield f"{level}: a kit or service has stock"
+
+
+@invariant("S11", "Kits contain no service, never themselves, and are nested at most one level.")
+def kits_resolve() -> Iterable[str]:
+    for row in KitComponent.objects.filter(Q(quantity__lt=1) | Q(component__kind=Sku.Kind.SERVICE)):
+        yield f"kit {row.kit_id}: component {row.component_id} × {row.quantity} is not allowed"
+    nested = KitComponent.objects.filter(kit__kind=Sku.Kind.KIT, component__kind=Sku.Kind.KIT)
+    for kit_id in sorted(set(nested.values_list("kit_id", flat=True))):
+        try:
+            kits.flatten([kit_id])
+        except UserError as error:
+            yield error.message
+            continue
+        if kits.depth(kit_id) > kits.MAX_DEPTH:
+            yield f"kit {kit_id} is nested deeper than one level"
+
+
+@invariant("S12", "One code or alias finds one SKU.")
+def codes_are_unique() -> Iterable[str]:
+    folded = SkuAlias.objects.annotate(fold=Upper("value"))
+    codes = dict(
+        Sku.objects.annotate(fold=Upper("code"))
+        .filter(fold__in=folded.values("fold"))
+        .values_list("fold", "pk")
+    )
+    for alias in folded.filter(fold__in=list(codes)):
+        if codes[alias.fold] != alias.sku_id:
+            yield f"'{alias.value}' is the code of sku {codes[alias.fold]} and an alias of sku {alias.sku_id}"
+    for sku in Sku.objects.filter(merged_into__merged_into__isnull=False):
+        yield f"{sku} was merged into a SKU that was merged itself"
+
+
+@invariant("S13", "Bins never hold more than is on hand.")
+def bins_within_on_hand() -> Iterable[str]:
+    held = (
+        BinStock.objects.values("sku_id", "bin__warehouse_id")
+        .annotate(units=Sum("quantity"))
+        .filter(units__gt=0)
+    )
+    on_hand = {
+        (sku, warehouse): units
+        for sku, warehouse, units in StockLevel.objects.filter(sku_id__in=held.values("sku_id")).values_list(
+            "sku_id", "warehouse_id", Coalesce("on_hand", 0)
+        )
+    }
+    for row in held.order_by("sku_id", "bin__warehouse_id"):
+        there = on_hand.get((row["sku_id"], row["bin__warehouse_id"]), 0)
+        if row["units"] > there:
+            yield f"sku {row['sku_id']} warehouse {row['bin__warehouse_id']}: bins hold {row['units']}, on hand {there}"
+
+
+@invariant("S14", "Average costs are never negative.")
+def costs_are_sane() -> Iterable[str]:
+    for level in StockLevel.objects.filter(average_cost__lt=0):
+        yield f"{level}: average cost {level.average_cost}"

@@ -1,0 +1,243 @@
+"""Reads: codes to SKUs, levels, kits, and what stock was at any moment."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Max, QuerySet, Sum
+from django.db.models.functions import Upper
+
+from inventory import kits
+from inventory.models import KitComponent, Sku, SkuAlias, StockCheckpoint, StockLevel, StockMovement
+from oms.core.clock import now
+from oms.core.errors import UserError
+
+CHUNK = 1000
+Pair = tuple[int, int]  # (SKU id, warehouse id)
+
+
+@dataclass(frozen=True, slots=True)
+class LevelView:
+    """One level as people read it, in eaches; `average_cost` per unit in the SKU's currency."""
+
+    sku_id: int
+    warehouse_id: int
+    on_hand: int = 0
+    reserved: int = 0
+    unavailable: int = 0
+    in_transit: int = 0
+    safety: int = 0
+    average_cost: Decimal = Decimal(0)
+
+    @property
+    def available(self) -> int:
+        return self.on_hand - self.reserved - self.unavailable
+
+
+def resolve_codes(codes: Iterable[str]) -> dict[str, Sku]:
+    """SKUs by code or alias, without regard to case; keys are the codes as given, unknown ones are left out.
+
+    A SKU's own code wins over an alias. Merged SKUs answer with the one they were merged into.
+    """
+    asked = {code: _folds(code.strip()) for code in codes if code and code.strip()}
+    found = _by_fold({fold for folds in asked.values() for fold in folds})
+    answer = {}
+    for code, folds in asked.items():
+        sku = next((found[fold] for fold in folds if fold in found), None)
+        if sku is not None:
+            answer[code] = sku
+    return answer
+
+
+def _folds(code: str) -> tuple[str, ...]:
+    """Upper case as the databases make it: PostgreSQL knows all letters, SQLite only those of ASCII."""
+    ascii_only = "".join(char.upper() if char.isascii() else char for char in code)
+    return tuple(dict.fromkeys((code.upper(), ascii_only)))
+
+
+def _by_fold(folds: Collection[str]) -> dict[str, Sku]:
+    found: dict[str, Sku] = {}
+    wanted = sorted(folds)
+    for start in range(0, len(wanted), CHUNK):
+        part = wanted[start : start + CHUNK]
+        for sku in (
+            Sku.objects.annotate(fold=Upper("code")).filter(fold__in=part).select_related("merged_into")
+        ):
+            found[sku.fold] = sku.merged_into or sku
+        rest = [fold for fold in part if fold not in found]
+        if rest:
+            aliases = SkuAlias.objects.annotate(fold=Upper("value")).filter(fold__in=rest)
+            for alias in aliases.select_related("sku__merged_into"):
+                found[alias.fold] = alias.sku.merged_into or alias.sku
+    return found
+
+
+def levels(sku_ids: Collection[int], warehouse_ids: Collection[int] | None = None) -> dict[Pair, LevelView]:
+    """Levels by (SKU id, warehouse id); pairs without a row are left out. One query."""
+    rows = StockLevel.objects.filter(sku_id__in=sku_ids)
+    if warehouse_ids is not None:
+        rows = rows.filter(warehouse_id__in=warehouse_ids)
+    names = (
+        "sku_id",
+        "warehouse_id",
+        "on_hand",
+        "reserved",
+        "unavailable",
+        "in_transit",
+        "safety",
+        "average_cost",
+    )
+    return {(row[0], row[1]): LevelView(*row) for row in rows.values_list(*names)}
+
+
+def kit_parts(sku_ids: Iterable[int]) -> dict[int, kits.Parts]:
+    """Counted components of those of the SKUs that are virtual kits; the others do not appear."""
+    return kits.flatten(
+        Sku.objects.filter(pk__in=list(sku_ids), kind=Sku.Kind.KIT).values_list("pk", flat=True)
+    )
+
+
+def kits_containing(sku_ids: Iterable[int]) -> dict[int, set[int]]:
+    """Ids of virtual kits that contain each SKU, directly or through another kit; every SKU has an entry."""
+    wanted = set(sku_ids)
+    answer: dict[int, set[int]] = {sku_id: set() for sku_id in wanted}
+    todo: dict[int, set[int]] = {sku_id: {sku_id} for sku_id in wanted}  # content → SKUs it leads back to
+    while todo:
+        rows = KitComponent.objects.filter(component_id__in=list(todo), kit__kind=Sku.Kind.KIT)
+        following: dict[int, set[int]] = {}
+        for kit, component in rows.values_list("kit_id", "component_id"):
+            fresh = {root for root in todo[component] if kit not in answer[root]}
+            for root in fresh:
+                answer[root].add(kit)
+            if fresh:
+                following.setdefault(kit, set()).update(fresh)
+        todo = following
+    return answer
+
+
+# --- the past -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PastLevel:
+    """Balances of a level at a moment, in eaches, and its average cost per unit then (None when not asked)."""
+
+    balances: dict[str, int]
+    average_cost: Decimal | None = None
+
+    @property
+    def on_hand(self) -> int:
+        return self.balances.get("on_hand", 0)
+
+    @property
+    def available(self) -> int:
+        held = ("reserved", "damaged", "quarantine", "inspection")
+        return self.on_hand - sum(self.balances.get(bucket, 0) for bucket in held)
+
+    @property
+    def value(self) -> Decimal:
+        """On hand at average cost, in the SKU's currency."""
+        return self.on_hand * (self.average_cost or Decimal(0))
+
+
+def as_of(
+    at: dt.datetime,
+    *,
+    sku_ids: Collection[int] | None = None,
+    warehouse_ids: Collection[int] | None = None,
+    with_cost: bool = False,
+) -> dict[Pair, PastLevel]:
+    """Levels as the ledger stood at `at`: the checkpoint before it plus what was posted since.
+
+    Ledger time is when a row was posted, not when the thing happened in the world: an entry that comes late does
+    not rewrite what the books said before it. Three queries, one more for costs.
+    """
+    if at.tzinfo is None:
+        raise UserError("at: give a time with its zone, such as 2026-03-03T10:00:00Z.", field="at")
+
+    def scoped(table: QuerySet[Any]) -> QuerySet[Any]:
+        if sku_ids is not None:
+            table = table.filter(sku_id__in=sku_ids)
+        if warehouse_ids is not None:
+            table = table.filter(warehouse_id__in=warehouse_ids)
+        return table.order_by()
+
+    rows: dict[Pair, dict[str, int]] = {}
+    since = scoped(StockMovement.objects.filter(created_at__lte=at))
+    known = StockCheckpoint.objects.filter(at__lte=at).aggregate(last=Max("at"))["last"]
+    if known is not None:
+        stored = scoped(StockCheckpoint.objects.filter(at=known))
+        for sku, warehouse, bucket, balance in stored.values_list(
+            "sku_id", "warehouse_id", "bucket", "balance"
+        ):
+            rows.setdefault((sku, warehouse), {})[bucket] = balance
+        since = since.filter(created_at__gt=known)
+    changes = since.values_list("sku_id", "warehouse_id", "bucket").annotate(change=Sum("quantity"))
+    for sku, warehouse, bucket, change in changes:
+        level = rows.setdefault((sku, warehouse), {})
+        level[bucket] = level.get(bucket, 0) + change
+    costs: dict[Pair, Decimal] = {}
+    if with_cost:
+        newest = (
+            scoped(StockMovement.objects.filter(created_at__lte=at, average_cost__isnull=False))
+            .values("sku_id", "warehouse_id")
+            .annotate(newest=Max("id"))
+            .values("newest")
+        )
+        found = StockMovement.objects.filter(pk__in=newest).values_list(
+            "sku_id", "warehouse_id", "average_cost"
+        )
+        costs = {(sku, warehouse): cost for sku, warehouse, cost in found.order_by() if cost is not None}
+    return {pair: PastLevel(balances, costs.get(pair)) for pair, balances in rows.items()}
+
+
+def diff(
+    start: dt.datetime,
+    end: dt.datetime,
+    *,
+    sku_ids: Collection[int] | None = None,
+    warehouse_ids: Collection[int] | None = None,
+) -> dict[Pair, dict[str, int]]:
+    """Signed change per level and bucket after `start` up to and including `end`; zero changes are left out."""
+    if start.tzinfo is None or end.tzinfo is None or end < start:
+        raise UserError("from, to: give two times with their zones, the earlier one first.", field="from")
+    rows = StockMovement.objects.filter(created_at__gt=start, created_at__lte=end).order_by()
+    if sku_ids is not None:
+        rows = rows.filter(sku_id__in=sku_ids)
+    if warehouse_ids is not None:
+        rows = rows.filter(warehouse_id__in=warehouse_ids)
+    changes: dict[Pair, dict[str, int]] = {}
+    summed = rows.values_list("sku_id", "warehouse_id", "bucket").annotate(change=Sum("quantity"))
+    for sku, warehouse, bucket, change in summed:
+        if change:
+            changes.setdefault((sku, warehouse), {})[bucket] = change
+    return changes
+
+
+#: a running transaction may still bring rows of the last minutes
+SETTLED = dt.timedelta(minutes=15)
+
+
+def write_checkpoints(at: dt.datetime) -> int:
+    """Store the balances at `at`, so that questions about later moments replay less. Returns the rows written.
+
+    Raises `UserError` when `at` is so recent that open transactions could still add to it. Repeating is harmless.
+    """
+    if at > now() - SETTLED:
+        raise UserError("at: choose a moment at least 15 minutes ago.", field="at")
+    if StockCheckpoint.objects.filter(at=at).exists():
+        return 0
+    rows = [
+        StockCheckpoint(sku_id=sku, warehouse_id=warehouse, bucket=bucket, at=at, balance=balance)
+        for (sku, warehouse), level in as_of(at).items()
+        for bucket, balance in level.balances.items()
+        if balance
+    ]
+    with transaction.atomic():  # a half-written set would be read as the whole truth
+        StockCheckpoint.objects.bulk_create(rows, batch_size=2000, ignore_conflicts=True)
+    return len(rows)
