@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.db.models import F
 
 from inventory import reservations
-from inventory.locking import retrying, stock_transaction
-from inventory.models import Warehouse
+from inventory.locking import require_transaction, retrying, stock_transaction
+from inventory.models import Reservation, Warehouse
 from inventory.reservations import ReserveLine
 from inventory.selectors import kits_containing
 from oms.core.actor import Actor
@@ -43,8 +43,8 @@ def waiting_lines(sku_ids: Iterable[int]) -> list[OrderLine]:
     Ship-by first (orders without one last), then the older order. Priority is printed with each winner.
     """
     wanted = set(sku_ids)
-    for kits in kits_containing(wanted).values():
-        wanted |= {kit if isinstance(kit, int) else kit[0] for kit in kits}
+    for kits in kits_containing(list(wanted)).values():
+        wanted |= kits
     return list(
         OrderLine.objects.filter(sku__in=wanted, short__gt=0, order__state__in=states.LIVE)
         .select_related("order__channel", "sku")
@@ -231,58 +231,57 @@ def _place(order_id: int, parts: Sequence[PlacedPart], actor: Actor, note: str) 
 def record_shipped(
     shipped: Sequence[tuple[int, int]], *, shipment_number: str, at: dt.datetime, actor: Actor
 ) -> Order:
-    """Units left the house: consume their reservations (on hand and reserved fall) and count them on the lines.
+    """Count units that leave the house on their order lines. Inside the transaction that ships them, before
+    `inventory.reservations.consume()` takes the same units off the stock: the hot stock rows come last.
 
-    `shipped` pairs allocation ids with eaches of the reservation's SKU, all of one order. Once per
-    `shipment_number`: repeating it changes nothing. Returns the order.
+    `shipped` pairs allocation ids with eaches of the reservation's SKU, all of one order. The caller's state
+    machine makes it once per shipment; units beyond what is held are refused. Returns the order.
 
     Raises `Conflict` when the order is on hold or a reservation holds less than is shipped, `NotFound`.
     """
+    require_transaction()
     if not shipped:
         raise UserError("lines: a shipment needs at least one unit.", field="lines")
-
-    def work() -> Order:
-        with stock_transaction():
-            return _ship(shipped, shipment_number, at, actor)
-
-    return retrying(work)
-
-
-def _ship(shipped: Sequence[tuple[int, int]], shipment_number: str, at: dt.datetime, actor: Actor) -> Order:
-    rows = {
-        row.pk: row
-        for row in Allocation.objects.filter(pk__in=[pk for pk, _ in shipped]).select_related("line", "reservation__sku")
-    }
-    for pk, _ in shipped:
-        if pk not in rows:
+    leaving: dict[int, int] = {}
+    for pk, units in shipped:
+        if units < 1:
+            raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
+        leaving[pk] = leaving.get(pk, 0) + units
+    links = {row.pk: row for row in Allocation.objects.filter(pk__in=leaving).select_related("line")}
+    for pk in leaving:
+        if pk not in links:
             raise NotFound(f"allocation: there is no allocation with id {pk}.", field="allocation")
-    orders = {row.line.order_id for row in rows.values()}
+    orders = {row.line.order_id for row in links.values()}
     if len(orders) != 1:
         raise UserError("lines: one shipment holds units of one order only.", field="lines")
     order = upkeep.lock(orders.pop())
     if order.holds_open:
         raise Conflict(f"{order.number} is on hold: release its holds before shipping.", field="order")
-    quantities: dict[int, int] = {}
-    for pk, units in shipped:
-        quantities[rows[pk].reservation_id] = quantities.get(rows[pk].reservation_id, 0) + units
-    line_ids = sorted({row.line_id for row in rows.values()})
-    before = {line_id: holding.coverage(parts)[1] for line_id, parts in holding.parts_by_line(line_ids).items()}
-    done = reservations.consume(quantities, actor=actor, reference=shipment_number, key=f"ship:{shipment_number}")
-    if not done:
-        return order
-    after = holding.parts_by_line(line_ids)
-    lines = list(OrderLine.objects.filter(pk__in=line_ids).order_by("id"))
+    by_reservation = {links[pk].reservation_id: units for pk, units in leaving.items()}
+    lines = list(
+        OrderLine.objects.filter(pk__in={row.line_id for row in links.values()}).select_related("sku").order_by("id")
+    )
+    parts = holding.parts_by_line([line.pk for line in lines])
+    texts = []
     for line in lines:
-        covered, units = holding.coverage(after[line.pk])
-        line.shipped += units - before[line.pk]
-        line.reserved = covered - units
+        before = holding.coverage(parts[line.pk])[1]
+        after = []
+        for part in parts[line.pk]:
+            units = by_reservation.get(part.reservation_id, 0)
+            if units > part.held:
+                raise Conflict(
+                    f"{order.number}: {units} of {line.sku} should leave, but only {part.held} are still reserved.",
+                    field="quantity",
+                )
+            after.append(replace(part, held=part.held - units, consumed=part.consumed + units))
+        covered, now_shipped = holding.coverage(after)
+        if now_shipped > before:
+            texts.append(f"{now_shipped - before} × {line.sku}")
+        line.shipped += now_shipped - before
+        line.reserved = covered - now_shipped
     OrderLine.objects.bulk_update(lines, ["shipped", "reserved"])
-    counts: dict[str, int] = {}
-    for row in rows.values():
-        if row.reservation_id in done:
-            counts[row.reservation.sku.code] = counts.get(row.reservation.sku.code, 0) + done[row.reservation_id]
-    text = ", ".join(f"{units} × {code}" for code, units in counts.items())
-    timeline.add(order.pk, "shipped", f"{shipment_number} shipped: {text}", actor=actor, data={"units": counts})
+    if texts:
+        timeline.add(order.pk, "lines", f"Shipped with {shipment_number}: {', '.join(texts)}", actor=actor)
     upkeep.settle(order, actor=actor, changed=["shipped"], at=at)
     return order
 
@@ -348,14 +347,38 @@ def _settle_lost(order_id: int, line_ids: list[int], actor: Actor, why: str) -> 
     return len(changed)
 
 
+def give_back(allocation_id: int, quantity: int, *, actor: Actor, reason: str) -> int:
+    """Release `quantity` eaches of an allocation because they cannot be sent; the line becomes short by them.
+
+    For a kit the rest of a kit that is no longer complete goes back too. Returns the eaches released, fewer
+    when less was held. Raises `NotFound`, `UserError` for a quantity below 1.
+    """
+    if quantity < 1:
+        raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
+
+    def work() -> int:
+        with stock_transaction():
+            link = Allocation.objects.filter(pk=allocation_id).select_related("line").first()
+            if link is None:
+                raise NotFound(f"allocation: there is no allocation with id {allocation_id}.", field="allocation")
+            upkeep.lock(link.line.order_id)
+            held = Reservation.objects.get(pk=link.reservation_id).quantity
+            units = min(quantity, held)
+            if units:
+                reservations.release({link.reservation_id: units}, actor=actor, reason=reason)
+                _settle_lost(link.line.order_id, [link.line_id], actor, reason)
+            return units
+
+    return retrying(work)
+
+
 def is_waited_for(sku_ids: Iterable[int]) -> set[int]:
     """Those SKUs (or their kits) that a live short line waits for: one cheap look before ringing anybody."""
     wanted = set(sku_ids)
     kits = kits_containing(wanted)
     reach: dict[int, set[int]] = {}
     for sku_id in wanted:
-        inside = kits.get(sku_id, ())
-        for target in {sku_id, *(kit if isinstance(kit, int) else kit[0] for kit in inside)}:
+        for target in {sku_id, *kits[sku_id]}:
             reach.setdefault(target, set()).add(sku_id)
     short = OrderLine.objects.filter(sku__in=list(reach), short__gt=0, order__state__in=states.LIVE)
     found: set[int] = set()
