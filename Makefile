@@ -18,7 +18,7 @@ OMS_CHROMIUM ?= /usr/bin/chromium
 JOBS ?= 2
 export OMS_CHROMIUM
 
-.PHONY: help demo serve test test-sqlite test-postgres browser-present check bench screenshots format lock clean
+.PHONY: help demo serve test test-sqlite test-postgres browser-present check bench screenshots format docs lock clean
 
 help: ## What can be asked for
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -74,6 +74,7 @@ check: $(DEVELOPMENT) ## Lint, format, types, import rules, templates, migration
 	$(RUN) manage.py makemigrations --check --dry-run
 	$(DEPLOY) $(RUN) manage.py check --deploy --fail-level WARNING
 	$(VENV)/bin/djlint --lint --quiet templates
+	$(RUN) scripts/draw_models.py --check
 	$(RUN) -m mypy .
 
 bench: $(RUNTIME) ## Measure: make bench NAME=sync
@@ -85,6 +86,9 @@ screenshots: $(DEVELOPMENT) ## Pictures of every screen, light and dark, in var/
 format: $(DEVELOPMENT) ## Put the code in its one shape
 	$(RUN) -m ruff check --fix --quiet . || true
 	$(RUN) -m ruff format .
+
+docs: $(RUNTIME) ## Draw the data model again into docs/data-model.md
+	$(RUN) scripts/draw_models.py
 
 lock: $(DEVELOPMENT) ## Resolve pyproject.toml again into both requirement files
 	$(RUN) -m pip install --quiet uv
