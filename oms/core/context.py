@@ -1,0 +1,137 @@
+"""What the shell of every page needs: who looks, what they may open, and how many things need a person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+from django.utils.functional import SimpleLazyObject
+
+from oms.core import business
+from oms.core.access import can, scope_of
+from oms.core.exceptions_inbox import open_items
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the navigation; shown when the screen exists and the person holds one of the rights."""
+
+    label: str
+    url_name: str
+    icon: str
+    permissions: tuple[str, ...] = ()
+    key: str = ""  # second key of the "g" shortcut
+
+
+#: in the order of the floor; an empty heading groups without a title
+NAVIGATION: tuple[tuple[str, tuple[Entry, ...]], ...] = (
+    (
+        "",
+        (
+            Entry("Today", "control:today", "sun", key="t"),
+            Entry("Exceptions", "control:exceptions", "inbox", ("exceptions.work",), key="e"),
+        ),
+    ),
+    (
+        "Sell",
+        (
+            Entry("Orders", "orders:list", "receipt-text", ("orders.view",), key="o"),
+            Entry("Stock", "inventory:stock", "boxes", ("stock.view",), key="s"),
+            Entry("Channels", "channels:list", "store", ("channels.view",), key="c"),
+        ),
+    ),
+    (
+        "Ship",
+        (
+            Entry("Routing", "fulfillment:routing", "route", ("orders.view",), key="r"),
+            Entry("Pick & pack", "fulfillment:floor", "scan-barcode", ("shipping.work",), key="f"),
+            Entry("Shipments", "fulfillment:shipments", "truck", ("shipping.view",), key="h"),
+            Entry("Returns", "returns:list", "undo-2", ("returns.view",), key="b"),
+        ),
+    ),
+    (
+        "Buy",
+        (
+            Entry("Purchase orders", "procurement:orders", "clipboard-list", ("purchasing.view",), key="p"),
+            Entry("Suppliers", "procurement:suppliers", "factory", ("purchasing.view",)),
+            Entry("Reorder", "procurement:reorder", "rotate-ccw", ("purchasing.view",)),
+        ),
+    ),
+    (
+        "Run",
+        (
+            Entry("Reports", "control:reports", "chart-line", ("reports.view",)),
+            Entry("Imports", "control:imports", "upload", ("imports.run",), key="i"),
+            Entry("Jobs", "control:jobs", "list-checks"),
+            Entry("Audit", "control:audit", "shield-check", ("audit.view",)),
+            Entry("Settings", "control:settings", "settings", ("settings.manage", "users.manage")),
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Link:
+    label: str
+    url: str
+    icon: str
+    key: str
+    active: bool
+
+
+def navigation(request: HttpRequest) -> list[tuple[str, list[Link]]]:
+    """The groups this person may open, with the longest matching address marked."""
+    found: list[tuple[str, list[Entry], list[str]]] = []
+    for heading, entries in NAVIGATION:
+        shown, urls = [], []
+        for entry in entries:
+            if entry.permissions and not any(can(request.user, right) for right in entry.permissions):
+                continue
+            try:
+                urls.append(reverse(entry.url_name))
+            except NoReverseMatch:
+                continue
+            shown.append(entry)
+        if shown:
+            found.append((heading, shown, urls))
+    matches = [url for _, _, urls in found for url in urls if url != "/" and request.path.startswith(url.rstrip("/"))]
+    here = max(matches, key=len, default="/" if request.path == "/" else "")
+    return [
+        (heading, [Link(one.label, url, one.icon, one.key, url == here) for one, url in zip(shown, urls, strict=True)])
+        for heading, shown, urls in found
+    ]
+
+
+def _shell(request: HttpRequest) -> dict[str, Any]:
+    user = request.user
+    if not user.is_authenticated:
+        return {"company": business.get("company_name"), "theme": "auto", "density": "normal"}
+    scope = scope_of(user, "exceptions.work")
+    return {
+        "company": business.get("company_name"),
+        "theme": getattr(user, "theme", "auto"),
+        "density": getattr(user, "density", "normal"),
+        "keys": getattr(user, "keys_enabled", True),
+        "navigation": navigation(request),
+        "exceptions": open_items().filter(visible_items(scope)).count() if can(user, "exceptions.work") else None,
+        "paused": bool(business.get("push_paused")),
+    }
+
+
+def visible_items(scope: Any) -> Any:
+    """Filter of the exception items inside a scope; an item that names no place is everybody's."""
+    from django.db.models import Q
+
+    where = Q()
+    if scope.warehouses is not None:
+        where &= Q(warehouse_code__in=[*scope.warehouses, ""])
+    if scope.channels is not None:
+        where &= Q(channel_code__in=[*scope.channels, ""])
+    return where
+
+
+def shell(request: HttpRequest) -> dict[str, Any]:
+    """Context processor; read only by pages that draw the shell, so fragments cost nothing."""
+    return {"shell": SimpleLazyObject(lambda: _shell(request))}
