@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from django.db import OperationalError, connection, transaction
 
@@ -46,3 +48,24 @@ def in_transaction(work: Callable[[], T], *, attempts: int = 5, lock_seconds: in
             metrics.CONFLICTS.inc()
             time.sleep(random.uniform(0.2, 1) * 0.01 * 2**attempt)
     raise AssertionError("unreachable")
+
+
+_executor = ThreadPoolExecutor(max_workers=4, thread_name_prefix="db")
+
+
+async def in_db(work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Run database code of a long-running asyncio process in one of four threads, never with a broken connection."""
+
+    def run() -> T:
+        connection.close_if_unusable_or_obsolete()
+        try:
+            return work(*args, **kwargs)
+        finally:
+            connection.close_if_unusable_or_obsolete()
+
+    return await asyncio.get_running_loop().run_in_executor(_executor, run)
+
+
+def close_thread_connections() -> None:
+    """End of a long-running process: give the threads' connections back."""
+    _executor.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,46 @@
+"""Tasks of the ground floor."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from django.db.models import Q
+
+from oms.core import audit, jobs
+from oms.core.api.idempotency import KEPT_FOR
+from oms.core.clock import now
+from oms.core.doorbell import periodic, ring
+from oms.core.models import FormKey, Heartbeat, IdempotencyRecord, OutboundCall, TokenBucket
+
+
+def run_job(subject: str) -> None:
+    jobs.run_job(int(subject))
+
+
+def canary(subject: str) -> None:
+    """Proves that tasks run: the wrapper around every task writes the sign of life."""
+
+
+@periodic(seconds=60)
+def resume_jobs(subject: str) -> None:
+    """Ring for jobs whose worker died or whose bell was lost."""
+    for job_id in jobs.waiting():
+        ring("oms.core.tasks.run_job", str(job_id))
+
+
+@periodic(seconds=10)
+def seal_audit(subject: str) -> None:
+    """The dispatcher seals within a second; this covers for one that is down."""
+    while audit.seal() == 1000:
+        pass
+
+
+@periodic(seconds=3600)
+def tidy(subject: str) -> None:
+    """Remove what has served its time."""
+    at = now()
+    IdempotencyRecord.objects.filter(created_at__lt=at - KEPT_FOR).delete()
+    FormKey.objects.filter(created_at__lt=at - dt.timedelta(days=2)).delete()
+    OutboundCall.objects.filter(at__lt=at - dt.timedelta(days=30)).delete()
+    TokenBucket.objects.filter(Q(key__startswith="login:"), updated_at__lt=at - dt.timedelta(days=1)).delete()
+    Heartbeat.objects.filter(at__lt=at - dt.timedelta(days=1)).delete()
