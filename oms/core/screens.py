@@ -1,0 +1,86 @@
+"""What every screen shares: who may open it, errors as sentences, page or fragment, toasts."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.cache import patch_vary_headers
+from django.utils.http import url_has_allowed_host_and_scheme
+
+from oms.core.access import require
+from oms.core.errors import NotAllowed, NotFound, UserError
+
+View = TypeVar("View", bound=Callable[..., HttpResponse])
+
+
+def is_fragment(request: HttpRequest) -> bool:
+    """True when htmx asks for a part; a restored history entry wants the whole page."""
+    htmx = getattr(request, "htmx", None)
+    return bool(htmx) and not htmx.history_restore_request
+
+
+def page(
+    request: HttpRequest, template: str, context: dict[str, Any], *, fragment: str = "", status: int = 200
+) -> HttpResponse:
+    """The page, or only `fragment` of it when htmx asks."""
+    response = render(request, fragment if fragment and is_fragment(request) else template, context, status=status)
+    patch_vary_headers(response, ["HX-Request"])
+    return response
+
+
+def toast(response: HttpResponse, text: str, tone: str = "ok", *, url: str = "", link: str = "", **events: Any) -> HttpResponse:
+    """Show a toast (tones ok, warn, bad) and fire domain events: `toast(response, "Held", **{"orders:changed": {}})`."""
+    detail = {key: value for key, value in (("text", text), ("tone", tone), ("url", url), ("link", link)) if value}
+    known = json.loads(response.headers.get("HX-Trigger", "{}"))
+    response.headers["HX-Trigger"] = json.dumps({**known, "toast": detail, **events})
+    return response
+
+
+def back_to(request: HttpRequest, fallback: str = "/") -> str:
+    """Where to go after a form: its own `next`, else the page it stood on, never another site."""
+    for target in (request.POST.get("next", ""), request.headers.get("Referer", "")):
+        if target and url_has_allowed_host_and_scheme(target, {request.get_host()}, require_https=request.is_secure()):
+            return target
+    return fallback
+
+
+def sorry(request: HttpRequest, error: UserError) -> HttpResponse:
+    """An error as people meet it: 403 and 404 pages; else a toast, or a message on the page they came from."""
+    if isinstance(error, NotFound):
+        raise Http404(error.message)
+    if isinstance(error, NotAllowed):
+        if is_fragment(request):
+            return toast(HttpResponse(status=204), error.message, "bad")
+        return render(request, "403.html", {"sentence": error.message}, status=403)
+    if is_fragment(request):
+        return toast(HttpResponse(status=204), error.message, "bad")
+    if request.method == "GET":
+        return render(request, "400.html", {"sentence": error.message}, status=error.status)
+    messages.error(request, error.message)
+    return redirect(back_to(request))
+
+
+def screen(permission: str = "") -> Callable[[View], View]:
+    """A view for people: logged in, holding the right (empty = anybody), `UserError` answered as a sentence."""
+
+    def wrap(view: View) -> View:
+        @login_required
+        @functools.wraps(view)
+        def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            try:
+                if permission:
+                    require(request.user, permission)
+                return view(request, *args, **kwargs)
+            except UserError as error:
+                return sorry(request, error)
+
+        return cast(View, inner)
+
+    return wrap
