@@ -194,3 +194,25 @@ def test_no_file_holds_a_machine_path_or_a_package_index():
             if found := re.search(pattern, text):
                 wrong.append(f"{path.relative_to(ROOT)}: {found[0]}")
     assert wrong == []
+
+
+def run_pytest(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    options = ["-q", "-p", "no:cacheprovider", "-p", "tests.conftest", "--continue-on-collection-errors"]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "-c", str(ROOT / "pyproject.toml"), str(folder)],
+        cwd=ROOT,
+        env={key: value for key, value in os.environ.items() if not key.startswith(("OMS_", "PYTEST"))}
+        | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_where_nothing_may_skip_a_skip_is_a_failure(tmp_path):
+    (tmp_path / "test_a.py").write_text("import pytest\ndef test_a():\n    pytest.skip('no reason')\n")
+    (tmp_path / "test_b.py").write_text("import pytest\npytest.skip('whole file', allow_module_level=True)\n")
+    assert run_pytest(tmp_path).returncode in (0, 5)
+    strict = run_pytest(tmp_path, OMS_NO_SKIP="1")
+    assert strict.returncode == 1
+    assert strict.stdout.count("skipped while OMS_NO_SKIP=1") >= 2
