@@ -93,7 +93,7 @@ def _serve(line_ids: Sequence[int], offset: int, actor: Actor) -> list[Winner]:
         if order.state not in states.LIVE or not holding.wants_stock(order, order.channel, paid=paid):
             continue
         if order.channel_id not in candidates:
-            candidates[order.channel_id] = tuple(w.pk for w in holding.serving_warehouses(order.channel_id))
+            candidates[order.channel_id] = holding.candidates(order.channel_id)
         name = holding.reference(order, line)
         asked[name] = line
         assert line.sku_id is not None

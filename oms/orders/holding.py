@@ -9,7 +9,11 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from django.db.models import QuerySet, Subquery
+
 from inventory.models import Sku, Warehouse
+from oms.core import business
+from oms.core.models import Setting
 from oms.orders.models import Allocation, ChannelWarehouse, Order, OrderLine, SalesChannel
 
 #: pools whose stock only their operator promises; routing may still choose them (multi-channel fulfilment)
@@ -79,15 +83,50 @@ def parts_by_line(line_ids: Sequence[int]) -> dict[int, list[Part]]:
     return found
 
 
-def serving_warehouses(channel_id: int) -> list[Warehouse]:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A warehouse that serves a channel, with its working hours (weekday, local cut-off)."""
+
+    id: int
+    code: str
+    time_zone: str
+    hours: tuple[tuple[int, dt.time], ...]
+
+
+def _serving(channel_id: int) -> QuerySet[ChannelWarehouse]:
     """Warehouses that orders of the channel are provisionally promised from, best rank first."""
-    rows = (
+    return (
         ChannelWarehouse.objects.filter(channel=channel_id, fulfils=True, warehouse__is_active=True)
         .exclude(warehouse__kind__in=FOREIGN_POOLS)
-        .select_related("warehouse")
         .order_by("rank", "warehouse__priority", "id")
     )
-    return [row.warehouse for row in rows]
+
+
+def candidates(channel_id: int) -> tuple[int, ...]:
+    """Ids of the warehouses that serve the channel, best rank first."""
+    return tuple(_serving(channel_id).values_list("warehouse_id", flat=True))
+
+
+def places_and_currency(channel_id: int) -> tuple[list[Place], str]:
+    """The warehouses that serve a channel, and the business currency, in one statement for the hot path."""
+    stored = Setting.objects.filter(pk="currency").values("value")[:1]
+    rows = (
+        _serving(channel_id)
+        .annotate(business=Subquery(stored))
+        .values_list(
+            "warehouse_id", "warehouse__code", "warehouse__time_zone", "warehouse__hours__weekday",
+            "warehouse__hours__cut_off", "business",
+        )
+    )  # fmt: skip
+    found: dict[int, tuple[str, str, list[tuple[int, dt.time]]]] = {}
+    currency = ""
+    for warehouse_id, code, zone, weekday, cut_off, stored_currency in rows:
+        currency = str(stored_currency or business.KNOWN["currency"].default)
+        hours = found.setdefault(warehouse_id, (code, zone, []))[2]
+        if weekday is not None:
+            hours.append((weekday, cut_off))
+    places = [Place(pk, code, zone, tuple(hours)) for pk, (code, zone, hours) in found.items()]
+    return places, currency or business.currency()
 
 
 def wants_stock(order: Order, channel: SalesChannel, *, paid: bool) -> bool:

@@ -22,10 +22,9 @@ from django.db.models import F
 
 from inventory import calendar, reservations
 from inventory.locking import retrying, stock_transaction
-from inventory.models import Sku, Warehouse
+from inventory.models import Sku, WarehouseClosure
 from inventory.reservations import ReserveLine
 from inventory.selectors import resolve_codes
-from oms.core import business
 from oms.core.actor import Actor
 from oms.core.clock import business_day, now
 from oms.core.errors import UserError
@@ -176,7 +175,7 @@ class _Batch:
         self.holds: list[Hold] = []
         self.charges: list[OrderCharge] = []
         self.contacts: list[OrderContact] = []
-        self._warehouses: list[Warehouse] | None = None
+        self._places: list[holding.Place] | None = None
         self._calendar: calendar.WorkCalendar | None = None
         self._currency = ""
         self._rates: dict[tuple[str, dt.date], tuple[Decimal, dt.date | None]] = {}
@@ -185,10 +184,16 @@ class _Batch:
     # --- what the batch needs to know -----------------------------------------------------------
 
     @property
-    def warehouses(self) -> list[Warehouse]:
-        if self._warehouses is None:
-            self._warehouses = holding.serving_warehouses(self.channel.pk)
-        return self._warehouses
+    def places(self) -> list[holding.Place]:
+        if self._places is None:
+            self._places, self._currency = holding.places_and_currency(self.channel.pk)
+        return self._places
+
+    @property
+    def currency(self) -> str:
+        if not self._currency:
+            self._places, self._currency = holding.places_and_currency(self.channel.pk)
+        return self._currency
 
     def _load_skus(self, drafts: Iterable[OrderDraft]) -> None:
         ids, codes = set(), set()
@@ -216,9 +221,8 @@ class _Batch:
 
     def _rate(self, code: str, placed_at: dt.datetime) -> tuple[Decimal, dt.date | None]:
         """Rate to the business currency on the day of the order: the latest known one not after it."""
-        self._currency = self._currency or business.currency()
         day = business_day(placed_at)
-        if code == self._currency:
+        if code == self.currency:
             return Decimal(1), day
         if (code, day) not in self._rates:
             row = FxRate.objects.filter(currency=code, day__lte=day).order_by("-day").first()
@@ -234,12 +238,11 @@ class _Batch:
         if draft.fulfilled_by != "us":
             return None, ""
         if self._calendar is None:
-            if self.warehouses:
-                place = self.warehouses[0]
+            if self.places:
+                place = self.places[0]
+                closures = WarehouseClosure.objects.filter(warehouse=place.id)
                 self._calendar = calendar.calendar_from_rows(
-                    place.time_zone,
-                    place.hours.values_list("weekday", "cut_off"),
-                    place.closures.values_list("first_day", "last_day", "reason"),
+                    place.time_zone, place.hours, closures.values_list("first_day", "last_day", "reason")
                 )
             else:
                 self._calendar = calendar.WorkCalendar(self.channel.time_zone)
@@ -666,7 +669,7 @@ class _Batch:
                 reservations.release(give, actor=self.actor, reason="order changed")
         asks: dict[str, tuple[_Work, OrderLine]] = {}
         wanted: list[ReserveLine] = []
-        candidates = tuple(place.pk for place in self.warehouses) if any(work.asks for work in works) else ()
+        candidates = tuple(place.id for place in self.places) if any(work.asks for work in works) else ()
         for work in works:
             for line, units in work.asks:
                 assert line.sku_id is not None
@@ -678,7 +681,7 @@ class _Batch:
         fresh = {line.pk for work in works for line in work.new_lines}
         links: list[Allocation] = []
         corrected: list[OrderLine] = []
-        places = {place.pk: place.code for place in self.warehouses}
+        places = {place.id: place.code for place in self.places}
         got: dict[int, dict[str, int]] = {}
         for result in reservations.reserve(wanted, actor=self.actor):
             work, line = asks[result.reference]

@@ -307,7 +307,7 @@ def _map_lines(order_id: int, line_ids: Sequence[int], sku: Sku, actor: Actor) -
         line.sku, line.kind = sku, holding.kind_of(sku)
         if wants and line.outstanding and holding.holds_stock(line):
             asks[holding.reference(order, line)] = line
-    places = tuple(warehouse.pk for warehouse in holding.serving_warehouses(order.channel_id)) if asks else ()
+    places = holding.candidates(order.channel_id) if asks else ()
     wanted = [
         ReserveLine(name, sku.pk, line.outstanding, places, promise_at=holding.promise(order)) for name, line in asks.items()
     ]

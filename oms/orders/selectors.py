@@ -1,0 +1,324 @@
+"""Reading orders: who may see which, the queue's views, search, counts that stay cheap at a million orders."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.cache import cache
+from django.db import connection
+from django.db.models import Case, CharField, Exists, OuterRef, Prefetch, Q, QuerySet, Value, When
+
+from inventory.selectors import resolve_codes
+from oms.core.access import Scope, can, scope_of
+from oms.core.clock import now
+from oms.core.errors import NotFound
+from oms.orders import states
+from oms.orders.models import Allocation, Hold, Order, OrderLine, SalesChannel
+
+State = Order.State
+
+#: tabs count up to this many rows, then say "1,000+"
+COUNT_CAP = 1000
+COUNT_SECONDS = 30
+
+
+def visible(principal: Any, permission: str = "orders.view") -> QuerySet[Order]:
+    """The orders a user or token may see: of its channels, and for warehouse staff those served there."""
+    return within(scope_of(principal, permission))
+
+
+def within(scope: Scope) -> QuerySet[Order]:
+    """The orders inside a scope."""
+    orders = Order.objects.filter(scope.q(channel="channel__code"))
+    if scope.warehouses is not None:
+        here = Allocation.objects.filter(
+            line__order=OuterRef("pk"), reservation__warehouse__code__in=scope.warehouses
+        )
+        orders = orders.filter(Exists(here))
+    return orders
+
+
+def get_visible(principal: Any, order_id: int, permission: str = "orders.view") -> Order:
+    """One order with its channel; `NotFound` when it does not exist or may not be seen."""
+    order = visible(principal, permission).select_related("channel").filter(pk=order_id).first()
+    if order is None:
+        raise NotFound("order: there is no such order.", field="order")
+    return order
+
+
+# --- views --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A named part of the queue. `order` is its keyset order."""
+
+    key: str
+    label: str
+    order: tuple[str, ...] = ("-placed_at", "-id")
+
+    def where(self, at: dt.datetime) -> Q:
+        live = Q(state__in=states.LIVE)
+        match self.key:
+            case "to_route":
+                return Q(state=State.OPEN, holds_open=0, is_test=False, fulfilled_by="us")
+            case "to_ship":
+                return Q(state__in=(State.ROUTED, State.PART_SHIPPED), holds_open=0, fulfilled_by="us")
+            case "late":
+                return Q(state__in=_MOVING, ship_by__lt=at, fulfilled_by="us")
+            case "on_hold":
+                return live & Q(holds_open__gt=0)
+            case "backorder":
+                return live & Q(short_units__gt=0)
+            case "unmapped":
+                return live & Q(unmapped_lines__gt=0)
+            case _:
+                return Q()
+
+
+_MOVING = (State.OPEN, State.ROUTED, State.PART_SHIPPED)
+_BY_DEADLINE = ("ship_by", "id")
+
+VIEWS: Mapping[str, View] = {
+    view.key: view
+    for view in (
+        View("all", "All"),
+        View("to_route", "To route", _BY_DEADLINE),
+        View("to_ship", "To ship", _BY_DEADLINE),
+        View("late", "Late", _BY_DEADLINE),
+        View("on_hold", "On hold"),
+        View("backorder", "Backorder"),
+        View("unmapped", "Unknown SKU"),
+    )
+}
+
+SORTS: Mapping[str, tuple[str, ...]] = {
+    "-placed": ("-placed_at", "-id"),
+    "placed": ("placed_at", "id"),
+    "ship_by": ("ship_by", "id"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What the URL of the queue says."""
+
+    view: str = "all"
+    q: str = ""
+    channel: str = ""
+    warehouse: str = ""
+    state: str = ""
+    tag: str = ""
+    due: str = ""  # today, tomorrow, none
+    sort: str = ""
+
+
+def queue(orders: QuerySet[Order], chosen: Filter, *, at: dt.datetime | None = None) -> tuple[QuerySet[Order], tuple[str, ...]]:
+    """Filtered orders and their keyset order. Unknown values of the URL filter nothing."""
+    moment = at or now()
+    view = VIEWS.get(chosen.view, VIEWS["all"])
+    found = orders.filter(view.where(moment))
+    if chosen.channel:
+        found = found.filter(channel__code=chosen.channel)
+    if chosen.state in State.values:
+        found = found.filter(state=chosen.state)
+    if chosen.warehouse:
+        found = found.filter(
+            Exists(
+                Allocation.objects.filter(line__order=OuterRef("pk"), reservation__warehouse__code=chosen.warehouse)
+            )
+        )
+    if chosen.tag:
+        found = found.filter(tagged(chosen.tag))
+    if chosen.due == "none":
+        found = found.filter(ship_by__isnull=True)
+    elif chosen.due in ("today", "tomorrow"):
+        from oms.orders.demand import day_bounds
+
+        days = 0 if chosen.due == "today" else 1
+        end = day_bounds((moment + dt.timedelta(days=days)).date())[1]
+        found = found.filter(ship_by__lt=end, state__in=_MOVING)
+    if chosen.q:
+        found = search(found, chosen.q)
+    return found, SORTS.get(chosen.sort, view.order)
+
+
+def tagged(tag: str) -> Q:
+    """Orders carrying a tag, on both databases."""
+    if connection.vendor == "postgresql":
+        return Q(tags__contains=[tag])
+    import json
+
+    return Q(tags__icontains=json.dumps(tag, ensure_ascii=True)) | Q(tags__icontains=json.dumps(tag, ensure_ascii=False))
+
+
+def search(orders: QuerySet[Order], text: str) -> QuerySet[Order]:
+    """Orders by our number, the channel's number, a SKU or alias, or part of the buyer's short name.
+
+    An exact number wins; two letters are looked up from the beginning, three and more anywhere in the name.
+    """
+    text = text.strip()[:80]
+    if not text:
+        return orders
+    if (pk := number_to_id(text)) is not None and orders.filter(pk=pk).exists():
+        return orders.filter(pk=pk)
+    exact = orders.filter(Q(external_number=text) | Q(external_number=f"#{text}") | Q(external_id=text))
+    if exact.exists():
+        return exact
+    if sku := resolve_codes([text]).get(text):
+        return orders.filter(Exists(OrderLine.objects.filter(order=OuterRef("pk"), sku=sku)))
+    if len(text) < 3:
+        return orders.filter(Q(external_number__istartswith=text) | Q(ship_name__istartswith=text))
+    return orders.filter(Q(external_number__icontains=text) | Q(ship_name__icontains=text))
+
+
+_NUMBER = re.compile(r"([A-Za-z0-9]{1,4})-(\d{5,18})\Z")
+
+
+def number_to_id(text: str) -> int | None:
+    """The id behind a number such as SH-10041, if such an order exists."""
+    match = _NUMBER.match(text.strip())
+    if match is None:
+        return None
+    pk = int(match[2]) - Order.NUMBER_BASE
+    known = Order.objects.filter(pk=pk, channel__prefix__iexact=match[1]).exists() if 0 < pk < 2**63 else False
+    return pk if known else None
+
+
+def view_counts(scope: Scope, *, at: dt.datetime | None = None, fresh: bool = False) -> dict[str, int]:
+    """Rows per view up to COUNT_CAP + 1, in one statement, kept for 30 seconds per scope."""
+    key = "orders:counts:" + repr((sorted(scope.channels or ["*"]), sorted(scope.warehouses or ["*"])))
+    if not fresh and at is None and (kept := cache.get(key)) is not None:
+        return dict(kept)
+    moment = at or now()
+    counted = [view for view in VIEWS.values() if view.key != "all"]
+    parts, parameters = [], []
+    for view in counted:
+        rows = within(scope).filter(view.where(moment)).order_by().values_list(Value(1))[: COUNT_CAP + 1]
+        sql, values = rows.query.sql_with_params()
+        parts.append(f"(SELECT COUNT(*) FROM ({sql}) AS {connection.ops.quote_name(view.key)})")  # noqa: S608 - built by the ORM
+        parameters += values
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {', '.join(parts)}", parameters)
+        row = cursor.fetchone()
+    counts = dict(zip([view.key for view in counted], row, strict=True))
+    cache.set(key, counts, COUNT_SECONDS)
+    return counts
+
+
+def capped_count(orders: QuerySet[Order], cap: int = 10_000) -> int:
+    """Rows up to `cap` + 1: above it a screen says "10,000+"."""
+    return orders.order_by()[: cap + 1].count()
+
+
+def for_list(orders: QuerySet[Order]) -> QuerySet[Order]:
+    """With everything a row of the queue shows, in a fixed number of queries."""
+    return orders.select_related("channel").prefetch_related(
+        Prefetch("lines", OrderLine.objects.select_related("sku").order_by("id")),
+        Prefetch(
+            "lines__allocations",
+            Allocation.objects.select_related("reservation__warehouse").order_by("id"),
+        ),
+    )
+
+
+def warehouse_codes(order: Order) -> list[str]:
+    """Warehouses that hold or shipped units of an order loaded by `for_list`."""
+    codes = {
+        allocation.reservation.warehouse.code: None
+        for line in order.lines.all()
+        for allocation in line.allocations.all()
+        if allocation.reservation.quantity or allocation.reservation.consumed
+    }
+    return sorted(codes)
+
+
+def channels_of(principal: Any) -> list[SalesChannel]:
+    """Channels whose orders the principal may see."""
+    scope = scope_of(principal, "orders.view")
+    return list(SalesChannel.objects.filter(scope.q(channel="code")))
+
+
+# --- health -------------------------------------------------------------------------------------
+
+#: every live order is in exactly one bucket: the first whose condition it meets (E02)
+HEALTH: tuple[tuple[str, str], ...] = (
+    ("on_hold", "On hold"),
+    ("unmapped", "Unknown SKU"),
+    ("late", "Late"),
+    ("backorder", "Backorder"),
+    ("pending", "Waiting for payment"),
+    ("to_route", "To route"),
+    ("ready", "Ready to ship"),
+)
+
+
+def health_case(at: dt.datetime) -> Case:
+    """SQL expression that names the health bucket of a live order."""
+    conditions = {
+        "on_hold": Q(holds_open__gt=0),
+        "unmapped": Q(unmapped_lines__gt=0),
+        "late": Q(ship_by__lt=at) & ~Q(state=State.PENDING),
+        "backorder": Q(short_units__gt=0),
+        "pending": Q(state=State.PENDING),
+        "to_route": Q(state=State.OPEN),
+    }
+    return Case(
+        *(When(conditions[key], then=Value(key)) for key, _ in HEALTH if key in conditions),
+        default=Value("ready"),
+        output_field=CharField(),
+    )
+
+
+def health_counts(scope: Scope, *, at: dt.datetime | None = None) -> dict[str, int]:
+    """Live orders of ours per health bucket; the values sum to all of them."""
+    from django.db.models import Count
+
+    rows = (
+        within(scope)
+        .filter(state__in=states.LIVE, fulfilled_by=Order.FulfilledBy.US, is_test=False)
+        .annotate(health=health_case(at or now()))
+        .values_list("health")
+        .annotate(n=Count("id"))
+        .order_by()
+    )
+    found = dict(rows)
+    return {key: found.get(key, 0) for key, _ in HEALTH}
+
+
+# --- one order ----------------------------------------------------------------------------------
+
+
+def open_holds(order: Order) -> QuerySet[Hold]:
+    return Hold.objects.filter(order=order, released_at__isnull=True).select_related("line")
+
+
+def contact_for(order: Order, principal: Any) -> dict[str, Any]:
+    """The buyer's data as this principal may see it: whole with the right to personal data, else masked."""
+    contact = getattr(order, "contact", None)
+    data: dict[str, Any] = dict(contact.data or {}) if contact is not None and contact.erased_at is None else {}
+    if can(principal, "pii.view", channel_code=order.channel.code):
+        return data
+    return mask_contact(data, order)
+
+
+MASK = "•••"
+
+
+def mask_contact(data: Mapping[str, Any], order: Order) -> dict[str, Any]:
+    """Short name, city, region and country stay; street, e-mail, phone and note are hidden (U02)."""
+    shown: dict[str, Any] = {name: MASK for name, value in data.items() if value}
+    if data:
+        shown |= {
+            "name": order.ship_name,
+            "city": order.ship_city,
+            "region": order.ship_region,
+            "country": order.ship_country,
+            "postal_code": order.ship_postal[:3] + MASK if order.ship_postal else "",
+            "residential": order.residential,
+        }
+    return shown
