@@ -1,84 +1,106 @@
-"""What every screen's view shares: who may see it, and how an error becomes a sentence on the page."""
+"""What every screen shares: who may open it, errors as sentences, page or fragment, toasts."""
 
 from __future__ import annotations
 
+import functools
 import json
 import uuid
 from collections.abc import Callable
-from functools import wraps
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.utils.cache import patch_vary_headers
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from oms.core.access import require
 from oms.core.errors import NotAllowed, NotFound, UserError
 
-View = Callable[..., HttpResponse]
-
-
-def screen(permission: str, *, write: str = "") -> Callable[[View], View]:
-    """A page for people: log in, hold `permission` (POST: `write`, where given), errors told as sentences.
-
-    A `UserError` of a POST goes back to the page it came from with the sentence; htmx gets it as a toast with
-    the error's status. Of a GET it is the 404 or 403 page.
-    """
-
-    def wrap(view: View) -> View:
-        @wraps(view)
-        @login_required
-        def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-            try:
-                require(request.user, write if write and request.method == "POST" else permission)
-                response = view(request, *args, **kwargs)
-            except NotFound as error:
-                raise Http404(error.message) from error
-            except NotAllowed as error:
-                raise PermissionDenied(error.message) from error
-            except UserError as error:
-                response = _told(request, error)
-            patch_vary_headers(response, ["HX-Request"])
-            return response
-
-        return inner
-
-    return wrap
-
-
-def _told(request: HttpRequest, error: UserError) -> HttpResponse:
-    if request.headers.get("HX-Request"):
-        response = HttpResponse(status=error.status)
-        response["HX-Trigger"] = json.dumps({"toast": {"text": error.message, "tone": "error"}})
-        return response
-    messages.error(request, error.message)
-    return back(request)
-
-
-def back(request: HttpRequest, fallback: str = "/") -> HttpResponse:
-    """To the page the form was on."""
-    came_from = request.headers.get("Referer", "")
-    safe = url_has_allowed_host_and_scheme(came_from, allowed_hosts={request.get_host()})
-    return redirect(came_from if safe else fallback)
+View = TypeVar("View", bound=Callable[..., HttpResponse])
 
 
 def is_fragment(request: HttpRequest) -> bool:
-    """Whether htmx asks for a part of the page, not the browser's Back button for all of it."""
-    return request.headers.get("HX-Request") == "true" and request.headers.get("HX-History-Restore-Request") != "true"
+    """True when htmx asks for a part; a restored history entry wants the whole page."""
+    htmx = getattr(request, "htmx", None)
+    return bool(htmx) and not htmx.history_restore_request
+
+
+def page(
+    request: HttpRequest, template: str, context: dict[str, Any], *, fragment: str = "", status: int = 200
+) -> HttpResponse:
+    """The page, or only `fragment` of it when htmx asks."""
+    response = render(request, fragment if fragment and is_fragment(request) else template, context, status=status)
+    patch_vary_headers(response, ["HX-Request"])
+    return response
+
+
+def toast(response: HttpResponse, text: str, tone: str = "ok", *, url: str = "", link: str = "", **events: Any) -> HttpResponse:
+    """Show a toast (tones ok, warn, bad) and fire domain events: `toast(response, "Held", **{"orders:changed": {}})`."""
+    detail = {key: value for key, value in (("text", text), ("tone", tone), ("url", url), ("link", link)) if value}
+    known = json.loads(response.headers.get("HX-Trigger", "{}"))
+    response.headers["HX-Trigger"] = json.dumps({**known, "toast": detail, **events})
+    return response
+
+
+def back_to(request: HttpRequest, fallback: str = "/") -> str:
+    """Where to go after a form: its own `next`, else the page it stood on, never another site."""
+    for target in (request.POST.get("next", ""), request.headers.get("Referer", "")):
+        if target and url_has_allowed_host_and_scheme(target, {request.get_host()}, require_https=request.is_secure()):
+            return target
+    return fallback
+
+
+def sorry(request: HttpRequest, error: UserError) -> HttpResponse:
+    """An error as people meet it: 403 and 404 pages; else a toast, or a message on the page they came from."""
+    if isinstance(error, NotFound):
+        raise Http404(error.message)
+    if isinstance(error, NotAllowed):
+        if is_fragment(request):
+            return toast(HttpResponse(status=204), error.message, "bad")
+        return render(request, "403.html", {"sentence": error.message}, status=403)
+    if is_fragment(request):
+        return toast(HttpResponse(status=204), error.message, "bad")
+    if request.method == "GET":
+        return render(request, "400.html", {"sentence": error.message}, status=error.status)
+    messages.error(request, error.message)
+    return redirect(back_to(request))
 
 
 def form_key(request: HttpRequest) -> str:
-    """The one-time key of a form: the same submitted form gives the same key, so a double click is one effect."""
-    key = request.POST.get("form_key", "")
+    """The one-time key of a form: the same submitted form gives the same key, so a double click is one effect.
+
+    Raises `UserError` when the page is out of date.
+    """
     try:
-        return uuid.UUID(key).hex
+        return uuid.UUID(request.POST.get("form_key", "")).hex
     except ValueError:
         raise UserError("form: it is out of date; load the page again.", field="form_key") from None
 
 
 def new_form_key() -> str:
     return str(uuid.uuid4())
+
+
+def screen(permission: str = "", *, write: str = "") -> Callable[[View], View]:
+    """A view for people: logged in, holding the right (empty = anybody), `UserError` answered as a sentence.
+
+    `write` is the right that a POST needs, where it differs.
+    """
+
+    def wrap(view: View) -> View:
+        @login_required
+        @functools.wraps(view)
+        def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            try:
+                needed = write if write and request.method == "POST" else permission
+                if needed:
+                    require(request.user, needed)
+                return view(request, *args, **kwargs)
+            except UserError as error:
+                return sorry(request, error)
+
+        return cast(View, inner)
+
+    return wrap
