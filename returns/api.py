@@ -1,5 +1,243 @@
-from rest_framework.routers import BaseRouter
+"""Returns and refunds over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_filters
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema
+from rest_framework import mixins, serializers, viewsets
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.routers import SimpleRouter
+
+from inventory.models import Warehouse
+from inventory.selectors import resolve_codes
+from oms.core.access import principal_of, scope_of
+from oms.core.actor import actor_of
+from oms.core.api.fields import MoneyField, SparseFieldsMixin
+from oms.core.api.idempotency import IdempotentMixin
+from oms.core.errors import NotAllowed, UserError
+from oms.orders.models import Order
+from returns import inspection, refunds, rma
+from returns.models import Disposition, Refund, Rma, RmaLine
+from returns.selectors import visible
+
+BIG = 2**62
 
 
-def register(router: BaseRouter) -> None:
-    """Name this app's resources under /api/v1/."""
+class DispositionSerializer(serializers.ModelSerializer[Disposition]):
+    class Meta:
+        model = Disposition
+        fields = ["quantity", "condition", "outcome", "note", "inspected_at", "inspector"]
+        read_only_fields = fields
+
+
+class RmaLineSerializer(serializers.ModelSerializer[RmaLine]):
+    sku = serializers.CharField(source="sku.code", read_only=True)
+    reason = serializers.CharField(source="reason.code", read_only=True, allow_null=True)
+    dispositions = DispositionSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = RmaLine
+        fields = ["id", "order_line", "sku", "quantity", "received", "disposed", "reason", "comment", "dispositions"]
+        read_only_fields = fields
+
+
+class RefundSerializer(serializers.ModelSerializer[Refund]):
+    number = serializers.CharField(read_only=True)
+    amount = MoneyField("amount")
+
+    class Meta:
+        model = Refund
+        fields = ["id", "number", "state", "amount", "reason", "error", "created_at", "confirmed_at"]
+        read_only_fields = fields
+
+
+class RmaSerializer(SparseFieldsMixin, serializers.ModelSerializer[Rma]):
+    number = serializers.CharField(read_only=True)
+    order = serializers.CharField(source="order.number", read_only=True, allow_null=True)
+    warehouse = serializers.CharField(source="warehouse.code", read_only=True)
+    lines = RmaLineSerializer(many=True, read_only=True)
+    refunds = RefundSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = Rma
+        fields = ["id", "number", "order", "warehouse", "state", "source", "tracking_number", "requested_at", "received_at",
+                  "closed_at", "version", "lines", "refunds"]  # fmt: skip
+        read_only_fields = fields
+
+
+class ItemRequest(serializers.Serializer[Any]):
+    line = serializers.IntegerField(min_value=1, max_value=BIG, help_text="order line id")
+    quantity = serializers.IntegerField(min_value=1, max_value=1_000_000)
+    reason = serializers.CharField(max_length=40, required=False, allow_blank=True, default="")
+    comment = serializers.CharField(max_length=255, required=False, allow_blank=True, default="")
+
+
+class OpenRequest(serializers.Serializer[Any]):
+    order = serializers.IntegerField(min_value=1, max_value=BIG, help_text="order id")
+    warehouse = serializers.CharField(max_length=20)
+    items = ItemRequest(many=True, allow_empty=False)
+    external_id = serializers.CharField(max_length=80, required=False, allow_blank=True, default="")
+    tracking_number = serializers.CharField(max_length=80, required=False, allow_blank=True, default="")
+    note = serializers.CharField(max_length=1000, required=False, allow_blank=True, default="")
+
+
+class CountRequest(serializers.Serializer[Any]):
+    line = serializers.IntegerField(min_value=1, max_value=BIG, help_text="RMA line id")
+    quantity = serializers.IntegerField(min_value=1, max_value=1_000_000)
+
+
+class ReceiveRequest(serializers.Serializer[Any]):
+    key = serializers.CharField(max_length=60, help_text="the same key counts once")
+    lines = CountRequest(many=True, allow_empty=False)
+
+
+class VerdictRequest(serializers.Serializer[Any]):
+    line = serializers.IntegerField(min_value=1, max_value=BIG, help_text="RMA line id")
+    quantity = serializers.IntegerField(min_value=1, max_value=1_000_000)
+    condition = serializers.ChoiceField(choices=Disposition.Condition.choices)
+    outcome = serializers.ChoiceField(choices=Disposition.Outcome.choices)
+    target_sku = serializers.CharField(max_length=80, required=False, allow_blank=True, default="")
+    note = serializers.CharField(max_length=255, required=False, allow_blank=True, default="")
+
+
+class InspectRequest(serializers.Serializer[Any]):
+    key = serializers.CharField(max_length=60, help_text="the same key posts once")
+    verdicts = VerdictRequest(many=True, allow_empty=False)
+
+
+class RefundItemRequest(serializers.Serializer[Any]):
+    line = serializers.IntegerField(min_value=1, max_value=BIG, help_text="order line id")
+    quantity = serializers.IntegerField(min_value=0, max_value=1_000_000)
+    amount = serializers.DecimalField(max_digits=14, decimal_places=4, min_value=0)
+
+
+class RefundRequest(serializers.Serializer[Any]):
+    key = serializers.CharField(max_length=60, help_text="the same key refunds once")
+    items = RefundItemRequest(many=True, required=False, help_text="left out: everything that arrived")
+    shipping = serializers.DecimalField(max_digits=14, decimal_places=4, min_value=0, required=False, default=0)
+    restocking_fee = serializers.DecimalField(max_digits=14, decimal_places=4, min_value=0, required=False, default=0)
+    reason = serializers.CharField(max_length=120, required=False, allow_blank=True, default="")
+
+
+class RmaFilter(django_filters.FilterSet):
+    state = django_filters.ChoiceFilter(choices=Rma.State.choices)
+    warehouse = django_filters.CharFilter(field_name="warehouse__code")
+
+    class Meta:
+        model = Rma
+        fields = ["state", "warehouse"]
+
+
+class RmaViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Rma]):
+    """Returns: goods and money as two separate things."""
+
+    queryset = Rma.objects.none()
+    serializer_class = RmaSerializer
+    filterset_class = RmaFilter
+    keyset_order = ("-id",)
+    lookup_value_regex = "[0-9]{1,18}"
+    required_scopes = {"GET": "returns:read", "POST": "returns:write"}
+
+    def get_queryset(self) -> QuerySet[Rma]:
+        if getattr(self, "swagger_fake_view", False):
+            return Rma.objects.none()
+        return visible(principal_of(self.request)).prefetch_related(
+            "lines__sku", "lines__reason", "lines__dispositions", "refunds"
+        )
+
+    def _done(self, pk: int, status: int = 200) -> Response:
+        return Response(self.get_serializer(self.get_queryset().get(pk=pk)).data, status)
+
+    def _read(self, kind: type[serializers.Serializer[Any]]) -> dict[str, Any]:
+        wanted = kind(data=self.request.data)
+        wanted.is_valid(raise_exception=True)
+        return dict(wanted.validated_data)
+
+    @extend_schema(request=OpenRequest, responses={201: RmaSerializer})
+    def create(self, request: Request) -> Response:
+        """Open an RMA for units of an order."""
+        data = self._read(OpenRequest)
+        scope = scope_of(principal_of(request), "returns.work")
+        warehouse = Warehouse.objects.filter(scope.q(warehouse="code"), code=data["warehouse"]).first()
+        order = Order.objects.filter(scope.q(channel="channel__code"), pk=data["order"]).first()
+        if order is None:
+            raise UserError(f"order: there is no order with id {data['order']}.", field="order")
+        if warehouse is None:
+            raise UserError(f"warehouse: there is no warehouse '{data['warehouse']}'.", field="warehouse")
+        made = rma.open_rma(
+            order_id=order.pk, warehouse_id=warehouse.pk, actor=actor_of(principal_of(request)), source="api",
+            items=[rma.ReturnItem(i["line"], i["quantity"], i["reason"], i["comment"]) for i in data["items"]],
+            external_id=data["external_id"], tracking_number=data["tracking_number"], note=data["note"],
+        )  # fmt: skip
+        return self._done(made.pk, 201)
+
+    @extend_schema(request=ReceiveRequest, responses=RmaSerializer)
+    @action(detail=True, methods=["post"])
+    def receive(self, request: Request, pk: str) -> Response:
+        """Units arrived: they go to quarantine, nothing becomes sellable."""
+        data = self._read(ReceiveRequest)
+        counts: dict[int, int] = {}
+        for line in data["lines"]:
+            counts[line["line"]] = counts.get(line["line"], 0) + line["quantity"]
+        done = rma.receive(self.get_object().pk, counts, actor=actor_of(principal_of(request)), key=f"api:{data['key']}")
+        return self._done(done.pk)
+
+    @extend_schema(request=InspectRequest, responses=RmaSerializer)
+    @action(detail=True, methods=["post"])
+    def inspect(self, request: Request, pk: str) -> Response:
+        """An inspector's verdict per unit; only 'restock' makes a unit sellable."""
+        data = self._read(InspectRequest)
+        item = self.get_object()
+        known = resolve_codes([v["target_sku"] for v in data["verdicts"] if v["target_sku"]])
+        mine = set(item.lines.values_list("pk", flat=True))
+        verdicts = []
+        for verdict in data["verdicts"]:
+            if verdict["line"] not in mine:
+                raise UserError(f"verdicts: line {verdict['line']} does not belong to {item.number}.", field="verdicts")
+            target = known.get(verdict["target_sku"])
+            if verdict["target_sku"] and target is None:
+                raise UserError(f"target_sku: SKU '{verdict['target_sku']}' is unknown.", field="target_sku")
+            verdicts.append(
+                inspection.Verdict(
+                    verdict["line"], verdict["quantity"], verdict["condition"], verdict["outcome"],
+                    target.pk if target else None, verdict["note"],
+                )
+            )  # fmt: skip
+        inspection.dispose(verdicts, actor=actor_of(principal_of(request)), key=f"api:{data['key']}")
+        return self._done(item.pk)
+
+    @extend_schema(request=RefundRequest, responses={201: RefundSerializer})
+    @action(detail=True, methods=["post"])
+    def refund(self, request: Request, pk: str) -> Response:
+        """Plan a refund, to be sent to the channel once."""
+        data = self._read(RefundRequest)
+        item = self.get_object()
+        principal = principal_of(request)
+        scope = scope_of(principal, "returns.refund")
+        if item.order is None:
+            raise UserError(f"{item.number} has no order: match it to one before refunding.", field="order")
+        if not scope.covers(item.warehouse.code, item.order.channel.code):
+            raise NotAllowed("refund: you may not refund for this channel.")
+        items = [refunds.RefundItem(i["line"], i["quantity"], i["amount"]) for i in data.get("items", [])] or refunds.suggest(item)
+        made = refunds.plan(
+            order_id=item.order.pk, rma_id=item.pk, items=items, key=f"api:{data['key']}", actor=actor_of(principal),
+            shipping=data["shipping"], restocking_fee=data["restocking_fee"], reason=data["reason"],
+        )  # fmt: skip
+        return Response(RefundSerializer(made).data, 201)
+
+    @extend_schema(request=None, responses=RmaSerializer)
+    @action(detail=True, methods=["post"])
+    def close(self, request: Request, pk: str) -> Response:
+        """End the RMA; units that never came count as not returned."""
+        item = self.get_object()
+        rma.close(item.pk, actor=actor_of(principal_of(request)))
+        return self._done(item.pk)
+
+
+def register(router: SimpleRouter) -> None:
+    router.register("returns", RmaViewSet, basename="return")

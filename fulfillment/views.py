@@ -1,0 +1,343 @@
+"""Screens of the fulfillment floor: shipments, pick and pack, routing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from fulfillment import labels, packing, picking, rates, routing_service, selectors, shipping
+from fulfillment.models import LabelDocument, LabelPurchase, PackageType, RoutingDecision, RoutingPolicy, Shipment
+from fulfillment.routing.conditions import describe
+from inventory.models import Warehouse
+from oms.core.access import can, require, scope_of
+from oms.core.actor import actor_of
+from oms.core.errors import NotFound, UserError
+from oms.core.paging import keyset_page
+from oms.core.screens import is_fragment, screen
+from oms.orders.models import Order
+
+TABS = (
+    ("open", "Open", ("ready", "picking", "packed", "labelled")),
+    ("shipped", "On the way", ("shipped",)),
+    ("delivered", "Delivered", ("delivered",)),
+    ("cancelled", "Cancelled", ("cancelled",)),
+)
+
+
+@screen("shipping.view")
+@require_GET
+def shipments(request: HttpRequest) -> HttpResponse:
+    """Every shipment of the warehouses the person may see, newest first."""
+    tab = request.GET.get("tab", "open")
+    states = next((states for key, _, states in TABS if key == tab), TABS[0][2])
+    found = selectors.visible(request.user).filter(state__in=states)
+    warehouse = request.GET.get("warehouse", "")
+    if warehouse:
+        found = found.filter(warehouse__code=warehouse)
+    query = request.GET.get("q", "").strip()
+    if query:
+        digits = query.upper().removeprefix("S-")
+        matching = found.filter(parcels__purchases__tracking_number=query)
+        if digits.isdigit() and len(digits) < 18:
+            matching = matching | found.filter(pk=int(digits)) | found.filter(order__external_number=query)
+        found = matching.distinct()
+    page = keyset_page(
+        found.prefetch_related("parcels__purchases", "order__channel_effects"), order=("-id",), cursor=request.GET.get("cursor", ""), limit=50
+    )
+    scope = scope_of(request.user, "shipping.view")
+    context = {
+        "rows": [{"shipment": s, "label": _live_label(s)} for s in page.items],
+        "next_cursor": page.next_cursor, "columns": 8, "q": query, "warehouse": warehouse,
+        "warehouses": [(w.code, w.name) for w in Warehouse.objects.filter(scope.q(warehouse="code"))],
+        "tabs": [{"label": label, "url": f"?tab={key}", "count": None, "active": key == tab} for key, label, _ in TABS],
+        "tab": tab,
+    }  # fmt: skip
+    name = "_rows" if is_fragment(request) and request.GET.get("cursor") else "_results" if is_fragment(request) else "shipments"
+    return render(request, f"fulfillment/{name}.html", context)
+
+
+def _live_label(shipment: Shipment) -> LabelPurchase | None:
+    for parcel in shipment.parcels.all():
+        for purchase in parcel.purchases.all():
+            if purchase.state in LabelPurchase.LIVE:
+                return purchase
+    return None
+
+
+def _page(request: HttpRequest, item: Shipment) -> dict[str, Any]:
+    purchases = list(
+        LabelPurchase.objects.filter(parcel__shipment=item).select_related("account", "parcel").prefetch_related("events")
+    )
+    lines = list(item.lines.select_related("sku__product", "order_line").order_by("pk"))
+    return {
+        "item": item, "order": item.order, "lines": lines,
+        "parcels": packing.live_parcels(item), "quotes": list(item.quotes.select_related("account")),
+        "purchases": purchases, "packages": list(PackageType.objects.filter(is_active=True)),
+        "picked": all(line.picked == line.quantity for line in lines),
+        "may_work": can(request.user, "shipping.work", item.warehouse.code),
+        "may_label": can(request.user, "shipping.label", item.warehouse.code),
+        "see_costs": can(request.user, "costs.view") or can(request.user, "shipping.label"),
+        "blocked": "" if item.state in ("shipped", "delivered", "cancelled") else _blocked(item),
+    }  # fmt: skip
+
+
+def _blocked(item: Shipment) -> str:
+    from fulfillment.shipments import why_not_shippable
+
+    return why_not_shippable(item.order)
+
+
+@screen("shipping.view")
+@require_GET
+def shipment(request: HttpRequest, pk: int) -> HttpResponse:
+    """One shipment with everything that can be done to it now."""
+    return render(request, "fulfillment/shipment.html", _page(request, selectors.find(request.user, pk)))
+
+
+STEPS: dict[str, str] = {
+    "claim": "shipping.work", "pick-all": "shipping.work", "pack": "shipping.work", "rates": "shipping.label",
+    "choose": "shipping.label", "label": "shipping.label", "void": "shipping.label", "ship": "shipping.work",
+    "short": "shipping.work", "not-bought": "shipping.label", "bought": "shipping.label",
+}  # fmt: skip
+
+
+@screen("shipping.view")
+@require_POST
+def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
+    """One step of a shipment; each is the same service the API and the floor call."""
+    if step not in STEPS:
+        raise NotFound("step: unknown.")
+    item = selectors.find(request.user, pk)
+    require(request.user, STEPS[step], item.warehouse.code, item.order.channel.code)
+    actor = actor_of(request.user)
+    if step == "claim":
+        picking.claim(pk, actor=actor)
+        return redirect("fulfillment:bench", pk=pk)
+    if step == "pick-all":
+        picking.pick_all(pk, actor=actor)
+    elif step == "pack":
+        packing.pack(pk, _boxes(request, item), actor=actor)
+        rates.shop(pk)
+    elif step == "rates":
+        rates.shop(pk)
+    elif step == "choose":
+        _own_quote(item, request)
+        rates.pick_quote(_number(request, "quote"))
+    elif step == "label":
+        labels.buy(pk, actor=actor)
+        found = LabelPurchase.objects.filter(parcel__shipment=pk).order_by("-pk").first()
+        if found and found.state == LabelPurchase.State.PURCHASED:
+            messages.success(request, f"Label bought: {found.tracking_number}")
+        elif found:
+            messages.error(request, f"{found.get_state_display()}: {found.error}")
+    elif step in ("void", "not-bought", "bought"):
+        purchase = LabelPurchase.objects.filter(parcel__shipment=pk, pk=_number(request, "label")).first()
+        if purchase is None:
+            raise UserError("label: it does not belong to this shipment.", field="label")
+        if step == "void":
+            labels.void(purchase.pk, actor=actor)
+        elif step == "bought":
+            labels.decide_bought(purchase.pk, tracking_number=request.POST.get("tracking_number", ""), actor=actor)
+        else:
+            labels.decide_not_bought(purchase.pk, actor=actor)
+    elif step == "ship":
+        shipping.ship(pk, actor=actor)
+        messages.success(request, f"{item.number} has left.")
+    elif step == "short":
+        line = item.lines.filter(pk=_number(request, "line")).first()
+        if line is None:
+            raise UserError("line: it does not belong to this shipment.", field="line")
+        picking.short_pick(line.pk, _number(request, "missing"), reason=request.POST.get("reason", ""), actor=actor)
+    if request.POST.get("from") == "bench" and step in ("pack", "rates", "choose", "label", "pick-all", "short"):
+        return redirect("fulfillment:bench", pk=pk)
+    if request.POST.get("from") == "bench":
+        return redirect("fulfillment:floor")
+    return redirect("fulfillment:shipment", pk=pk)
+
+
+def _number(request: HttpRequest, name: str) -> int:
+    text = request.POST.get(name, "").strip()
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise UserError(f"{name}: enter a whole number.", field=name)
+    return int(text)
+
+
+def _own_quote(item: Shipment, request: HttpRequest) -> None:
+    if not item.quotes.filter(pk=_number(request, "quote")).exists():
+        raise UserError("quote: it does not belong to this shipment.", field="quote")
+
+
+def _boxes(request: HttpRequest, item: Shipment) -> list[packing.Box] | None:
+    """One parcel with a chosen box and, where it was weighed, its weight."""
+    package = request.POST.get("package", "")
+    weight = request.POST.get("weight_g", "").strip()
+    if not package and not weight:
+        return None
+    proposed = packing.whole_in_one(item)
+    return [
+        packing.Box(
+            proposed.items,
+            package_type_id=int(package) if package.isdigit() else proposed.package_type_id,
+            weight_g=_number(request, "weight_g") if weight else None,
+        )
+    ]
+
+
+@screen("shipping.view")
+@require_GET
+def label_file(request: HttpRequest, pk: int, kind: str) -> HttpResponseBase:
+    """The bought labels of a shipment, PDF or ZPL."""
+    item = selectors.find(request.user, pk)
+    document = (
+        LabelDocument.objects.filter(purchase__parcel__shipment=item, purchase__state=LabelPurchase.State.PURCHASED, format=kind)
+        .order_by("purchase__parcel__number")
+        .first()
+    )
+    if document is None:
+        raise NotFound(f"label: {item.number} has no {kind} label.")
+    response = HttpResponse(bytes(document.content), content_type="application/pdf" if kind == "pdf" else "text/plain; charset=utf-8")
+    response["Content-Disposition"] = f'inline; filename="{item.number}.{kind}"'
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+@screen("shipping.view")
+@require_GET
+def packing_slip(request: HttpRequest, pk: int) -> HttpResponse:
+    """The slip that goes into the parcel."""
+    from fulfillment.slips import packing_slip_pdf
+
+    item = selectors.find(request.user, pk)
+    response = HttpResponse(packing_slip_pdf(item), content_type="application/pdf")
+    response["Content-Disposition"] = f'inline; filename="{item.number}-slip.pdf"'
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+@screen("shipping.work")
+@require_GET
+def floor(request: HttpRequest) -> HttpResponse:
+    """The queue of the floor: scan or tap a shipment, the most urgent first."""
+    queue = selectors.work_queue(request.user)
+    code = request.GET.get("code", "").strip()
+    if code:
+        digits = code.upper().removeprefix("S-")
+        found = queue.filter(pk=int(digits)).first() if digits.isdigit() and len(digits) < 18 else None
+        number = code.rpartition("-")[2]
+        if found is None and number.isdigit() and len(number) < 18:
+            found = queue.filter(order_id=int(number) - Order.NUMBER_BASE).first() or queue.filter(order__external_number=code).first()
+        if found:
+            return redirect("fulfillment:bench", pk=found.pk)
+        messages.error(request, f"{code}: no open shipment here has that number.")
+    return render(request, "fulfillment/floor.html", {"queue": list(queue[:60])})
+
+
+@screen("shipping.work")
+@require_http_methods(["GET", "POST"])
+def bench(request: HttpRequest, pk: int) -> HttpResponse:
+    """Pick and pack one shipment: one task per screen, the scan box keeps the focus."""
+    item = selectors.find(request.user, pk, "shipping.work")
+    actor = actor_of(request.user)
+    verdict = None
+    if request.method == "POST":
+        code = request.POST.get("code", "").strip()
+        if code.upper() == "OK" and item.state == Shipment.State.PICKING:
+            packing.pack(pk, actor=actor)
+            rates.shop(pk)
+        else:
+            if item.state == Shipment.State.READY:
+                picking.claim(pk, actor=actor)
+            verdict = picking.scan(pk, code, actor=actor)
+        item = selectors.find(request.user, pk, "shipping.work")
+    context = _page(request, item) | {"verdict": verdict}
+    context["next_line"] = next((line for line in context["lines"] if line.picked < line.quantity), None)
+    name = "_bench" if is_fragment(request) else "bench"
+    response = render(request, f"fulfillment/{name}.html", context)
+    if verdict is not None:
+        response["HX-Trigger"] = json.dumps({"scan:ok" if verdict.ok else "scan:bad": {}})
+    return response
+
+
+@screen("orders.view", write="orders.route")
+@require_http_methods(["GET", "POST"])
+def routing(request: HttpRequest) -> HttpResponse:
+    """The rules in force, their versions, and what was decided lately."""
+    active = RoutingPolicy.objects.filter(is_active=True).first()
+    text = json.dumps(active.rules if active else [], indent=2)
+    if request.method == "POST":
+        text = request.POST.get("rules", "")
+        try:
+            rules = json.loads(text)
+        except ValueError as error:
+            raise UserError(f"rules: this is not JSON ({error}).", field="rules") from error
+        if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
+            raise UserError("rules: write a list of rules, each an object with name, when and then.", field="rules")
+        made = routing_service.publish(rules, actor=actor_of(request.user), note=request.POST.get("note", ""))
+        messages.success(request, f"Version {made.version} is in force.")
+        return redirect("fulfillment:routing")
+    scope = scope_of(request.user, "orders.view")
+    decisions = RoutingDecision.objects.filter(scope.q(channel="order__channel__code")).select_related("order__channel")[:30]
+    return render(
+        request, "fulfillment/routing.html",
+        {
+            "active": active, "text": text, "decisions": decisions, "versions": RoutingPolicy.objects.all()[:20],
+            "rules": [
+                {"name": r.get("name"), "when": describe(r.get("when") or {}), "then": r.get("then"), "on": r.get("active", True)}
+                for r in (active.rules if active else [])
+            ],
+            "may_publish": can(request.user, "orders.route"),
+        },
+    )  # fmt: skip
+
+
+def _order(request: HttpRequest, order_id: int, permission: str = "orders.view") -> Order:
+    scope = scope_of(request.user, permission)
+    order = Order.objects.filter(scope.q(channel="channel__code"), pk=order_id).select_related("channel").first()
+    if order is None:
+        raise NotFound("order: there is no such order.")
+    return order
+
+
+@screen("orders.view")
+@require_GET
+def order_panel(request: HttpRequest, order_id: int) -> HttpResponse:
+    """Why this warehouse, and the shipments: the part of the order page that fulfillment owns."""
+    order = _order(request, order_id)
+    decision = RoutingDecision.objects.filter(order=order).first()
+    return render(
+        request, "fulfillment/_order_panel.html",
+        {
+            "order": order, "decision": decision,
+            "candidates": (decision.trace.get("candidates") or []) if decision else [],
+            "matched": [rule for rule in decision.trace.get("rules", []) if rule["matched"]] if decision else [],
+            "shipments": Shipment.objects.filter(order=order).select_related("warehouse", "carrier_account").order_by("pk"),
+            "warehouses": Warehouse.objects.filter(is_active=True, sales_channels__channel=order.channel, sales_channels__fulfils=True),
+            "may_route": can(request.user, "orders.route", channel_code=order.channel.code),
+        },
+    )  # fmt: skip
+
+
+@screen("orders.view", write="orders.route")
+@require_POST
+def route_order(request: HttpRequest, order_id: int) -> HttpResponse:
+    """Re-route, or send from a warehouse chosen by hand with a reason."""
+    order = _order(request, order_id, "orders.route")
+    actor = actor_of(request.user)
+    code = request.POST.get("warehouse", "")
+    if code:
+        warehouse = Warehouse.objects.filter(code=code).first()
+        if warehouse is None:
+            raise UserError("warehouse: choose one of the list.", field="warehouse")
+        decision: RoutingDecision | None = routing_service.assign(
+            order.pk, warehouse.pk, reason=request.POST.get("reason", ""), actor=actor
+        )
+    else:
+        Order.objects.filter(pk=order.pk).update(routing_locked=False)
+        decision = routing_service.route(order.pk, actor=actor)
+    messages.info(request, decision.summary if decision else "Nothing to route: see the order's state and holds.")
+    return redirect("orders:detail", number=order.number)
