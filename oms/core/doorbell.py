@@ -63,7 +63,10 @@ def _hang_bell(task: str, subject: str) -> bool:
 def _enqueue(task: str, subject: str) -> None:
     from django_q.tasks import async_task
 
-    async_task("oms.core.doorbell.answer", task, subject, task_name=f"{task} {subject}".strip()[:100])
+    name = f"{task} {subject}".strip()[:100]
+    async_task(
+        "oms.core.doorbell.answer", task, subject, task_name=name, save=False
+    )  # only failures are kept
 
 
 def answer(task: str, subject: str) -> None:

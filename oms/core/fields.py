@@ -35,10 +35,8 @@ class EncryptedJSONField(models.TextField):
     """JSON that is unreadable in the database without the key (invariant D2)."""
 
     def get_prep_value(self, value: Any) -> str | None:
-        if value is None or (
-            isinstance(value, str) and ":" in value[:13] and value.split(":")[0] in crypto.key_names()
-        ):
-            return value
+        if value is None:
+            return None
         return crypto.encrypt(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str))
 
     def from_db_value(self, value: str | None, expression: Any, connection: Any) -> Any:
@@ -49,3 +47,13 @@ class EncryptedJSONField(models.TextField):
 
     def value_to_string(self, obj: models.Model) -> str:
         return json.dumps(self.value_from_object(obj))
+
+
+class EncryptedTextField(models.TextField):
+    """Text that is unreadable in the database without the key (invariant D2)."""
+
+    def get_prep_value(self, value: Any) -> str | None:
+        return None if value is None else crypto.encrypt(str(value))
+
+    def from_db_value(self, value: str | None, expression: Any, connection: Any) -> str | None:
+        return None if value is None else crypto.decrypt(value)
