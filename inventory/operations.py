@@ -16,7 +16,7 @@ from django.db.models import F, Max, Q
 from inventory import reservations, selectors
 from inventory.costing import spread_cost
 from inventory.ledger import Bucket, InsufficientStock, Kind, Movement, post_movements
-from inventory.locking import Pair, lock_levels, set_averages, stock_service
+from inventory.locking import LostRace, Pair, lock_levels, set_averages, stock_service
 from inventory.models import (
     AdjustmentRequest,
     KitComponent,
@@ -840,7 +840,11 @@ def _post(
             for pk, units in _make_room(pair, taken, actor).items():
                 lost[pk] = lost.get(pk, 0) + units
         try:
-            return post_movements(movements, actor=actor), lost
+            rows = post_movements(movements, actor=actor)
+            if not rows:
+                # posted by a rival after our caller looked: undo what was given up for it
+                raise LostRace("the same movement was posted meanwhile")
+            return rows, lost
         except InsufficientStock:
             # a rival promised the freed units meanwhile; now their level's row is ours
             if not taken or attempt == ATTEMPTS - 1:

@@ -7,8 +7,7 @@ import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from django.db import transaction
-from django.db.models import FilteredRelation, Q
+from django.db import connection, transaction
 
 from inventory import kits
 from inventory.allocation import Demand, Pair, Planned, plan
@@ -128,27 +127,34 @@ def _read(lines: Sequence[ReserveLine]) -> _Facts:
     if kit_ids:
         contents = kits.flatten(kit_ids)
         inside = {sku for parts in contents.values() for sku, _ in parts} - wanted
-        more = _levels(inside, places)
-        kinds |= more[0]
-        mcf |= more[1]
-        available |= more[2]
-        operated |= more[3]
-        closed |= more[4]
+        if inside:
+            more = _levels(inside, places)
+            kinds |= more[0]
+            mcf |= more[1]
+            available |= more[2]
+            operated |= more[3]
+            closed |= more[4]
     return _Facts(kinds, frozenset(mcf), contents, available, frozenset(operated), frozenset(closed))
 
 
 def _levels(
     sku_ids: set[int], places: set[int]
 ) -> tuple[dict[int, str], set[int], dict[Pair, int], set[int], set[int]]:
-    rows = (
-        Sku.objects.filter(pk__in=sku_ids)
-        .annotate(level=FilteredRelation("levels", condition=Q(levels__warehouse_id__in=sorted(places) or [0])))
-        .values_list(
-            "pk", "kind", "mcf_allowed", "level__warehouse_id", "level__warehouse__kind", "level__warehouse__is_active",
-            "level__on_hand", "level__reserved", "level__damaged", "level__quarantine", "level__inspection",
+    # a left join with a condition on the right side, which the ORM puts in the wrong order
+    marks, where = ", ".join(["%s"] * len(sku_ids)), ", ".join(["%s"] * len(places)) or "NULL"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT s.id, s.kind, s.mcf_allowed, l.warehouse_id, w.kind, w.is_active,
+                   l.on_hand, l.reserved, l.damaged, l.quarantine, l.inspection
+            FROM inventory_sku s
+            LEFT JOIN inventory_stocklevel l ON l.sku_id = s.id AND l.warehouse_id IN ({where})
+            LEFT JOIN inventory_warehouse w ON w.id = l.warehouse_id
+            WHERE s.id IN ({marks})
+            """,  # noqa: S608 - only placeholders are put in
+            [*sorted(places), *sorted(sku_ids)],
         )
-        .order_by()
-    )  # fmt: skip
+        rows = cursor.fetchall()
     kinds: dict[int, str] = {}
     mcf: set[int] = set()
     available: dict[Pair, int] = {}

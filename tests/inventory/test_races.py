@@ -1,0 +1,227 @@
+"""Real rivals on real connections: nothing is promised twice, nothing deadlocks, and the guard is what does it."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from django.db import connection, transaction
+from django.db.models import Sum
+
+from inventory import locking, operations, reservations
+from inventory.models import Reservation, StockLevel
+from inventory.reservations import ReserveLine
+from oms.core import metrics
+from oms.core.actor import SYSTEM
+from tests.factories import add_stock, make_kit, make_sku, make_warehouse
+
+pytestmark = [pytest.mark.postgres, pytest.mark.django_db(transaction=True)]
+
+RIVALS = 8
+
+
+def race(count: int, work: Callable[[int], object]) -> list[object]:
+    """Run `work(0..count-1)` from RIVALS threads, each with its own connection, starting together."""
+    results: list[object] = []
+    numbers = iter(range(count))
+    gate, lock = threading.Barrier(RIVALS), threading.Lock()
+
+    def run() -> None:
+        try:
+            gate.wait(30)
+            while True:
+                with lock:
+                    number = next(numbers, None)
+                if number is None:
+                    return
+                try:
+                    outcome: object = work(number)
+                except Exception as error:
+                    outcome = error
+                with lock:
+                    results.append(outcome)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run) for _ in range(RIVALS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert len(results) == count
+    errors = [result for result in results if isinstance(result, Exception)]
+    assert not errors, errors[:3]
+    return results
+
+
+@locking.stock_service
+def place(number: int, *wanted: tuple[int, int], warehouse_ids: tuple[int, ...]) -> int:
+    """One order in one transaction; returns its short units."""
+    lines = [ReserveLine(f"O{number}", sku, quantity, warehouse_ids) for sku, quantity in wanted]
+    return sum(result.short for result in reservations.reserve(lines, actor=SYSTEM))
+
+
+def test_a_hundred_orders_for_one_unit(assert_invariants):
+    sku, east = make_sku(), make_warehouse()
+    add_stock(sku, east, 1)
+    results = race(100, lambda n: place(n, (sku.pk, 1), warehouse_ids=(east.pk,)))
+    assert Counter(results) == {0: 1, 1: 99}
+    assert Reservation.objects.count() == 1
+    assert StockLevel.objects.get().reserved == 1
+    assert_invariants()
+
+
+def test_negative_control_without_the_guard_it_oversells(monkeypatch):
+    """Switch the guard off and let everybody decide on what it read: the same race must promise too much."""
+    sku, east = make_sku(), make_warehouse()
+    add_stock(sku, east, 1)
+    with connection.cursor() as cursor:
+        for name in ("stock_promised_within_on_hand", "stock_reserved_not_negative"):
+            cursor.execute(f"ALTER TABLE inventory_stocklevel DROP CONSTRAINT {name}")
+    together = threading.Barrier(RIVALS)
+    read = reservations._read
+
+    def read_and_wait(lines):
+        facts = read(lines)
+        together.wait(30)  # every rival has seen the last unit before anybody takes it
+        return facts
+
+    guarded = locking._change_chunk
+
+    def unguarded(pairs, deltas, averages):
+        with connection.cursor() as cursor:
+            for sku_id, warehouse_id in pairs:
+                cursor.execute(
+                    "UPDATE inventory_stocklevel SET reserved = reserved + %s WHERE sku_id = %s AND warehouse_id = %s",
+                    [deltas[sku_id, warehouse_id].get("reserved", 0), sku_id, warehouse_id],
+                )
+        return guarded(pairs, {pair: {} for pair in pairs}, {}) or {
+            pair: locking.Balances(1, 1, 0, 0, 0, 0, 0) for pair in pairs
+        }
+
+    monkeypatch.setattr(reservations, "_read", read_and_wait)
+    monkeypatch.setattr(locking, "_change_chunk", unguarded)
+    try:
+        race(RIVALS, lambda n: place(n, (sku.pk, 1), warehouse_ids=(east.pk,)))
+        assert StockLevel.objects.get().reserved == RIVALS  # eight promises of one unit
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("TRUNCATE inventory_reservation, inventory_stocklevel CASCADE")
+            cursor.execute(
+                "ALTER TABLE inventory_stocklevel ADD CONSTRAINT stock_reserved_not_negative CHECK (reserved >= 0),"
+                " ADD CONSTRAINT stock_promised_within_on_hand"
+                " CHECK (on_hand >= reserved + damaged + quarantine + inspection)"
+            )
+
+
+def test_the_same_scene_with_the_guard_promises_one(monkeypatch, assert_invariants):
+    sku, east = make_sku(), make_warehouse()
+    add_stock(sku, east, 1)
+    together = threading.Barrier(RIVALS)
+    read = reservations._read
+
+    def read_and_wait(lines):
+        facts = read(lines)
+        together.wait(30)
+        return facts
+
+    monkeypatch.setattr(reservations, "_read", read_and_wait)
+    results = race(RIVALS, lambda n: place(n, (sku.pk, 1), warehouse_ids=(east.pk,)))
+    assert Counter(results) == {0: 1, 1: RIVALS - 1}
+    assert_invariants()
+
+
+def conflicts() -> float:
+    return metrics.CONFLICTS._value.get()
+
+
+def test_five_line_orders_over_six_hot_skus_never_deadlock(assert_invariants):
+    east, west = make_warehouse(), make_warehouse()
+    skus = [make_sku() for _ in range(6)]
+    for sku in skus:
+        add_stock(sku, east, 40)
+        add_stock(sku, west, 40)
+    before = conflicts()
+
+    def order(number: int) -> int:
+        chance = random.Random(number)
+        wanted = [(sku.pk, chance.randint(1, 2)) for sku in chance.sample(skus, 5)]
+        places = [east.pk, west.pk]
+        chance.shuffle(places)
+        return place(number, *wanted, warehouse_ids=tuple(places))
+
+    race(160, order)
+    assert conflicts() == before  # not even one that a repeat healed
+    # 160 orders ask for far more than there is: everything is promised, nothing twice
+    assert {(level.on_hand, level.reserved) for level in StockLevel.objects.all()} == {(40, 40)}
+    assert_invariants()
+
+
+def test_kits_that_share_a_component(assert_invariants):
+    cup, tea, pot = make_sku(), make_sku(), make_sku()
+    first, second = make_kit("A", {cup: 2, tea: 1}), make_kit("B", {cup: 1, pot: 1})
+    east = make_warehouse()
+    for sku, units in ((cup, 11), (tea, 99), (pot, 99)):
+        add_stock(sku, east, units)
+    results = race(40, lambda n: place(n, ((first, second)[n % 2].pk, 1), warehouse_ids=(east.pk,)))
+    held = dict(Reservation.objects.values_list("sku_id").order_by("sku_id").annotate(units=Sum("quantity")))
+    assert held[cup.pk] == 11
+    kits_of_first, kits_of_second = held.get(tea.pk, 0), held.get(pot.pk, 0)
+    assert kits_of_first * 2 + kits_of_second == 11
+    assert Counter(results)[0] == kits_of_first + kits_of_second
+    assert_invariants()
+
+
+def test_release_consume_move_and_shrink_race_without_loss(assert_invariants):
+    sku, east, west = make_sku(), make_warehouse(), make_warehouse()
+    add_stock(sku, east, 60)
+    add_stock(sku, west, 60)
+    with transaction.atomic():
+        results = reservations.reserve(
+            [ReserveLine(f"L{n}", sku.pk, 2, (east.pk,)) for n in range(24)], actor=SYSTEM
+        )
+    ids = [result.parts[0].reservation_id for result in results]
+
+    def act(number: int) -> object:
+        pk, kind = ids[number % len(ids)], number % 4
+        try:
+            if kind == 0:
+                return reservations.release([pk], actor=SYSTEM, reason="race")
+            if kind == 1:
+                return reservations.consume({pk: 1}, actor=SYSTEM, reference="RACE", key=f"race:{number}")
+            if kind == 2:
+                return reservations.move(pk, warehouse_id=west.pk, actor=SYSTEM).pk
+            return operations.adjust(
+                sku_id=sku.pk,
+                warehouse_id=east.pk,
+                quantity=-3,
+                reason="lost",
+                actor=SYSTEM,
+                key=f"a{number}",
+            ).lost
+        except reservations.Conflict as refused:
+            return str(refused)
+
+    random.Random(5).shuffle(ids)
+    race(96, act)
+    assert_invariants()
+
+
+def test_the_same_movement_key_from_eight_sides_posts_once(assert_invariants):
+    sku, east = make_sku(), make_warehouse()
+    add_stock(sku, east, 10)
+    race(
+        RIVALS,
+        lambda n: (
+            operations.adjust(
+                sku_id=sku.pk, warehouse_id=east.pk, quantity=-1, reason="lost", actor=SYSTEM, key="same"
+            )
+            .rows[0]
+            .pk
+        ),
+    )
+    assert StockLevel.objects.get().on_hand == 9
+    assert_invariants()
