@@ -83,7 +83,7 @@ def shared_dir() -> Path:
 @pytest.fixture(autouse=True, scope="session")
 def _flush_append_only_tables() -> Iterator[None]:
     """Tests with real transactions empty all tables afterwards; on SQLite the ledger's triggers would refuse that."""
-    from django.db.backends.sqlite3.operations import DatabaseOperations
+    from django.db.backends.sqlite3.base import DatabaseOperations
 
     original = DatabaseOperations.execute_sql_flush
 
