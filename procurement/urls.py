@@ -1,4 +1,14 @@
-from django.urls import URLPattern
+from django.urls import path
+
+from procurement import views
 
 app_name = "procurement"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("orders/", views.orders, name="orders"),
+    path("orders/new/", views.new_order, name="new_order"),
+    path("orders/<int:pk>/", views.order, name="order"),
+    path("orders/<int:pk>/<slug:step>/", views.step, name="step"),
+    path("suppliers/", views.suppliers, name="suppliers"),
+    path("suppliers/<str:code>/", views.supplier, name="supplier"),
+    path("reorder/", views.reorder, name="reorder"),
+]

@@ -4,8 +4,9 @@ import django.core.validators
 import django.db.models.deletion
 import django.db.models.expressions
 import django.utils.timezone
-import oms.core.fields
 from django.db import migrations, models
+
+import oms.core.fields
 
 
 class Migration(migrations.Migration):

@@ -1,0 +1,260 @@
+"""Screens of the purchasing floor: purchase orders, receiving, suppliers, reorder."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+from decimal import Decimal, InvalidOperation
+
+from django.contrib import messages
+from django.db.models import Count, F, Q, Sum
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from inventory.models import Warehouse
+from inventory.selectors import resolve_codes
+from oms.core import business
+from oms.core.access import can, require, scope_of
+from oms.core.actor import actor_of
+from oms.core.clock import business_day
+from oms.core.doorbell import ring
+from oms.core.errors import NotFound, UserError
+from oms.core.paging import keyset_page
+from oms.core.screens import form_key, new_form_key, page, screen
+from procurement import landed, planner, purchase_orders, receiving, selectors, states
+from procurement.models import LandedCharge, PurchaseOrder, ReorderSuggestion, Supplier
+
+TABS = (
+    ("open", "Open", [s.value for s in states.RECEIVABLE] + ["draft", "approved"]),
+    ("late", "Late", []),
+    ("received", "Received", ["received", "closed"]),
+    ("cancelled", "Cancelled", ["cancelled"]),
+)
+
+
+def _visible(request: HttpRequest, permission: str = "purchasing.view"):  # type: ignore[no-untyped-def]
+    scope = scope_of(request.user, permission)
+    return PurchaseOrder.objects.filter(scope.q(warehouse="warehouse__code")).select_related("supplier", "warehouse")
+
+
+@screen("purchasing.view")
+@require_GET
+def orders(request: HttpRequest) -> HttpResponse:
+    """Purchase orders of the warehouses the person may see."""
+    tab = request.GET.get("tab", "open")
+    wanted = next((values for key, _, values in TABS if key == tab), TABS[0][2])
+    found = _visible(request)
+    if tab == "late":
+        found = found.filter(state__in=states.INCOMING, expected_on__lt=business_day())
+    else:
+        found = found.filter(state__in=wanted)
+    query = request.GET.get("q", "").strip()
+    if query:
+        digits = query.upper().removeprefix("PO-")
+        match = Q(supplier__name__icontains=query) | Q(external_number=query) | Q(lines__sku__code__iexact=query)
+        if digits.isdigit() and len(digits) < 18:
+            match |= Q(pk=int(digits))
+        found = found.filter(match).distinct()
+    listed = keyset_page(
+        found.annotate(units=Sum("lines__quantity"), got=Sum("lines__received"), value=Sum(F("lines__quantity") * F("lines__unit_price"))),
+        order=("-id",), cursor=request.GET.get("cursor", ""), limit=50,
+    )  # fmt: skip
+    context = {
+        "rows": listed.items, "next_cursor": listed.next_cursor, "columns": 7, "q": query, "tab": tab, "today": business_day(),
+        "tabs": [{"label": label, "url": f"?tab={key}", "count": None, "active": key == tab} for key, label, _ in TABS],
+        "may_edit": can(request.user, "purchasing.edit"), "see_costs": can(request.user, "costs.view"),
+    }  # fmt: skip
+    fragment = "procurement/_rows.html" if request.GET.get("cursor") else "procurement/_results.html"
+    return page(request, "procurement/orders.html", context, fragment=fragment)
+
+
+def _find(request: HttpRequest, pk: int, permission: str = "purchasing.view") -> PurchaseOrder:
+    found: PurchaseOrder | None = _visible(request, permission).filter(pk=pk).first()
+    if found is None:
+        raise NotFound("PO: there is no such purchase order.")
+    return found
+
+
+@screen("purchasing.view")
+@require_GET
+def order(request: HttpRequest, pk: int) -> HttpResponse:
+    """One purchase order: lines, receiving, charges, and what may happen next."""
+    item = _find(request, pk)
+    charges = list(item.charges.prefetch_related("shares"))
+    shares: dict[int, Decimal] = defaultdict(Decimal)
+    for charge in charges:
+        for share in charge.shares.all():
+            shares[share.order_line_id] += share.amount
+    lines = []
+    for line in item.lines.select_related("sku__product"):
+        landed_unit = line.unit_price * item.fx_rate + shares[line.pk] / line.quantity
+        lines.append({"line": line, "landed": landed_unit})
+    context = {
+        "item": item, "lines": lines, "charges": charges, "receipts": item.receipts.prefetch_related("lines__order_line__sku"),
+        "total": sum((row["line"].quantity * row["line"].unit_price for row in lines), Decimal(0)),
+        "can_receive": item.state in states.RECEIVABLE and can(request.user, "purchasing.receive", item.warehouse.code),
+        "moves": states.MOVES[item.state], "may_edit": can(request.user, "purchasing.edit", item.warehouse.code),
+        "see_costs": can(request.user, "costs.view"), "form_key": new_form_key(), "today": business_day(),
+        "kinds": LandedCharge.Kind.choices, "bases": LandedCharge.Basis.choices, "base": business.currency(),
+        "late_days": (business_day() - item.expected_on).days if item.expected_on and item.state in states.INCOMING else 0,
+    }  # fmt: skip
+    return render(request, "procurement/order.html", context)
+
+
+def _whole(request: HttpRequest, name: str) -> int:
+    text = request.POST.get(name, "").strip() or "0"
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise UserError(f"{name.split('-')[0]}: '{text}' is not a whole number.", field=name)
+    return int(text)
+
+
+def _amount(request: HttpRequest, name: str) -> Decimal:
+    text = request.POST.get(name, "").strip()
+    try:
+        value = Decimal(text)
+        if not value.is_finite() or abs(value) >= Decimal("1e9"):
+            raise InvalidOperation
+    except InvalidOperation:
+        raise UserError(f"{name}: '{text}' is not an amount; write it like 12.50.", field=name) from None
+    return value
+
+
+@screen("purchasing.view")
+@require_POST
+def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
+    """One step of a purchase order; the same services as the API."""
+    item = _find(request, pk)
+    actor = actor_of(request.user)
+    require(request.user, "purchasing.receive" if step == "receive" else "purchasing.edit", item.warehouse.code)
+    if step == "receive":
+        arrived = [
+            receiving.Arrived(
+                line.pk, _whole(request, f"good-{line.pk}"), _whole(request, f"damaged-{line.pk}"),
+                _whole(request, f"quarantine-{line.pk}"), request.POST.get(f"lot-{line.pk}", "").strip()[:60],
+            )
+            for line in item.lines.all()
+        ]  # fmt: skip
+        made = receiving.receive(
+            pk, arrived, actor=actor, key=form_key(request), delivery_note=request.POST.get("delivery_note", ""),
+            allow_over=can(request.user, "purchasing.edit", item.warehouse.code),
+        )  # fmt: skip
+        messages.success(request, f"{made.number} posted: good units are on sale now.")
+    elif step == "charge":
+        landed.add_charge(
+            pk, kind=request.POST.get("kind", ""), basis=request.POST.get("basis", ""), amount=_amount(request, "amount"),
+            bill_reference=request.POST.get("bill", ""), actor=actor,
+        )  # fmt: skip
+    elif step == "approve":
+        purchase_orders.approve(pk, actor=actor)
+    elif step == "send":
+        purchase_orders.send(pk, actor=actor)
+    elif step == "confirm":
+        purchase_orders.confirm(pk, actor=actor)
+    elif step == "cancel":
+        purchase_orders.cancel(pk, actor=actor)
+    elif step == "close":
+        purchase_orders.close(pk, actor=actor)
+    else:
+        raise NotFound("step: unknown.")
+    return redirect("procurement:order", pk=pk)
+
+
+@screen("purchasing.edit")
+@require_http_methods(["GET", "POST"])
+def new_order(request: HttpRequest) -> HttpResponse:
+    """A purchase order by hand: supplier, warehouse, and lines as 'SKU quantity' rows."""
+    if request.method == "POST":
+        supplier = Supplier.objects.filter(code=request.POST.get("supplier", "")).first()
+        warehouse = Warehouse.objects.filter(code=request.POST.get("warehouse", "")).first()
+        if supplier is None or warehouse is None:
+            raise UserError("supplier: choose a supplier and a warehouse.", field="supplier")
+        require(request.user, "purchasing.edit", warehouse.code)
+        wanted = []
+        for number, text in enumerate(request.POST.get("lines", "").splitlines(), start=1):
+            if not text.strip():
+                continue
+            code, _, quantity = text.strip().replace("\t", " ").rpartition(" ")
+            if not code or not quantity.isdigit() or len(quantity) > 9:
+                raise UserError(f"lines: row {number} '{text[:60]}' must be a SKU, a space and a quantity.", field="lines")
+            wanted.append((code.strip(), int(quantity)))
+        known = resolve_codes([code for code, _ in wanted])
+        missing = [code for code, _ in wanted if code not in known]
+        if missing:
+            raise UserError(f"lines: unknown SKU {', '.join(missing[:5])}.", field="lines")
+        made = purchase_orders.create(
+            supplier_id=supplier.pk, warehouse_id=warehouse.pk, actor=actor_of(request.user),
+            lines=[purchase_orders.LineSpec(known[code].pk, quantity) for code, quantity in wanted],
+        )  # fmt: skip
+        return redirect("procurement:order", pk=made.pk)
+    scope = scope_of(request.user, "purchasing.edit")
+    context = {
+        "suppliers": [(s.code, s.name) for s in Supplier.objects.filter(is_active=True)],
+        "warehouses": [(w.code, w.name) for w in Warehouse.objects.filter(scope.q(warehouse="code"), is_active=True)],
+    }
+    return render(request, "procurement/new_order.html", context)
+
+
+@screen("purchasing.view")
+@require_GET
+def suppliers(request: HttpRequest) -> HttpResponse:
+    """Suppliers with what is open and what they promise."""
+    found = Supplier.objects.annotate(
+        offers_count=Count("offers", distinct=True),
+        open_orders=Count("purchase_orders", filter=Q(purchase_orders__state__in=states.INCOMING), distinct=True),
+        late_orders=Count(
+            "purchase_orders",
+            filter=Q(purchase_orders__state__in=states.INCOMING, purchase_orders__expected_on__lt=business_day()), distinct=True,
+        ),
+    ).order_by("name")  # fmt: skip
+    return render(request, "procurement/suppliers.html", {"suppliers": found})
+
+
+@screen("purchasing.view")
+@require_GET
+def supplier(request: HttpRequest, code: str) -> HttpResponse:
+    """One supplier: stated against measured lead time, its offers and orders."""
+    item = Supplier.objects.filter(code=code).first()
+    if item is None:
+        raise NotFound("supplier: there is no such supplier.")
+    context = {
+        "item": item, "lead": selectors.lead_time(item.pk, item.lead_time_days),
+        "offers": item.offers.select_related("sku__product").prefetch_related("breaks")[:200],
+        "orders": _visible(request).filter(supplier=item).order_by("-pk")[:20], "see_costs": can(request.user, "costs.view"),
+    }  # fmt: skip
+    return render(request, "procurement/supplier.html", context)
+
+
+@screen("purchasing.view", write="purchasing.edit")
+@require_http_methods(["GET", "POST"])
+def reorder(request: HttpRequest) -> HttpResponse:
+    """What to buy and the whole sum behind each figure."""
+    actor = actor_of(request.user)
+    if request.method == "POST":
+        action = request.POST.get("action", "")
+        ids = [int(value) for value in request.POST.getlist("ids") if value.isdigit() and len(value) < 18]
+        if action == "recalculate":
+            ring("oms.orders.tasks.plan_reorders")
+            messages.info(request, "Suggestions are being recalculated; they change here in a moment.")
+        elif not ids:
+            raise UserError("suggestions: tick at least one row.", field="ids")
+        elif action == "order":
+            made = planner.accept(ids, actor=actor)
+            messages.success(request, f"Drafts made: {', '.join(po.number for po in made)}")
+            if len(made) == 1:
+                return redirect("procurement:order", pk=made[0].pk)
+        elif action == "snooze":
+            for pk in ids:
+                planner.snooze(pk, business_day() + dt.timedelta(days=7), actor=actor)
+            messages.success(request, f"{len(ids)} snoozed for a week.")
+        return redirect("procurement:reorder")
+    scope = scope_of(request.user, "purchasing.view")
+    found = ReorderSuggestion.objects.filter(scope.q(warehouse="warehouse__code"), state=ReorderSuggestion.State.OPEN)
+    query = request.GET.get("q", "").strip()
+    if query:
+        found = found.filter(Q(sku__code__icontains=query) | Q(offer__supplier__name__icontains=query))
+    rows = list(
+        found.select_related("sku__product", "warehouse", "offer__supplier").order_by(F("stockout_on").asc(nulls_last=True), "sku__code")[:200]
+    )
+    context = {"rows": rows, "q": query, "may_edit": can(request.user, "purchasing.edit"), "see_costs": can(request.user, "costs.view")}
+    return page(request, "procurement/reorder.html", context, fragment="procurement/_reorder.html")

@@ -1,0 +1,208 @@
+"""Screens of the returns floor: list, bench, one RMA, the panel on an order."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+
+from django.contrib import messages
+from django.db.models import F, Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_POST
+
+from inventory.models import Warehouse
+from inventory.selectors import resolve_codes
+from oms.core.access import can, require, scope_of
+from oms.core.actor import actor_of
+from oms.core.errors import NotFound, UserError
+from oms.core.paging import keyset_page
+from oms.core.screens import form_key, new_form_key, page, screen
+from oms.orders.models import Order
+from returns import inspection, refunds, rma, selectors
+from returns.models import Disposition, ReturnReason, Rma
+
+TABS = (
+    ("open", "On the way", ["requested", "approved", "part_received"]),
+    ("inspect", "To inspect", ["part_received", "received"]),
+    ("inspected", "Inspected", ["inspected"]),
+    ("closed", "Closed", ["closed", "declined"]),
+)
+
+
+@screen("returns.view")
+@require_GET
+def rma_list(request: HttpRequest) -> HttpResponse:
+    """Returns by where they stand."""
+    tab = request.GET.get("tab", "open")
+    wanted = next((values for key, _, values in TABS if key == tab), TABS[0][2])
+    found = selectors.visible(request.user).filter(state__in=wanted)
+    if tab == "inspect":
+        found = found.filter(lines__received__gt=F("lines__disposed")).distinct()
+    query = request.GET.get("q", "").strip()
+    if query:
+        digits = query.upper().removeprefix("RMA-")
+        match = Q(tracking_number=query) | Q(order__external_number=query) | Q(lines__sku__code__iexact=query)
+        if digits.isdigit() and len(digits) < 18:
+            match |= Q(pk=int(digits))
+        found = found.filter(match).distinct()
+    listed = keyset_page(found.prefetch_related("lines__sku"), order=("-id",), cursor=request.GET.get("cursor", ""), limit=50)
+    context = {
+        "rows": listed.items, "next_cursor": listed.next_cursor, "columns": 7, "q": query, "tab": tab,
+        "tabs": [{"label": label, "url": f"?tab={key}", "count": None, "active": key == tab} for key, label, _ in TABS],
+    }  # fmt: skip
+    return page(request, "returns/list.html", context, fragment="returns/_rows.html" if request.GET.get("cursor") else "returns/_results.html")
+
+
+@screen("returns.work")
+@require_GET
+def bench(request: HttpRequest) -> HttpResponse:
+    """Scan an RMA, order or tracking number and go to it."""
+    code = request.GET.get("code", "").strip()
+    if code:
+        found = selectors.visible(request.user).exclude(state__in=[Rma.State.CLOSED, Rma.State.DECLINED])
+        tail = code.rpartition("-")[2]
+        match = Q(tracking_number=code) | Q(order__external_number=code)
+        if tail.isdigit() and len(tail) < 18:
+            match |= Q(pk=int(tail)) if code.upper().startswith("RMA") else Q(order_id=int(tail) - Order.NUMBER_BASE)
+        item = found.filter(match).order_by("-pk").first()
+        if item:
+            return redirect("returns:detail", pk=item.pk)
+        messages.error(request, f"{code}: no open return has that number. A parcel without notice is opened on its order.")
+    waiting = (
+        selectors.visible(request.user).filter(lines__received__gt=F("lines__disposed")).distinct().prefetch_related("lines__sku").order_by("received_at")[:50]
+    )
+    return render(request, "returns/bench.html", {"rows": waiting})
+
+
+@screen("returns.view")
+@require_GET
+def detail(request: HttpRequest, pk: int) -> HttpResponse:
+    """One return: what is expected, what arrived, what an inspector says, and the money."""
+    item = selectors.find(request.user, pk)
+    lines = list(item.lines.select_related("sku__product", "reason", "order_line").prefetch_related("dispositions").order_by("pk"))
+    channel = item.order.channel.code if item.order else None
+    context = {
+        "item": item, "lines": lines, "refunds": item.refunds.all(), "form_key": new_form_key(),
+        "to_receive": [line for line in lines if line.received < line.quantity] if item.state in ("approved", "part_received") else [],
+        "to_inspect": [{"line": line, "waiting": line.received - line.disposed} for line in lines if line.received > line.disposed],
+        "suggested": refunds.suggest(item) if item.order else [],
+        "conditions": Disposition.Condition.choices, "outcomes": Disposition.Outcome.choices,
+        "may_work": can(request.user, "returns.work", item.warehouse.code, channel),
+        "may_refund": bool(item.order) and can(request.user, "returns.refund", channel_code=channel),
+    }  # fmt: skip
+    context["suggested_total"] = sum((part.amount for part in context["suggested"]), Decimal(0))
+    return render(request, "returns/detail.html", context)
+
+
+def _whole(request: HttpRequest, name: str) -> int:
+    text = request.POST.get(name, "").strip() or "0"
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise UserError(f"quantity: '{text}' is not a whole number.", field=name)
+    return int(text)
+
+
+def _money(request: HttpRequest, name: str) -> Decimal:
+    text = request.POST.get(name, "").strip() or "0"
+    try:
+        value = Decimal(text)
+        if not value.is_finite() or abs(value) >= Decimal("1e9"):
+            raise InvalidOperation
+    except InvalidOperation:
+        raise UserError(f"{name}: '{text}' is not an amount; write it like 12.50.", field=name) from None
+    return value
+
+
+@screen("returns.view")
+@require_POST
+def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
+    """One step of a return; goods and money are separate steps."""
+    item = selectors.find(request.user, pk)
+    channel = item.order.channel.code if item.order else None
+    actor = actor_of(request.user)
+    require(request.user, "returns.refund" if step == "refund" else "returns.work", item.warehouse.code, channel)
+    if step == "approve":
+        rma.approve(pk, actor=actor)
+    elif step == "decline":
+        rma.decline(pk, actor=actor)
+    elif step == "receive":
+        counts = {line.pk: _whole(request, f"line-{line.pk}") for line in item.lines.all()}
+        rma.receive(pk, counts, actor=actor, key=form_key(request))
+        messages.success(request, "In quarantine: no channel sees these units.")
+    elif step == "unannounced":
+        code = request.POST.get("sku", "").strip()
+        sku = resolve_codes([code]).get(code)
+        if sku is None:
+            raise UserError(f"sku: '{code}' is unknown.", field="sku")
+        rma.receive_unannounced(
+            warehouse_id=item.warehouse_id, goods=[(sku.pk, _whole(request, "quantity"))], actor=actor, key=form_key(request),
+            rma_id=pk, note="was in the parcel",
+        )  # fmt: skip
+    elif step == "inspect":
+        target_code = request.POST.get("target_sku", "").strip()
+        target = resolve_codes([target_code]).get(target_code) if target_code else None
+        if target_code and target is None:
+            raise UserError(f"target_sku: '{target_code}' is unknown.", field="target_sku")
+        line = item.lines.filter(pk=_whole(request, "line")).first()
+        if line is None:
+            raise UserError("line: it does not belong to this return.", field="line")
+        inspection.dispose(
+            [inspection.Verdict(line.pk, _whole(request, "quantity"), request.POST.get("condition", ""), request.POST.get("outcome", ""),
+                                target.pk if target else None, request.POST.get("note", ""))],
+            actor=actor, key=form_key(request),
+        )  # fmt: skip
+    elif step == "refund":
+        if item.order is None:
+            raise UserError("order: match the return to an order before refunding.", field="order")
+        made = refunds.plan(
+            order_id=item.order.pk, rma_id=pk, items=refunds.suggest(item), key=form_key(request), actor=actor,
+            shipping=_money(request, "shipping"), restocking_fee=_money(request, "restocking_fee"),
+            reason=request.POST.get("reason", ""),
+        )  # fmt: skip
+        messages.success(request, f"{made.number} is planned; the channel is told and asked for proof.")
+    elif step == "close":
+        rma.close(pk, actor=actor)
+    else:
+        raise NotFound("step: unknown.")
+    return redirect("returns:detail", pk=pk)
+
+
+def _order(request: HttpRequest, order_id: int, permission: str) -> Order:
+    scope = scope_of(request.user, permission)
+    order = Order.objects.filter(scope.q(channel="channel__code"), pk=order_id).select_related("channel").first()
+    if order is None:
+        raise NotFound("order: there is no such order.")
+    return order
+
+
+@screen("returns.view")
+@require_GET
+def order_panel(request: HttpRequest, order_id: int) -> HttpResponse:
+    """The returns part of the order page."""
+    order = _order(request, order_id, "returns.view")
+    left = rma.returnable(order)
+    lines = [{"line": line, "left": left.get(line.pk, 0)} for line in order.lines.select_related("sku") if left.get(line.pk)]
+    scope = scope_of(request.user, "returns.work")
+    context = {
+        "order": order, "rmas": order.rmas.select_related("warehouse").prefetch_related("lines"), "refunds": order.refunds.all(),
+        "lines": lines, "reasons": ReturnReason.objects.filter(is_active=True), "may_work": can(request.user, "returns.work", channel_code=order.channel.code),
+        "warehouses": [w for w in Warehouse.objects.filter(scope.q(warehouse="code"), is_active=True) if w.counted_by_us],
+    }  # fmt: skip
+    return render(request, "returns/_order_panel.html", context)
+
+
+@screen("returns.work")
+@require_POST
+def open_for_order(request: HttpRequest, order_id: int) -> HttpResponse:
+    """Open an RMA for shipped units of an order."""
+    order = _order(request, order_id, "returns.work")
+    warehouse = Warehouse.objects.filter(code=request.POST.get("warehouse", "")).first()
+    if warehouse is None:
+        raise UserError("warehouse: choose where the parcel goes.", field="warehouse")
+    require(request.user, "returns.work", warehouse.code, order.channel.code)
+    items = [
+        rma.ReturnItem(line.pk, _whole(request, f"line-{line.pk}"), request.POST.get("reason", ""), request.POST.get("comment", ""))
+        for line in order.lines.all()
+        if request.POST.get(f"line-{line.pk}", "").strip() not in ("", "0")
+    ]
+    made = rma.open_rma(order_id=order.pk, items=items, warehouse_id=warehouse.pk, actor=actor_of(request.user))
+    return redirect("returns:detail", pk=made.pk)
