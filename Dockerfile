@@ -20,4 +20,4 @@ ENV OMS_STATIC_ROOT=/app/staticfiles
 USER lading
 VOLUME /var/lib/lading
 EXPOSE 8000
-CMD ["granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "--workers", "2", "--blocking-threads", "4", "--backpressure", "64", "oms.wsgi:application"]
+CMD ["python", "manage.py", "serve", "--host", "0.0.0.0", "--workers", "2"]

@@ -115,7 +115,7 @@ if len(SECRET_KEY) < 32:
     raise ImproperlyConfigured("OMS_SECRET_KEY is too short: use at least 32 random characters.")
 if not FIELD_KEYS:
     raise ImproperlyConfigured(
-        "OMS_FIELD_KEYS is not set: use 'id:key' with a Fernet key (manage.py doctor prints one)."
+        "OMS_FIELD_KEYS is not set: use 'id:key' with a Fernet key (manage.py doctor --keys prints one)."
     )
 for _number_of, _entry in enumerate(FIELD_KEYS.split(","), start=1):
     _id, _, _key = _entry.strip().partition(":")
@@ -272,6 +272,8 @@ except (KeyError, ValueError, OSError) as error:
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = Path(os.environ.get("OMS_STATIC_ROOT") or HOME / "static")
+if EMBEDDED:
+    STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # whitenoise warns when it is missing
 MEDIA_ROOT = HOME / "files"
 WHITENOISE_USE_FINDERS = EMBEDDED or TESTING
 WHITENOISE_AUTOREFRESH = DEBUG

@@ -1,7 +1,5 @@
 """Where each address leads. Apps are named by string: this roof knows them, they do not know it."""
 
-from importlib.util import find_spec
-
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 from django.utils.module_loading import import_string
@@ -24,9 +22,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
         name="api-docs",
     ),
     path("admin/", admin.site.urls),
-]
-if find_spec("oms.core.health"):
-    urlpatterns += [
+    *(
         path(name, import_string(f"oms.core.health.{name}"), name=name)
         for name in ("healthz", "readyz", "metrics")
-    ]
+    ),
+]
