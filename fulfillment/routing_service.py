@@ -162,6 +162,7 @@ def warehouse_views(
                 code=warehouse.code, kind=warehouse.kind, stock=mine, active=warehouse.is_active,
                 fulfils=bool(link and link.fulfils), priority=warehouse.priority, ship_day=ship_day(calendar, moment),
                 capacity_left=None if capacity is None else capacity - load.get(warehouse.pk, 0),
+                planned=load.get(warehouse.pk, 0), time_zone=warehouse.time_zone,
                 cost=(cost[0] + warehouse.handling_cost) if cost else None,
                 currency=cost[1] if cost else warehouse.currency, zone=cost[2] if cost else "",
                 transit_days=cost[3] if cost else None,
@@ -195,15 +196,20 @@ def _placed(decided: Plan, free: dict[int, list[tuple[Allocation, int]]], ids: d
     """The plan in allocations: units that lie where they should stay, the others move."""
     wanted: list[orders_allocation.PlacedPart] = []
     for line_id, parts in free.items():
-        goals: dict[str, int] = defaultdict(int)
+        goals: dict[tuple[str, str], int] = defaultdict(int)  # (warehouse, component; "" = whole units) → units
         for part in decided.parts:
             if part.line_id == line_id:
-                goals[part.warehouse] += part.quantity
+                goals[part.warehouse, part.sku] += part.quantity
         by_sku: dict[int, list[list]] = defaultdict(list)  # type: ignore[type-arg]
         for allocation, units in parts:
             by_sku[allocation.reservation.sku_id].append([allocation, units])
         for rows in by_sku.values():
-            need = {ids[code]: units * rows[0][0].per_unit for code, units in goals.items()}
+            need: dict[int, int] = defaultdict(int)
+            for (code, sku), units in goals.items():
+                if not sku:
+                    need[ids[code]] += units * rows[0][0].per_unit
+                elif sku == rows[0][0].reservation.sku.code:
+                    need[ids[code]] += units
             for row in rows:  # first what is in place already
                 here = row[0].reservation.warehouse_id
                 take = min(row[1], need.get(here, 0))

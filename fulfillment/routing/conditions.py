@@ -1,7 +1,15 @@
 """Conditions of routing rules: a field, an operator, values; nested with all / any / not.
 
 Fields of lines are judged on every line or on any line, and the condition says which: `"lines": "any"` or
-`"all"`. Nothing skips an order because it has more than one line (pain 8).
+`"all"`. Nothing skips an order because it has more than one line.
+
+    {"all": [{"field": "country", "op": "eq", "value": "US"},
+             {"any": [{"field": "weight_g", "op": "lt", "value": 5000},
+                      {"field": "sku", "op": "starts", "value": ["SMALL-"], "lines": "all"}]},
+             {"not": {"field": "postal", "op": "between", "value": ["99500", "99999"]}}]}
+
+Text is compared without regard to case, numbers as numbers; which one it is depends on the field alone, so
+that SKU 0123 is never 123.
 """
 
 from __future__ import annotations
@@ -21,15 +29,37 @@ ORDER_FIELDS: dict[str, Callable[[OrderView], Any]] = {
     "weight_g": lambda order: order.weight_g,
     "service": lambda order: order.service,
     "risk": lambda order: order.risk,
+    "currency": lambda order: order.currency,
     "units": lambda order: sum(line.quantity for line in order.lines),
+    "lines": lambda order: len(order.lines),
     "tags": lambda order: order.tags,
+    "stock_at": lambda order: order.stock_at,
 }
 LINE_FIELDS: dict[str, Callable[[Any], Any]] = {
     "sku": lambda line: line.sku,
     "quantity": lambda line: line.quantity,
     "is_kit": lambda line: line.is_kit,
+    "attributes": lambda line: line.attributes,
 }
-OPERATORS = ("in", "not_in", "eq", "ne", "lt", "le", "gt", "ge", "starts", "between", "contains")
+NUMBERS = ("value", "weight_g", "units", "lines", "quantity")
+LISTS = ("tags", "stock_at", "attributes")
+OPERATORS = (
+    "in",
+    "not_in",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "starts",
+    "between",
+    "contains",
+    "not_contains",
+)
+_NUMBER_OPERATORS = ("in", "not_in", "eq", "ne", "lt", "le", "gt", "ge", "between")
+_LIST_OPERATORS = ("contains", "not_contains", "in", "not_in")
+_TEXT_OPERATORS = ("in", "not_in", "eq", "ne", "starts", "between", "contains", "not_contains")
 
 
 def validate(rule: str, when: dict[str, Any]) -> None:
@@ -49,8 +79,16 @@ def validate(rule: str, when: dict[str, Any]) -> None:
         raise ValueError(f"{rule}: unknown field '{name}'; use {', '.join([*ORDER_FIELDS, *LINE_FIELDS])}")
     if operator not in OPERATORS:
         raise ValueError(f"{rule}: unknown operator '{operator}'; use {', '.join(OPERATORS)}")
+    fitting = _NUMBER_OPERATORS if name in NUMBERS else _LIST_OPERATORS if name in LISTS else _TEXT_OPERATORS
+    if operator not in fitting:
+        raise ValueError(f"{rule}: '{name}' cannot be compared with '{operator}'; use {', '.join(fitting)}")
     if "value" not in when:
         raise ValueError(f"{rule}: the condition on '{name}' has no value")
+    values = _many(when["value"])
+    if operator == "between" and len(values) != 2:
+        raise ValueError(f"{rule}: '{name}' between needs two values, the lowest and the highest")
+    if name in NUMBERS and any(_number(value) is None for value in values):
+        raise ValueError(f"{rule}: '{name}' needs a number, not {_show(when['value'])}")
     if name in LINE_FIELDS and when.get("lines") not in ("any", "all"):
         raise ValueError(f"{rule}: say whether '{name}' must hold for any line or for all lines")
 
@@ -69,9 +107,9 @@ def failing(when: dict[str, Any], order: OrderView) -> str:
     name, operator, value = when["field"], when["op"], when["value"]
     if name in ORDER_FIELDS:
         found = ORDER_FIELDS[name](order)
-        return "" if _holds(found, operator, value) else f"{name} is {_show(found)}"
+        return "" if _holds(name, found, operator, value) else f"{name} is {_show(found)}"
     read = LINE_FIELDS[name]
-    verdicts = [_holds(read(line), operator, value) for line in order.lines]
+    verdicts = [_holds(name, read(line), operator, value) for line in order.lines]
     if when["lines"] == "any":
         return "" if any(verdicts) else f"no line has {describe(when)}"
     odd = next((line for line, good in zip(order.lines, verdicts, strict=True) if not good), None)
@@ -87,7 +125,10 @@ def describe(when: dict[str, Any]) -> str:
             return word.join(describe(inner) for inner in when[group])
     if "not" in when:
         return f"not ({describe(when['not'])})"
-    words = {"eq": "is", "ne": "is not", "lt": "<", "le": "≤", "gt": ">", "ge": "≥", "in": "is one of", "not_in": "is none of"}
+    words = {
+        "eq": "is", "ne": "is not", "lt": "<", "le": "≤", "gt": ">", "ge": "≥", "in": "is one of",
+        "not_in": "is none of", "starts": "starts with", "not_contains": "does not contain",
+    }  # fmt: skip
     return f"{when['field']} {words.get(when['op'], when['op'])} {_show(when['value'])}"
 
 
@@ -97,6 +138,10 @@ def _show(value: Any) -> str:
     return str(value) if value not in ("", None) else "empty"
 
 
+def _many(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
 def _number(value: Any) -> Decimal | None:
     try:
         return Decimal(str(value))
@@ -104,26 +149,28 @@ def _number(value: Any) -> Decimal | None:
         return None
 
 
-def _holds(found: Any, operator: str, value: Any) -> bool:
-    if operator == "contains":
-        return value in found
-    if operator in ("in", "not_in"):
-        values = [str(item).lower() for item in (value if isinstance(value, list) else [value])]
-        many = [str(item).lower() for item in found] if isinstance(found, tuple) else [str(found).lower()]
-        return bool(set(many) & set(values)) == (operator == "in")
+def _holds(name: str, found: Any, operator: str, value: Any) -> bool:
+    if name in NUMBERS:
+        return _number_holds(Decimal(found), operator, [Decimal(str(item)) for item in _many(value)])
+    values = [str(item).casefold() for item in _many(value)]
+    if name in LISTS:
+        shared = {item.casefold() for item in found} & set(values)
+        return bool(shared) == (operator in ("contains", "in"))
+    text = str(found).casefold()
+    if operator in ("in", "not_in", "eq", "ne"):
+        return (text in values) == (operator in ("in", "eq"))
+    if operator in ("contains", "not_contains"):
+        return any(item in text for item in values) == (operator == "contains")
     if operator == "starts":
-        return any(str(found).lower().startswith(str(item).lower()) for item in (value if isinstance(value, list) else [value]))
-    if operator in ("eq", "ne"):
-        left, right = _number(found), _number(value)
-        same = left == right if left is not None and right is not None else str(found).lower() == str(value).lower()
-        return same == (operator == "eq")
-    left = _number(found)
+        return text.startswith(tuple(values))
+    low, high = values  # between: a ZIP+4 lies in a range of ZIP codes
+    return low <= text[: len(low)] and text[: len(high)] <= high
+
+
+def _number_holds(found: Decimal, operator: str, values: list[Decimal]) -> bool:
+    if operator in ("in", "not_in", "eq", "ne"):
+        return (found in values) == (operator in ("in", "eq"))
     if operator == "between":
-        low, high = value
-        if left is not None and _number(low) is not None:
-            return _number(low) <= left <= _number(high)  # type: ignore[operator]
-        return str(low) <= str(found) <= str(high)
-    right = _number(value)
-    if left is None or right is None:
-        return False
-    return {"lt": left < right, "le": left <= right, "gt": left > right, "ge": left >= right}[operator]
+        return values[0] <= found <= values[1]
+    limit = values[0]
+    return {"lt": found < limit, "le": found <= limit, "gt": found > limit, "ge": found >= limit}[operator]

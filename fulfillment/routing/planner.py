@@ -1,76 +1,70 @@
-"""Which warehouse ships what: filter, rank, allocate, split, with every loser's reason (F01–F07, 2.2).
+"""Which warehouse ships what: filter, rank, allocate, split, with every loser's reason.
 
-Pure and deterministic: the same order, stock and policy version give the same plan, and a stored trace can be
-replayed from its own inputs.
+Pure and deterministic: the same order, stock and policy version give the same plan, and a stored decision can
+be replayed from its own inputs.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
 from decimal import Decimal
 from itertools import combinations
 from typing import Any
 
+from fulfillment.routing import scoring
 from fulfillment.routing.conditions import failing
-from fulfillment.routing.model import (
-    DEFAULT_RANK, LineView, OrderView, Part, Plan, Policy, WarehouseView, policy_from,
-)  # fmt: skip
+from fulfillment.routing.filters import Loss, for_line, for_order, full_stock_at
+from fulfillment.routing.model import LineView, OrderView, Part, Plan, Policy, WarehouseView, policy_from
+from fulfillment.routing.splitting import allocate, fits
 
-OPERATOR_POOLS = ("fba", "wfs")
-MAX_SPLITS = 3
+#: groups up to this size are compared one by one; larger ones are only built when smaller ones do not suffice
+EXHAUSTIVE_SIZE = 3
+#: and only among so many warehouses, those that place most
+EXHAUSTIVE_WAREHOUSES = 10
 
 
 def plan(order: OrderView, warehouses: Sequence[WarehouseView], policy: Policy) -> Plan:
     """Decide where each line is shipped from.
 
-    Never more than a warehouse has, nothing lost: placed + short = ordered per line. FBA and WFS pools serve
-    only when every line they take allows it (MCF).
+    Never more than a warehouse has, nothing lost: placed + short = ordered per line. `outcome` is routed,
+    partly, no_route (with the reason of every candidate and alternative), held (by a rule) or blocked (the
+    order itself may not be sent).
     """
     trace: dict[str, Any] = {"policy": policy.version, "rules": [], "candidates": []}
     if order.blocked:
         return _end("blocked", order, (), trace, order.blocked)
     if not order.lines:
         return _end("routed", order, (), trace, "Nothing is left to be placed.")
-    wish, overruled = _apply_rules(order, policy, trace)
-    if overruled:
-        trace["overruled"] = overruled
+    places = sorted(warehouses, key=lambda w: w.code)
+    order = replace(order, stock_at=full_stock_at(order, places))
+    wish = _apply_rules(order, policy, trace)
+    tags = tuple(dict.fromkeys(wish.get("tags", ())))
     if wish.get("hold"):
-        return _end("held", order, (), trace, f"Rule puts it on hold: {wish['hold']}", hold=str(wish["hold"]), tags=_tags(wish))
-    rank = tuple(wish.get("rank") or DEFAULT_RANK)
-    max_splits = max(1, int(wish.get("max_splits", MAX_SPLITS)))
-    complete = bool(wish.get("ship_complete", False))
-    split_kits = bool(wish.get("split_kits", False))
-    good: list[WarehouseView] = []
-    for warehouse in sorted(warehouses, key=lambda w: w.code):
-        reason = _lost_on(order, warehouse, wish)
-        trace["candidates"].append(_candidate(order, warehouse, reason))
-        if not reason:
-            good.append(warehouse)
-    trace["rank"] = list(rank)
-    ranked = sorted(good, key=lambda w: _score(w, rank, wish))
-    best = _choose(order, ranked, max_splits, complete, split_kits, rank, wish)
-    if best is None:
-        why = "; ".join(f"{c['code']}: {c['lost']}" for c in trace["candidates"] if c.get("lost")) or "no warehouse is connected"
-        if ranked and complete:
-            why = f"ship-complete order and not everything is in stock ({why})" if why else "not everything is in stock"
-        return _end("no_route", order, (), trace, f"No route: {why}."[:400], tags=_tags(wish))
-    parts, used = best
-    for candidate in trace["candidates"]:
-        if candidate["code"] in used:
-            candidate["won"] = True
-        elif "lost" not in candidate:
-            candidate["lost"] = _why_not_best(order, candidate["code"], ranked, used, rank, wish)
-    outcome = "routed" if not _short(order, parts) else "partly"
-    return _end(outcome, order, parts, trace, _sentence(order, parts, trace, ranked), tags=_tags(wish))
+        hold = str(wish["hold"])
+        return _end("held", order, (), trace, f"Rule puts it on hold: {hold}", hold=hold, tags=tags)
+    options = list(wish.get("try") or [{}])
+    attempts = [_attempt(order, places, wish | options[0])]
+    while not attempts[-1].complete and len(attempts) < len(options):
+        attempts.append(_attempt(order, places, wish | options[len(attempts)]))
+    best = max(
+        attempts, key=lambda attempt: (attempt.complete, bool(attempt.parts))
+    )  # the first among equals
+    trace["candidates"] = best.candidates
+    trace["rank"] = list(best.rank)
+    if len(options) > 1:
+        trace["tried"] = [attempt.summary for attempt in attempts]
+        trace["chosen"] = attempts.index(best) + 1
+    if not best.parts:
+        summary = " Else: ".join(dict.fromkeys(attempt.summary for attempt in attempts))
+        return _end("no_route", order, (), trace, f"No route: {summary}", tags=tags)
+    outcome = "routed" if best.complete else "partly"
+    return _end(outcome, order, best.parts, trace, best.summary, tags=tags)
 
 
-def _tags(wish: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(wish.get("tags", ()))
-
-
-def _apply_rules(order: OrderView, policy: Policy, trace: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _apply_rules(order: OrderView, policy: Policy, trace: dict[str, Any]) -> dict[str, Any]:
+    """The wish of all matching rules together; tags given by one rule are seen by the next."""
     wish: dict[str, Any] = {}
     written: dict[str, str] = {}
     lost: list[str] = []
@@ -81,206 +75,318 @@ def _apply_rules(order: OrderView, policy: Policy, trace: dict[str, Any]) -> tup
         trace["rules"].append({"name": rule.name, "matched": not why, **({"why": why} if why else {})})
         if why:
             continue
-        for field_name, value in rule.then.items():
-            if field_name == "tags":
+        for word, value in rule.then.items():
+            if word == "tags":
                 wish["tags"] = [*wish.get("tags", []), *value]
-                continue
-            if field_name in wish and wish[field_name] != value:
-                lost.append(f"{field_name} of '{written[field_name]}' gives way to '{rule.name}'")
-            wish[field_name] = value
-            written[field_name] = rule.name
+                order = replace(order, tags=(*order.tags, *value))
+            elif word == "exclude":
+                wish["exclude"] = [*wish.get("exclude", []), *value]
+            else:
+                if word in wish and wish[word] != value:
+                    lost.append(f"{word} of '{written[word]}' gives way to '{rule.name}'")
+                wish[word] = value
+                written[word] = rule.name
         if rule.stop:
             break
-    return wish, lost
+    if lost:
+        trace["overruled"] = lost
+    return wish
 
 
-def _fits(line: LineView, stock: dict[str, int]) -> int:
-    """Whole units of the line that the stock can give."""
-    return max(0, min((stock.get(code, 0) // per_unit for code, per_unit in line.parts), default=0))
+@dataclass(slots=True)
+class _Attempt:
+    """What one set of limits gives."""
+
+    parts: tuple[Part, ...]
+    complete: bool
+    summary: str
+    candidates: list[dict[str, Any]]
+    rank: tuple[str, ...]
 
 
-def _lost_on(order: OrderView, warehouse: WarehouseView, wish: dict[str, Any]) -> str:
-    """The filter the warehouse fails, or empty."""
-    if not warehouse.active:
-        return "it is inactive"
-    if not warehouse.fulfils:
-        return f"it may not serve {order.channel}"
-    if warehouse.kind in OPERATOR_POOLS and not all(line.mcf_allowed for line in order.lines):
-        return "its stock belongs to the marketplace's own fulfilment (multi-channel fulfilment is off)"
-    if "only" in wish and warehouse.code not in wish["only"]:
-        return f"a rule allows only {', '.join(wish['only'])}"
-    if warehouse.code in wish.get("exclude", ()):
-        return "a rule excludes it"
-    if warehouse.rejected:
-        return "it rejected this order before"
-    if warehouse.capacity_left is not None and warehouse.capacity_left <= 0:
-        return "it is at capacity for the day"
-    if warehouse.ship_day is None:
-        return "it is closed"
-    if not any(_fits(line, warehouse.stock) for line in order.lines):
-        missing = ", ".join(line.sku for line in order.lines)
-        return f"out of stock: {missing}"[:160]
-    return ""
+@dataclass(slots=True)
+class _Option:
+    """A group of warehouses that each send something, and how good it is."""
+
+    missing: int
+    score: scoring.Score
+    codes: tuple[str, ...]
+    parts: tuple[Part, ...]
+
+    @property
+    def key(self) -> tuple[int, scoring.Score, tuple[str, ...]]:
+        return self.missing, self.score, self.codes
 
 
-def _candidate(order: OrderView, warehouse: WarehouseView, reason: str) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "code": warehouse.code,
-        "stock": {line.sku: f"{min(_fits(line, warehouse.stock), line.quantity)}/{line.quantity}" for line in order.lines},
-    }
-    if warehouse.cost is not None:
-        found |= {"cost": str(warehouse.cost), "currency": warehouse.currency, "zone": warehouse.zone}
-    if warehouse.ship_day:
-        found["ships"] = warehouse.ship_day.isoformat()
-    if reason:
-        found["lost"] = reason
+def _attempt(order: OrderView, places: Sequence[WarehouseView], wish: Mapping[str, Any]) -> _Attempt:
+    losses: dict[str, Loss] = {}
+    for warehouse in places:
+        loss = for_order(warehouse, order, wish) or _useless(order, warehouse, bool(wish.get("split_kits")))
+        if loss:
+            losses[warehouse.code] = loss
+    good = [w for w in places if w.code not in losses]
+    scorer = scoring.Scorer(order, good, wish)
+    best_of: dict[str, _Option] = {}  # the best group in which each warehouse sends something
+    refused: _Option | None = None
+    best: _Option | None = None
+    for option in _options(order, good, scorer, wish):
+        if not _allowed(option, order, wish):
+            refused = option if refused is None or option.key < refused.key else refused
+            continue
+        best = option if best is None or option.key < best.key else best
+        for code in option.codes:
+            if code not in best_of or option.key < best_of[code].key:
+                best_of[code] = option
+    for warehouse in good:
+        if best is not None and warehouse.code not in best.codes:
+            losses[warehouse.code] = _why_not_best(
+                order, warehouse, best, best_of.get(warehouse.code), scorer
+            )
+        elif best is None:
+            losses[warehouse.code] = Loss("stock", _only(order, warehouse))
+    candidates = [_candidate(order, w, losses.get(w.code), best) for w in places]
+    if best is None:
+        return _Attempt((), False, _why_nothing(order, wish, refused, candidates), candidates, scorer.rank)
+    summary = _sentence(best, candidates, scorer)
+    return _Attempt(best.parts, best.missing == 0, summary, candidates, scorer.rank)
+
+
+def _useless(order: OrderView, warehouse: WarehouseView, split_kits: bool) -> Loss | None:
+    """Out because it can send nothing: by a filter on every line, or by its stock."""
+    filters = [for_line(warehouse, line) for line in order.lines]
+    if all(filters):
+        return filters[0]
+    for line, loss in zip(order.lines, filters, strict=True):
+        if loss is None and (
+            fits(line, warehouse.stock)
+            or (split_kits and any(warehouse.stock.get(code, 0) > 0 for code, _ in line.parts))
+        ):
+            return None
+    missing = dict.fromkeys(line.sku for line, loss in zip(order.lines, filters, strict=True) if loss is None)
+    return Loss("stock", f"out of stock: {', '.join(missing)}"[:160])
+
+
+def _options(
+    order: OrderView, good: Sequence[WarehouseView], scorer: scoring.Scorer, wish: Mapping[str, Any]
+) -> list[_Option]:
+    """Groups worth comparing, smallest first; each warehouse of a group sends something."""
+    split_kits = bool(wish.get("split_kits"))
+    wanted = sum(line.quantity for line in order.lines)
+    most = min(len(good), int(wish.get("max_splits") or len(good)))
+
+    def made(group: Sequence[WarehouseView]) -> _Option | None:
+        ordered = sorted(group, key=lambda w: (scorer.score((w.code,)), w.code))
+        parts, placed = allocate(order, ordered, split_kits=split_kits)
+        used = {part.warehouse for part in parts}
+        if len(used) < len(group):
+            return None  # the smaller group is compared on its own
+        codes = tuple(sorted(used))
+        return _Option(wanted - placed, scorer.score(codes), codes, tuple(parts))
+
+    found: list[_Option] = []
+    pool = list(good)
+    for size in range(1, min(most, EXHAUSTIVE_SIZE) + 1):
+        found += [option for group in combinations(pool, size) if (option := made(group)) is not None]
+        if scorer.splits_first and any(option.missing == 0 for option in found):
+            return found
+        if size == 1 and len(pool) > EXHAUSTIVE_WAREHOUSES:
+            coverage = {option.codes[0]: option.key for option in found}
+            pool = sorted((w for w in pool if w.code in coverage), key=lambda w: coverage[w.code])
+            pool = sorted(pool[:EXHAUSTIVE_WAREHOUSES], key=lambda w: w.code)
+    if most > EXHAUSTIVE_SIZE and not any(option.missing == 0 for option in found):
+        found += _grown(good, most, made)
     return found
 
 
-def _score(warehouse: WarehouseView, rank: Sequence[str], wish: dict[str, Any]) -> tuple[Any, ...]:
-    preferred = list(wish.get("prefer", ()))
-    place = preferred.index(warehouse.code) if warehouse.code in preferred else len(preferred)
-    keys: list[Any] = [place]
-    for word in rank:
-        if word == "ship_day":
-            keys.append(warehouse.ship_day or dt.date.max)
-        elif word == "cost":
-            keys.append(warehouse.cost if warehouse.cost is not None else Decimal("Infinity"))
-        elif word == "distance":
-            keys.append(warehouse.distance_km if warehouse.distance_km is not None else 10**9)
-        elif word == "priority":
-            keys.append(warehouse.priority)
-        elif word == "balance":
-            keys.append(-sum(warehouse.stock.values()))
-    return (*keys, warehouse.priority, warehouse.code)
+def _grown(good: Sequence[WarehouseView], most: int, made: Any) -> list[_Option]:
+    """Larger groups, built by adding the warehouse that places most, until nothing is gained."""
+    found: list[_Option] = []
+    group: list[WarehouseView] = []
+    while len(group) < most:
+        steps = [(made([*group, w]), w) for w in good if w not in group]
+        useful = [(option, w) for option, w in steps if option is not None]
+        if not useful:
+            break
+        option, warehouse = min(useful, key=lambda pair: pair[0].key)
+        if found and option.missing >= found[-1].missing:
+            break
+        found.append(option)
+        group.append(warehouse)
+    return found
 
 
-def _choose(
-    order: OrderView, ranked: list[WarehouseView], max_splits: int, complete: bool, split_kits: bool,
-    rank: Sequence[str], wish: dict[str, Any],
-) -> tuple[tuple[Part, ...], set[str]] | None:  # fmt: skip
-    """The best allocation: most units placed, then fewest parcels, then the ranking of the warehouses used."""
-    best: tuple[Any, tuple[Part, ...]] | None = None
-    wanted = sum(line.quantity for line in order.lines)
-    for size in range(1, min(max_splits, len(ranked)) + 1):
-        for group in combinations(ranked, size):
-            parts = _allocate(order, group, split_kits)
-            placed = sum(part.quantity for part in parts)
-            if not placed or (complete and placed < wanted):
-                continue
-            used = {part.warehouse for part in parts}
-            key = (wanted - placed, len(used), [_score(w, rank, wish) for w in group if w.code in used])
-            if best is None or key < best[0]:
-                best = key, parts
-        if best is not None and best[0][0] == 0:
-            break  # more parcels cannot be better once everything is placed
-    return None if best is None else (best[1], {part.warehouse for part in best[1]})
+def _allowed(option: _Option, order: OrderView, wish: Mapping[str, Any]) -> bool:
+    """Whether the rules accept a group: complete if they ask so, and room left for the shipment of the rest."""
+    rest = option.missing + order.short_units
+    if wish.get("ship_complete") and rest:
+        return False
+    limit = wish.get("max_splits")
+    return limit is None or order.shipments_made + len(option.codes) + (1 if rest else 0) <= limit
 
 
-def _allocate(order: OrderView, group: Sequence[WarehouseView], split_kits: bool) -> tuple[Part, ...]:
-    """Fill lines from the group in rank order; whole lines from one warehouse before splitting a line's units."""
-    left = {warehouse.code: dict(warehouse.stock) for warehouse in group}
-    parts: list[Part] = []
-    for line in order.lines:
-        todo = line.quantity
-        whole = next((w for w in group if _fits(line, left[w.code]) >= todo), None)
-        sources = [whole] if whole else list(group)
-        for warehouse in sources:
-            stock = left[warehouse.code]
-            take = min(todo, _fits(line, stock))
-            if not take:
-                continue
-            for code, per_unit in line.parts:
-                stock[code] -= take * per_unit
-            parts.append(Part(line.line_id, warehouse.code, take))
-            todo -= take
-            if not todo:
-                break
-    return tuple(parts)
+def _why_nothing(
+    order: OrderView,
+    wish: Mapping[str, Any],
+    refused: _Option | None,
+    candidates: Sequence[Mapping[str, Any]],
+) -> str:
+    told = "; ".join(f"{c['code']}: {c['lost']}" for c in candidates) or "no warehouse is connected"
+    if refused is not None:
+        rest = refused.missing + order.short_units
+        if wish.get("ship_complete") and rest:
+            units = "unit is" if rest == 1 else "units are"
+            return f"ship-complete order and {rest} {units} not in stock ({told})"
+        made = f", {order.shipments_made} made already" if order.shipments_made else ""
+        return f"it takes more than the {wish['max_splits']} shipment(s) a rule allows{made} ({told})"
+    return told
 
 
-def _short(order: OrderView, parts: Sequence[Part]) -> dict[int, int]:
-    placed: dict[int, int] = {}
-    for part in parts:
-        placed[part.line_id] = placed.get(part.line_id, 0) + part.quantity
-    return {line.line_id: line.quantity - placed.get(line.line_id, 0) for line in order.lines
-            if line.quantity > placed.get(line.line_id, 0)}  # fmt: skip
+def _only(order: OrderView, warehouse: WarehouseView) -> str:
+    missing = [
+        f"{fits(line, warehouse.stock)} of {line.quantity} {line.sku}"
+        for line in order.lines
+        if fits(line, warehouse.stock) < line.quantity
+    ]
+    return f"only {', '.join(missing)}"[:160] if missing else "has everything"
 
 
 def _why_not_best(
-    order: OrderView, code: str, ranked: list[WarehouseView], used: set[str], rank: Sequence[str], wish: dict[str, Any]
-) -> str:
-    loser = next(w for w in ranked if w.code == code)
-    winner = next(w for w in ranked if w.code in used)
-    missing = [f"{min(_fits(line, loser.stock), line.quantity)} of {line.quantity} {line.sku}" for line in order.lines
-               if _fits(line, loser.stock) < line.quantity]  # fmt: skip
-    if missing and len(used) == 1:
-        return f"only {', '.join(missing)}"[:160]
-    mine, theirs = _score(loser, rank, wish), _score(winner, rank, wish)
-    names = ["preference", *[word for word in rank if word != "fewest_splits"], "priority", "name"]
-    for name, left, right in zip(names, mine, theirs, strict=False):
-        if left != right:
-            shown = {"ship_day": "ships", "cost": "costs"}.get(name, name)
-            if name in ("ship_day", "cost", "distance"):
-                return f"{shown} {left} against {right}"
-            return f"{winner.code} has the better {name}"
-    return f"{winner.code} comes first"
+    order: OrderView, warehouse: WarehouseView, best: _Option, own: _Option | None, scorer: scoring.Scorer
+) -> Loss:
+    if own is None or own.missing > best.missing:
+        barred = next((loss for line in order.lines if (loss := for_line(warehouse, line))), None)
+        text = _only(order, warehouse)
+        return barred if barred is not None and text == "has everything" else Loss("stock", text)
+    return Loss(*scorer.why(own.codes, best.codes))
 
 
-def _sentence(order: OrderView, parts: Sequence[Part], trace: dict[str, Any], ranked: list[WarehouseView]) -> str:
-    used: dict[str, int] = {}
-    for part in parts:
-        used[part.warehouse] = used.get(part.warehouse, 0) + part.quantity
-    by_code = {w.code: w for w in ranked}
+def _candidate(
+    order: OrderView, warehouse: WarehouseView, loss: Loss | None, best: _Option | None
+) -> dict[str, Any]:
+    """One line of the record: stock seen per line, figures, and won or where it lost."""
+    found: dict[str, Any] = {
+        "code": warehouse.code,
+        "stock": {
+            line.sku: f"{min(fits(line, warehouse.stock), line.quantity)}/{line.quantity}"
+            for line in order.lines
+        },
+    }
+    if loss is None or loss.on in scoring.CRITERIA:  # figures matter only where they were compared
+        if warehouse.cost is not None:
+            found["cost"] = f"{warehouse.cost} {warehouse.currency}"
+        if warehouse.zone:
+            found["zone"] = warehouse.zone
+        if warehouse.cost_note:
+            found["note"] = warehouse.cost_note
+        if warehouse.ship_day:
+            found["ships"] = warehouse.ship_day.isoformat()
+    barred = {line.sku: bar.why for line in order.lines if (bar := for_line(warehouse, line))}
+    if barred and len(barred) < len(order.lines):
+        found["barred"] = barred
+    if best is not None and warehouse.code in best.codes:
+        found["won"] = True
+    elif loss is not None:
+        found |= {"lost": loss.why, "on": loss.on}
+    return found
+
+
+def _sentence(best: _Option, candidates: Sequence[Mapping[str, Any]], scorer: scoring.Scorer) -> str:
+    """'EAST won: 2 units, 4.12 USD, zone 4; RENO lost: costs 6.80 against 4.12'."""
+    units: dict[str, int] = {}
+    for part in best.parts:
+        units[part.warehouse] = units.get(part.warehouse, 0) + part.quantity
     won = []
-    for code, units in used.items():
-        view = by_code[code]
-        detail = f"{view.cost} {view.currency}" if view.cost is not None else "no quote"
+    for code, count in sorted(units.items(), key=lambda pair: (-pair[1], pair[0])):
+        view = scorer.views[code]
+        cost = f"{view.cost} {view.currency}" if view.cost is not None else "no quote"
         zone = f", zone {view.zone}" if view.zone else ""
-        won.append(f"{code} won: {units} unit{'s' if units != 1 else ''}, {detail}{zone}")
-    lost = [f"{c['code']} lost: {c['lost']}" for c in trace["candidates"] if c.get("lost") and not c.get("won")]
-    return "; ".join([*won, *lost])[:400]
+        note = f" ({view.cost_note})" if view.cost_note else ""
+        won.append(f"{code} won: {count} unit{'s' if count != 1 else ''}, {cost}{note}{zone}")
+    if best.missing:
+        won.append(f"{best.missing} not in stock anywhere allowed")
+    lost = [f"{c['code']} lost: {c['lost']}" for c in candidates if "lost" in c]
+    return "; ".join([*won, *lost])
+
+
+def _short(order: OrderView, parts: Sequence[Part]) -> dict[int, int]:
+    """Units per line that no warehouse sends; a split kit counts when all its components are placed."""
+    placed = {line.line_id: 0 for line in order.lines}
+    pieces: dict[tuple[int, str], int] = {}
+    for part in parts:
+        if part.sku:
+            pieces[part.line_id, part.sku] = pieces.get((part.line_id, part.sku), 0) + part.quantity
+        else:
+            placed[part.line_id] += part.quantity
+    for line in order.lines:
+        if any((line.line_id, sku) in pieces for sku, _ in line.parts):
+            placed[line.line_id] += min(pieces.get((line.line_id, sku), 0) // n for sku, n in line.parts)
+    return {line.line_id: line.quantity - placed[line.line_id] for line in order.lines
+            if line.quantity > placed[line.line_id]}  # fmt: skip
 
 
 def _end(
-    outcome: str, order: OrderView, parts: tuple[Part, ...], trace: dict[str, Any], summary: str,
+    outcome: str, order: OrderView, parts: Sequence[Part], trace: dict[str, Any], summary: str,
     hold: str = "", tags: tuple[str, ...] = (),
 ) -> Plan:  # fmt: skip
-    trace["parts"] = [[part.line_id, part.warehouse, part.quantity] for part in parts]
-    return Plan(outcome, parts, _short(order, parts), summary, trace, tags, hold)
+    trace["parts"] = [
+        [part.line_id, part.warehouse, part.quantity, *([part.sku] if part.sku else [])] for part in parts
+    ]
+    return Plan(outcome, tuple(parts), _short(order, parts), summary[:400], trace, tags, hold)
 
 
 def inputs(order: OrderView, warehouses: Sequence[WarehouseView]) -> dict[str, Any]:
-    """What the decision saw, as JSON, so that it can be replayed later with the stored policy version."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Decimal):
-            return str(value)
-        if isinstance(value, dt.datetime | dt.date):
-            return value.isoformat()
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(item) for item in value]
-        return value
-
-    return {"order": plain(asdict(order)), "warehouses": [plain(asdict(w)) for w in warehouses]}
+    """What the decision saw, as compact JSON (defaults left out), to be replayed with the stored policy."""
+    codes = {code for line in order.lines for code, _ in line.parts}
+    seen = [
+        replace(w, stock={code: units for code, units in w.stock.items() if code in codes})
+        for w in warehouses
+    ]
+    return {"order": _plain(order), "warehouses": [_plain(w) for w in seen]}
 
 
-def replay(stored: dict[str, Any], rules: list[dict[str, Any]], version: int) -> Plan:
-    """Run a stored decision's inputs again, with its own or other rules (2.2, 2.3)."""
-    raw = dict(stored["order"])
-    raw["value"] = Decimal(raw["value"])
-    raw["tags"] = tuple(raw["tags"])
-    raw["ship_by"] = dt.datetime.fromisoformat(raw["ship_by"]) if raw["ship_by"] else None
-    raw["lines"] = tuple(
-        LineView(line["line_id"], line["sku"], line["quantity"], tuple((c, n) for c, n in line["parts"]), line["mcf_allowed"])
-        for line in raw["lines"]
+def _plain(value: Any) -> Any:
+    if isinstance(value, OrderView | WarehouseView | LineView):
+        return {
+            f.name: _plain(getattr(value, f.name))
+            for f in fields(value)
+            if f.default is MISSING or getattr(value, f.name) != f.default
+        }
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, dt.datetime | dt.date):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def from_inputs(stored: Mapping[str, Any]) -> tuple[OrderView, list[WarehouseView]]:
+    """The order and warehouses of a stored decision, exactly as they were seen."""
+
+    def tuples(value: Any) -> Any:
+        return tuple(tuples(item) for item in value) if isinstance(value, list) else value
+
+    lines = tuple(
+        LineView(**{key: tuples(value) for key, value in line.items()}) for line in stored["order"]["lines"]
     )
+    order = {key: tuples(value) for key, value in stored["order"].items()} | {"lines": lines}
+    order["value"] = Decimal(order["value"])
+    if order.get("ship_by"):
+        order["ship_by"] = dt.datetime.fromisoformat(order["ship_by"])
     places = []
     for item in stored["warehouses"]:
         values = dict(item)
-        values["cost"] = Decimal(values["cost"]) if values["cost"] is not None else None
-        values["ship_day"] = dt.date.fromisoformat(values["ship_day"]) if values["ship_day"] else None
+        if values.get("cost") is not None:
+            values["cost"] = Decimal(values["cost"])
+        if values.get("ship_day"):
+            values["ship_day"] = dt.date.fromisoformat(values["ship_day"])
         places.append(WarehouseView(**values))
-    return plan(OrderView(**raw), places, policy_from(version, rules))
+    return OrderView(**order), places
+
+
+def replay(stored: Mapping[str, Any], rules: Sequence[Mapping[str, Any]], version: int) -> Plan:
+    """Run a stored decision's inputs again, with its own or other rules."""
+    order, places = from_inputs(stored)
+    return plan(order, places, policy_from(version, rules))

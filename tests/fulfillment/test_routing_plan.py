@@ -54,9 +54,11 @@ def test_units_of_one_line_split_over_two_warehouses():
 def test_max_splits_of_one_never_gives_two_shipments():
     policy = policy_from(1, [{"name": "one box", "then": {"max_splits": 1}}])
     decided = plan(order(("MUG", 2)), [place("A", {"MUG": 1}), place("B", {"MUG": 1})], policy)
-    assert decided.outcome == "partly"
-    assert len(decided.parts) == 1
-    assert decided.short == {1: 1}
+    # sending one unit now would need a second shipment for the other one later
+    assert (decided.outcome, decided.parts, decided.short) == ("no_route", (), {1: 2})
+    assert decided.summary == (
+        "No route: it takes more than the 1 shipment(s) a rule allows (A: only 1 of 2 MUG; B: only 1 of 2 MUG)"
+    )
 
 
 def test_ship_complete_waits():
