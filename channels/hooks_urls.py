@@ -1,4 +1,6 @@
-from django.urls import URLPattern
+from django.urls import path
+
+from channels import hooks
 
 app_name = "hooks"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [path("<str:hook_key>/", hooks.receive, name="receive")]

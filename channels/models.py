@@ -166,6 +166,33 @@ class StockPush(models.Model):
         ]
 
 
+class BulkPush(models.Model):
+    """Many quantities handed in as one file. Its listings keep their lease until the result is read,
+    so that no single call overtakes the file."""
+
+    class State(models.TextChoices):
+        PLANNED = "planned", "Being handed in"
+        SENT = "sent", "The channel works on it"
+        DONE = "done", "Result read"
+        FAILED = "failed", "Failed"
+
+    account = models.ForeignKey(ChannelAccount, on_delete=models.CASCADE, related_name="bulk_pushes")
+    handle = models.CharField(max_length=120, blank=True, help_text="the channel's id of the file")
+    items = models.JSONField(default=list, help_text="listing id, version, quantity, SKU, changed at; in file order")
+    lease_token = models.UUIDField()
+    state = models.CharField(max_length=8, choices=State.choices, default=State.PLANNED)
+    created_at = models.DateTimeField(default=timezone.now)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    error = models.CharField(max_length=400, blank=True)
+
+    class Meta:
+        verbose_name_plural = "bulk pushes"
+        indexes = [
+            models.Index(fields=["account"], condition=Q(state__in=["planned", "sent"]), name="bulk_push_open_idx"),
+        ]
+
+
 class InboxMessage(models.Model):
     """Every notification a channel sent, kept before anything else happens. Unique per delivery."""
 

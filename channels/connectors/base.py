@@ -1,0 +1,453 @@
+"""The port every sales channel is reached through: operations, their data, and what a channel can do.
+
+An operation is a generator: it yields requests and receives answers, so that one piece of code serves the
+tasks (blocking) and the stock pusher (asyncio), and never opens a socket itself. `channels.session` drives it
+through the one door of `oms.core.http`, with token renewal.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any, ClassVar, TypeVar
+
+from oms.core.http import HttpAnswer, HttpRequest
+from oms.orders.drafts import OrderDraft
+
+T = TypeVar("T")
+Op = Generator[HttpRequest, HttpAnswer, T]
+
+
+class Retry(StrEnum):
+    """What may be done after a failure."""
+
+    AUTH = "auth"  # renew the token once, then stop and tell a person
+    THROTTLED = "throttled"  # wait as told
+    TRANSIENT = "transient"  # nothing happened there, try again
+    REJECTED = "rejected"  # the same request will be refused again
+    STALE = "stale"  # the channel's figure moved: read, compute again, send with a new key
+    IN_DOUBT = "in_doubt"  # it may have happened: look it up before anything else
+
+
+class ChannelError(Exception):
+    """A failed operation with its retry class; `retry_after` in seconds where the channel told it."""
+
+    def __init__(self, kind: Retry, message: str, *, code: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message[:400]
+        self.code = code
+        self.retry_after = retry_after
+
+
+class BadSignature(Exception):
+    """The notification is not from the channel, or not for this account."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What an operation needs to know of its account; a copy, so that no row is held while it talks."""
+
+    account_id: int
+    connector: str
+    name: str
+    config: Mapping[str, Any]
+    credentials: Mapping[str, Any]
+    tokens: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Name in the call journal, the token bucket and the breaker."""
+        return f"channel:{self.account_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """One input of the connect form."""
+
+    name: str
+    label: str
+    secret: bool = False
+    required: bool = True
+    help: str = ""
+    default: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a channel can do, as data: screens and services ask here, never for the channel's name."""
+
+    quantity_batch: int = 1
+    quantity_connections: int = 2
+    #: pushes per second the account may start; 0 = only what the channel's own answers say
+    pushes_per_second: float = 0.0
+    #: from so many waiting listings on, one bulk file is cheaper than single calls; 0 = no bulk way
+    bulk_from: int = 0
+    per_location: bool = False
+    compare_and_set: bool = False
+    webhooks: bool = False
+    queue: bool = False
+    #: orders read per call when notifications are followed up
+    order_batch: int = 1
+    #: above so many waiting orders their full notification is taken instead of reading each; 0 = never
+    body_above: int = 0
+    #: above so many waiting orders they are read by one list call instead of one call each; 0 = never
+    list_above: int = 0
+    poll_seconds: int = 300
+    #: a pull begins so many seconds before the last one ended
+    overlap_seconds: int = 3600
+    acknowledge: bool = False
+    cancel: bool = False
+    refund: bool = False
+    returns: bool = False
+    fulfilled_by_channel: bool = False
+    #: one call confirms goods of one location only
+    ship_per_location: bool = False
+    #: our carrier code (upper case) → the channel's own
+    carriers: Mapping[str, str] = field(default_factory=dict)
+    #: carriers outside the list may be named in words
+    other_carriers: bool = False
+
+    def carrier(self, code: str, name: str = "") -> str | None:
+        """The channel's code for one of our carriers; None when it knows neither the code nor other carriers."""
+        found = self.carriers.get(code.upper()) or self.carriers.get(name.upper())
+        return found or ((name or code) if self.other_carriers and (name or code) else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A new access token. Times are aware UTC; `credentials` holds what the channel replaced, if anything."""
+
+    values: Mapping[str, Any]
+    expires_at: dt.datetime | None
+    credentials: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PushItem:
+    """One listing's quantity to tell, in the listing's own units. `expected` = what the channel should show now."""
+
+    listing_id: int
+    external_id: str
+    external_sku: str
+    location_id: str
+    quantity: int
+    key: str
+    expected: int | None = None
+    fulfilled_by_channel: bool = False
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PushResult:
+    """The answer for one listing: `failure` None = accepted. `handle` names a bulk file still being worked on."""
+
+    listing_id: int
+    failure: Retry | None = None
+    message: str = ""
+    retry_after: float | None = None
+    handle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListingRef:
+    """How a connector finds a listing on its channel."""
+
+    listing_id: int
+    external_id: str
+    external_sku: str
+    location_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteListing:
+    """An offer as the channel shows it. `quantity` None = the channel does not count it."""
+
+    external_id: str
+    external_sku: str
+    title: str = ""
+    location_id: str = ""
+    location_name: str = ""
+    variant_id: str = ""
+    quantity: int | None = None
+    fulfilled_by_channel: bool = False
+    active: bool = True
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ListingPage:
+    listings: tuple[RemoteListing, ...]
+    cursor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderPage:
+    """Orders and where to go on. `cursor` empty = no more; `resume` is kept for the next pull."""
+
+    drafts: tuple[OrderDraft, ...]
+    cursor: str = ""
+    resume: str = ""
+    refused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShipItem:
+    """Units of one order line in a parcel, by the channel's own line id."""
+
+    line_external_id: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """One parcel to confirm. `reference` is ours, a positive whole number that never changes for the parcel."""
+
+    order_external_id: str
+    reference: str
+    carrier: str
+    carrier_name: str
+    service: str
+    tracking_number: str
+    tracking_url: str
+    shipped_at: dt.datetime
+    items: tuple[ShipItem, ...]
+    location_id: str = ""
+    notify_buyer: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RefundOrder:
+    """Money to give back, in the order's currency; restocking is never asked for, an inspector decides that."""
+
+    order_external_id: str
+    reference: str
+    key: str
+    amount: Decimal
+    shipping: Decimal
+    currency: str
+    items: tuple[ShipItem, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOrder:
+    """Cancel on the channel. Empty `items` = the whole order."""
+
+    order_external_id: str
+    reference: str
+    reason: str
+    items: tuple[ShipItem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteReturn:
+    """A return the buyer or the channel opened."""
+
+    external_id: str
+    order_external_id: str
+    state: str  # requested, approved, declined, closed
+    lines: tuple[tuple[str, int, str], ...]  # (line external id, units, reason words)
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A verified message. `order_id` set = that order changed; the rest says what else it tells."""
+
+    delivery_id: str
+    topic: str
+    body: Mapping[str, Any]
+    order_id: str = ""
+    kind: str = "order"  # order, quantity, fba, feed, return, uninstalled, other
+    event_at: dt.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLevel:
+    """The operator's own count of one of its SKUs (FBA): units it can sell, holds back, and has on the way."""
+
+    external_sku: str
+    sellable: int
+    reserved: int
+    unsellable: int
+    inbound: int
+    at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPage:
+    levels: tuple[PoolLevel, ...]
+    cursor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A notification the channel promised to send."""
+
+    external_id: str
+    topic: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShopFacts:
+    """What a connection test shows: whose account it is and where it counts stock."""
+
+    name: str
+    currency: str = ""
+    locations: tuple[tuple[str, str], ...] = ()
+
+
+class Connector:
+    """One channel. Stateless: everything it needs is in the arguments.
+
+    Operations raise `ChannelError`. An operation that a channel lacks is not called: its capability says so.
+    """
+
+    key: ClassVar[str]
+    name: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+    config_fields: ClassVar[tuple[FieldSpec, ...]] = ()
+    credential_fields: ClassVar[tuple[FieldSpec, ...]] = ()
+
+    def check_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The configuration as it is stored. Raises `UserError` naming the field."""
+        return dict(config)
+
+    # --- token ---------------------------------------------------------------------------------------
+    def token_lifetime(self, access: Access) -> bool:
+        """True when access tokens expire and are renewed by us."""
+        return False
+
+    def refresh_token(self, access: Access) -> Op[Tokens]:
+        raise NotImplementedError
+
+    def probe(self, access: Access) -> Op[ShopFacts]:
+        """A harmless call that proves credentials and configuration."""
+        raise NotImplementedError
+
+    # --- orders --------------------------------------------------------------------------------------
+    def list_orders(self, access: Access, since: str, cursor: str) -> Op[OrderPage]:
+        """Orders changed since `since` (the channel's own text, empty = the default window), oldest first."""
+        raise NotImplementedError
+
+    def get_orders(self, access: Access, external_ids: Sequence[str]) -> Op[list[OrderDraft]]:
+        """The named orders as they are now; those the channel does not know are left out."""
+        raise NotImplementedError
+
+    def map_notification(self, body: Mapping[str, Any]) -> OrderDraft | None:
+        """The order inside a notification, where it is complete."""
+        return None
+
+    def acknowledge(self, access: Access, external_id: str) -> Op[None]:
+        raise NotImplementedError
+
+    def cancel(self, access: Access, order: CancelOrder) -> Op[str]:
+        raise NotImplementedError
+
+    def cancelled(self, access: Access, order: CancelOrder) -> Op[bool]:
+        """Read back: does the channel show the order (or the lines) as cancelled?"""
+        raise NotImplementedError
+
+    # --- stock ---------------------------------------------------------------------------------------
+    def push_quantities(self, access: Access, items: Sequence[PushItem]) -> Op[list[PushResult]]:
+        """Absolute quantities; one result per item, whatever happened to the others."""
+        raise NotImplementedError
+
+    def push_bulk(self, access: Access, items: Sequence[PushItem]) -> Op[str]:
+        """Hand in many quantities as one file; the handle by which its result is read later."""
+        raise NotImplementedError
+
+    def bulk_result(self, access: Access, handle: str, items: Sequence[PushItem]) -> Op[list[PushResult] | None]:
+        """Per-item results of a bulk file; None while the channel works on it."""
+        raise NotImplementedError
+
+    def read_quantities(self, access: Access, refs: Sequence[ListingRef]) -> Op[dict[int, int]]:
+        """What the channel shows now, by listing id; unknown listings are left out."""
+        raise NotImplementedError
+
+    def list_listings(self, access: Access, cursor: str) -> Op[ListingPage]:
+        raise NotImplementedError
+
+    def pool_levels(self, access: Access, since: dt.datetime | None, cursor: str) -> Op[PoolPage]:
+        """The channel's own warehouse (FBA): its figures, all or changed since."""
+        raise NotImplementedError
+
+    # --- effects -------------------------------------------------------------------------------------
+    def confirm_shipment(self, access: Access, parcel: Confirmation) -> Op[str]:
+        """Tell carrier and tracking once; returns the channel's id of the fulfilment, if it gives one."""
+        raise NotImplementedError
+
+    def read_shipment(self, access: Access, parcel: Confirmation) -> Op[str | None]:
+        """Proof: the channel's id of the fulfilment with this parcel's tracking; None = it shows none."""
+        raise NotImplementedError
+
+    def refund(self, access: Access, refund: RefundOrder) -> Op[str]:
+        raise NotImplementedError
+
+    def find_refund(self, access: Access, refund: RefundOrder) -> Op[str | None]:
+        """Look a refund up by our reference; None = the channel shows none."""
+        raise NotImplementedError
+
+    def list_returns(self, access: Access, since: dt.datetime) -> Op[list[RemoteReturn]]:
+        raise NotImplementedError
+
+    # --- notifications -------------------------------------------------------------------------------
+    def parse_push(self, access: Access, headers: Mapping[str, str], raw: bytes) -> list[Notification]:
+        """Verify and read an HTTP notification (header names in lower case). Raises `BadSignature`."""
+        raise BadSignature
+
+    def kind_of(self, topic: str) -> str:
+        """What a topic speaks of; see `Notification.kind`."""
+        return "other"
+
+    def told_quantity(self, body: Mapping[str, Any]) -> tuple[str, str, int] | None:
+        """(listing's external id, location, quantity) of a quantity notification."""
+        return None
+
+    def poll_queue(self, access: Access, wait_seconds: int) -> Op[list[tuple[str, Notification]]]:
+        """Messages of the channel's queue with the handle by which each is removed once it is stored."""
+        raise NotImplementedError
+
+    def forget_queue(self, access: Access, handles: Sequence[str]) -> Op[None]:
+        raise NotImplementedError
+
+    def ensure_subscriptions(self, access: Access, address: str) -> Op[list[Subscription]]:
+        """Make sure the channel tells us what we need at `address`; returns what had to be created."""
+        raise NotImplementedError
+
+
+_registry: dict[str, Connector] = {}
+
+
+def register(connector: Connector) -> Connector:
+    _registry[connector.key] = connector
+    return connector
+
+
+def get_connector(key: str) -> Connector:
+    """The connector of a key. KeyError names the known ones."""
+    _load()
+    if key not in _registry:
+        raise KeyError(f"no connector '{key}'; known: {', '.join(sorted(_registry))}")
+    return _registry[key]
+
+
+def connectors() -> list[Connector]:
+    _load()
+    return sorted(_registry.values(), key=lambda connector: connector.name)
+
+
+def _load() -> None:
+    """Import every connector package beside this module once."""
+    if not _registry:
+        for module in iter_modules([str(Path(__file__).parent)]):
+            if module.ispkg:
+                import_module(f"channels.connectors.{module.name}.client")

@@ -1,0 +1,390 @@
+"""What channels tell us: stored before anything else happens, then read again from the channel and booked.
+
+A notification is a hint. Each distinct order of a batch is read once from the channel and given to order
+entry, which ignores older versions; so five copies, late ones and shuffled ones end in the same state.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from django.db import transaction
+
+
+from channels.connectors.base import ChannelError, Connector, Notification, Retry, get_connector
+from channels.models import ChannelAccount, InboxMessage, Listing
+from channels.session import do, needs_person
+from oms.core.actor import Actor
+from oms.core.clock import now
+from oms.core.doorbell import ring
+from oms.core.errors import NotFound
+from oms.core.exceptions_inbox import close_item, raise_item
+from oms.core.models import ExceptionItem
+from oms.core.outbox import emit
+from oms.orders import intake
+from oms.orders.drafts import OrderDraft
+
+log = logging.getLogger("lading.channels")
+
+MAX_ATTEMPTS = 6
+BATCH = 300
+CLAIM = dt.timedelta(seconds=90)
+#: mapping errors of one order never stop the others
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
+
+State = InboxMessage.State
+
+
+def actor_for(account: ChannelAccount) -> Actor:
+    return Actor("channel", account.sales_channel.code)
+
+
+def accept(account: ChannelAccount, notifications: Sequence[Notification]) -> int:
+    """Store verified notifications once each and tell the dispatcher; returns how many were new. At most 3 statements."""
+    ids = [one.delivery_id for one in notifications]
+    known = set(InboxMessage.objects.filter(account=account, delivery_id__in=ids).values_list("delivery_id", flat=True))
+    fresh = {one.delivery_id: one for one in notifications if one.delivery_id not in known}
+    if not fresh:
+        return 0
+    with transaction.atomic():
+        InboxMessage.objects.bulk_create(
+            [
+                InboxMessage(
+                    account=account, delivery_id=one.delivery_id, topic=one.topic, external_id=one.order_id,
+                    body=dict(one.body), event_at=one.event_at, received_at=now(),
+                )
+                for one in fresh.values()
+            ],
+            ignore_conflicts=True,
+        )  # fmt: skip
+        emit("inbox.received", str(account.pk))
+    return len(fresh)
+
+
+def accept_unreadable(account: ChannelAccount, delivery_id: str, topic: str, raw: bytes, error: str) -> None:
+    """Keep a signed message that is not JSON; only a person can tell what it meant. Once per delivery."""
+    with transaction.atomic():
+        message, created = InboxMessage.objects.get_or_create(
+            account=account, delivery_id=delivery_id,
+            defaults={
+                "topic": topic, "body": {"raw": raw[:20_000].decode("utf-8", "replace")},
+                "state": State.DEAD, "error": error[:400],
+            },
+        )  # fmt: skip
+        if created:
+            _tell(account, message, error)
+
+
+def drain(account_id: int) -> int:
+    """Work off everything that is due for an account; returns how many messages were finished.
+
+    Safe to run zero, one or many times and in several processes: each claims rows for 90 seconds.
+    """
+    account = ChannelAccount.objects.select_related("sales_channel").filter(pk=account_id).first()
+    if account is None or account.state in (ChannelAccount.State.DISABLED, ChannelAccount.State.NEEDS_AUTH):
+        return 0
+    finished = 0
+    for _ in range(20):
+        messages = _claim(account_id)
+        if not messages:
+            break
+        finished += _work(account, messages)
+    else:
+        ring("channels.tasks.drain_inbox", str(account_id))
+    return finished
+
+
+def _claim(account_id: int) -> list[InboxMessage]:
+    """Take due rows for a while. The exact time of the claim is its token: no two claims share a microsecond."""
+    at = now()
+    due = InboxMessage.objects.filter(account=account_id, state=State.RECEIVED, next_attempt_at__lte=at)
+    ids = list(due.order_by("id").values_list("pk", flat=True)[:BATCH])
+    if not ids:
+        return []
+    until = at + CLAIM + dt.timedelta(microseconds=random.randrange(1_000_000))
+    InboxMessage.objects.filter(pk__in=ids, state=State.RECEIVED, next_attempt_at__lte=at).update(next_attempt_at=until)
+    return list(InboxMessage.objects.filter(pk__in=ids, state=State.RECEIVED, next_attempt_at=until).order_by("id"))
+
+
+def _work(account: ChannelAccount, messages: list[InboxMessage]) -> int:
+    connector = get_connector(account.connector)
+    by_kind: dict[str, list[InboxMessage]] = {}
+    for message in messages:
+        by_kind.setdefault(connector.kind_of(message.topic), []).append(message)
+    events = [message.event_at for message in messages if message.event_at]
+    if events:
+        ChannelAccount.objects.filter(pk=account.pk).update(last_event_at=now())
+    finished = 0
+    for kind, group in by_kind.items():
+        if kind == "order":
+            finished += _orders(account, connector, group)
+        elif kind == "quantity":
+            finished += _quantities(account, connector, group)
+        elif kind in ("fba", "feed", "return"):
+            task = {"fba": "pull_pool", "feed": "poll_feeds", "return": "pull_returns"}[kind]
+            with transaction.atomic():
+                ring(f"channels.tasks.{task}", str(account.pk))
+                finished += _finish(group, State.DONE)
+        elif kind == "uninstalled":
+            needs_person(account.pk, "The app was removed from the shop.")
+            finished += _finish(group, State.DONE)
+        else:
+            finished += _finish(group, State.IGNORED)
+    return finished
+
+
+def _finish(messages: Sequence[InboxMessage], state: str, error: str = "") -> int:
+    if not messages:
+        return 0
+    done = InboxMessage.objects.filter(pk__in=[message.pk for message in messages], state=State.RECEIVED).update(
+        state=state, done_at=now(), error=error[:400]
+    )
+    for message in messages:
+        if message.attempts:
+            close_item(f"inbox:{message.pk}", "the message was worked off")
+    return done
+
+
+def _postpone(account: ChannelAccount, messages: Sequence[InboxMessage], error: str, *, wait: float | None = None, count: bool = True) -> None:
+    """Try again later, with growing pauses; after six counted failures a person is asked (RELIABILITY 5.18)."""
+    for message in messages:
+        attempts = message.attempts + (1 if count else 0)
+        if attempts >= MAX_ATTEMPTS:
+            InboxMessage.objects.filter(pk=message.pk).update(state=State.DEAD, attempts=attempts, error=error[:400])
+            _tell(account, message, error)
+            continue
+        pause = wait if wait is not None else min(2**attempts, 600) * random.uniform(0.8, 1.2)
+        InboxMessage.objects.filter(pk=message.pk, state=State.RECEIVED).update(
+            attempts=attempts, error=error[:400], next_attempt_at=now() + dt.timedelta(seconds=pause)
+        )
+
+
+def _tell(account: ChannelAccount, message: InboxMessage, error: str) -> None:
+    code = account.sales_channel.code
+    what = f"order {message.external_id}" if message.external_id else message.topic
+    raise_item(
+        "inbox_dead", f"inbox:{message.pk}", f"A message of {account.sales_channel.name} about {what} cannot be processed",
+        detail=error, severity=ExceptionItem.Severity.HIGH, object_url=f"/channels/{code}/", channel_code=code,
+    )  # fmt: skip
+
+
+# --- orders ----------------------------------------------------------------------------------------
+
+
+def _orders(account: ChannelAccount, connector: Connector, messages: list[InboxMessage]) -> int:
+    """Read each distinct order once and book it."""
+    nameless = [message for message in messages if not message.external_id]
+    finished = _finish(nameless, State.IGNORED, "it names no order")
+    by_order: dict[str, list[InboxMessage]] = {}
+    for message in messages:
+        if message.external_id:
+            by_order.setdefault(message.external_id, []).append(message)
+    drafts, failures = _read(account, connector, by_order)
+    for number, (error, wait, count) in failures.items():
+        _postpone(account, by_order[number], error, wait=wait, count=count)
+    missing = [number for number in by_order if number not in drafts and number not in failures]
+    for number in missing:
+        finished += _finish(by_order[number], State.IGNORED, "not an order of ours on the channel")
+    finished += _book(account, drafts, by_order)
+    return finished
+
+
+Failures = dict[str, tuple[str, float | None, bool]]  # order → (what went wrong, seconds to wait, counts as an attempt)
+
+
+def _read(account: ChannelAccount, connector: Connector, by_order: Mapping[str, list[InboxMessage]]) -> tuple[dict[str, OrderDraft], Failures]:
+    drafts: dict[str, OrderDraft] = {}
+    failures: Failures = {}
+    numbers = list(by_order)
+    rules = connector.capabilities
+    if rules.body_above and len(numbers) > rules.body_above:
+        # a flash sale: the signed bodies hold whole orders; the next pull reads the same orders once more
+        drafts.update(_from_bodies(connector, by_order))
+    if rules.list_above and len(numbers) > rules.list_above:
+        drafts.update(_from_list(account, by_order))
+    rest = [number for number in numbers if number not in drafts]
+    for start in range(0, len(rest), rules.order_batch):
+        part = rest[start : start + rules.order_batch]
+        try:
+            drafts.update({draft.external_id: draft for draft in _get(account, part)})
+        except ChannelError as error:
+            waits = error.kind in (Retry.THROTTLED, Retry.TRANSIENT, Retry.AUTH)
+            bodies = _from_bodies(connector, {number: by_order[number] for number in rest[start:]}) if waits else {}
+            for number in rest[start:] if waits else part:
+                if number in bodies:
+                    drafts[number] = bodies[number]
+                else:
+                    failures[number] = (error.message, error.retry_after, not waits)
+            if waits:
+                break
+        except UNREADABLE as error:
+            _one_by_one(account, part, drafts, failures, error)
+    return drafts, failures
+
+
+def _get(account: ChannelAccount, numbers: Sequence[str]) -> list[OrderDraft]:
+    return do(account.pk, lambda connector, access: connector.get_orders(access, numbers))
+
+
+def _one_by_one(
+    account: ChannelAccount, part: Sequence[str], drafts: dict[str, OrderDraft], failures: Failures, error: Exception
+) -> None:
+    """Find the order that cannot be read; the others of its batch go on."""
+    if len(part) == 1:
+        failures[part[0]] = (f"the order cannot be read: {type(error).__name__} {error}", None, True)
+        return
+    for number in part:
+        try:
+            drafts.update({draft.external_id: draft for draft in _get(account, [number])})
+        except ChannelError as failure:
+            failures[number] = (failure.message, failure.retry_after, failure.kind is Retry.REJECTED)
+        except UNREADABLE as unreadable:
+            failures[number] = (f"the order cannot be read: {type(unreadable).__name__} {unreadable}", None, True)
+
+
+def _from_bodies(connector: Connector, by_order: Mapping[str, list[InboxMessage]]) -> dict[str, OrderDraft]:
+    """The newest whole order among the messages of each order."""
+    found: dict[str, OrderDraft] = {}
+    for number, messages in by_order.items():
+        for message in messages:
+            try:
+                draft = connector.map_notification(message.body)
+            except UNREADABLE:
+                continue
+            if draft and draft.external_id == number:
+                known = found.get(number)
+                if known is None or known.channel_updated_at <= draft.channel_updated_at:
+                    found[number] = draft
+    return found
+
+
+def _from_list(account: ChannelAccount, by_order: Mapping[str, list[InboxMessage]]) -> dict[str, OrderDraft]:
+    """Many orders by one list call, where single calls are dear; what it does not show is read singly."""
+    events = [message.event_at or message.received_at for messages in by_order.values() for message in messages]
+    since = (min(events) - dt.timedelta(minutes=2)).astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    found: dict[str, OrderDraft] = {}
+    cursor = ""
+    try:
+        for _ in range(5):
+            page = do(account.pk, lambda connector, access, at=cursor: connector.list_orders(access, since, at))
+            found.update({draft.external_id: draft for draft in page.drafts if draft.external_id in by_order})
+            cursor = page.cursor
+            if not cursor or len(found) == len(by_order):
+                break
+    except ChannelError as error:
+        log.info("orders of account %s are read singly: %s", account.pk, error.message)
+    return found
+
+
+def _book(account: ChannelAccount, drafts: Mapping[str, OrderDraft], by_order: Mapping[str, list[InboxMessage]]) -> int:
+    finished = 0
+    numbers = list(drafts)
+    for start in range(0, len(numbers), intake.BATCH):
+        part = numbers[start : start + intake.BATCH]
+        answers = take(account, [drafts[number] for number in part], source="webhook")
+        good: list[InboxMessage] = []
+        for number, answer in zip(part, answers, strict=True):
+            if answer.outcome == "error":
+                _postpone(account, by_order[number], answer.message)
+            else:
+                good += by_order[number]
+        finished += _finish(good, State.DONE)
+    return finished
+
+
+def take(account: ChannelAccount, drafts: Sequence[OrderDraft], *, source: str) -> list[intake.Taken]:
+    """Book drafts of an account with its listings' SKUs filled in. Also counts as news of the account."""
+    answers = intake.take(mapped(account.pk, drafts), channel=account.sales_channel, actor=actor_for(account), source=source)
+    if any(answer.outcome in ("created", "updated") for answer in answers):
+        ChannelAccount.objects.filter(pk=account.pk).update(last_order_at=now())
+    return answers
+
+
+def mapped(account_id: int, drafts: Sequence[OrderDraft]) -> list[OrderDraft]:
+    """Lines whose listing is mapped carry its SKU; the others are looked up by code at order entry. One query."""
+    codes = {line.external_sku for draft in drafts for line in draft.lines if line.external_sku and line.sku_id is None}
+    refs = {line.listing_ref for draft in drafts for line in draft.lines if line.listing_ref and line.sku_id is None}
+    if not codes and not refs:
+        return list(drafts)
+    rows = Listing.objects.filter(account=account_id, sku__isnull=False)
+    by_code = dict(rows.filter(external_sku__in=codes).values_list("external_sku", "sku_id"))
+    by_ref = dict(rows.filter(variant_id__in=refs).values_list("variant_id", "sku_id")) if refs - set(by_code) else {}
+
+    def line_sku(line: Any) -> int | None:
+        return by_code.get(line.external_sku) or by_ref.get(line.listing_ref)
+
+    return [
+        replace(
+            draft,
+            lines=tuple(
+                replace(line, sku_id=line_sku(line)) if line.sku_id is None and line_sku(line) else line
+                for line in draft.lines
+            ),
+        )
+        for draft in drafts
+    ]
+
+
+# --- quantities ------------------------------------------------------------------------------------
+
+
+def _quantities(account: ChannelAccount, connector: Connector, messages: list[InboxMessage]) -> int:
+    """The channel tells what it shows now: kept as evidence for drift, newest wins; nothing is pushed from here."""
+    newest: dict[tuple[str, str], tuple[dt.datetime, int]] = {}
+    for message in messages:
+        try:
+            told = connector.told_quantity(message.body)
+        except UNREADABLE:
+            told = None
+        if told:
+            at = message.event_at or message.received_at
+            key = (told[0], told[1])
+            if key not in newest or newest[key][0] <= at:
+                newest[key] = (at, told[2])
+    listings = Listing.objects.filter(account=account, external_id__in={key[0] for key in newest})
+    changed = []
+    for listing in listings:
+        found = newest.get((listing.external_id, listing.location_id))
+        if found and (listing.read_at is None or listing.read_at <= found[0]):
+            listing.read_at, listing.read_quantity = found
+            changed.append(listing)
+    for listing in sorted(changed, key=lambda one: one.pk):
+        Listing.objects.filter(pk=listing.pk).update(read_at=listing.read_at, read_quantity=listing.read_quantity)
+    return _finish(messages, State.DONE)
+
+
+# --- people ----------------------------------------------------------------------------------------
+
+
+def replay(message_id: int, *, actor: Actor) -> InboxMessage:
+    """Try a message again that gave up. Raises `NotFound`."""
+    with transaction.atomic():
+        changed = InboxMessage.objects.filter(pk=message_id, state=State.DEAD).update(
+            state=State.RECEIVED, attempts=0, next_attempt_at=now(), error=""
+        )
+        if not changed:
+            raise NotFound("message: it is not waiting for a person any more.", field="message")
+        message = InboxMessage.objects.get(pk=message_id)
+        close_item(f"inbox:{message_id}", "tried again", actor=actor)
+        ring("channels.tasks.drain_inbox", str(message.account_id))
+    return message
+
+
+def ignore(message_id: int, *, actor: Actor) -> InboxMessage:
+    """Give a message up. Raises `NotFound`."""
+    with transaction.atomic():
+        if not InboxMessage.objects.filter(pk=message_id, state=State.DEAD).update(state=State.IGNORED, done_at=now()):
+            raise NotFound("message: it is not waiting for a person any more.", field="message")
+        close_item(f"inbox:{message_id}", "ignored", actor=actor)
+    return InboxMessage.objects.get(pk=message_id)
+
+
+def purge(older_than: dt.timedelta = dt.timedelta(days=35)) -> int:
+    """Remove finished messages after the replay window; their bodies hold buyers' data."""
+    rows = InboxMessage.objects.filter(received_at__lt=now() - older_than).exclude(state=State.RECEIVED)
+    return rows.delete()[0]

@@ -1,0 +1,243 @@
+"""Reading from channels on our own initiative: the safety net under notifications, and catching up after an outage.
+
+A pull goes by "changed since" with an overlap and feeds the same order entry, so an order found twice is one
+order. The cursor moves only after a page is booked.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import logging
+
+from channels.connectors.base import Capabilities, Notification, PoolLevel, RemoteReturn, get_connector
+from channels.inbox import accept, actor_for, take
+from channels.models import ChannelAccount, Listing, LocationMap
+from channels.session import do
+from inventory import operations
+from inventory.models import Warehouse
+from oms.core.clock import now
+from oms.core.errors import UserError
+from oms.core.exceptions_inbox import close_item, raise_item
+from oms.orders.models import Order, OrderLine
+from returns import rma
+from returns.models import Rma
+
+log = logging.getLogger("lading.channels")
+
+MAX_PAGES = 500
+#: an order this old that only the pull has brought means that notifications are missing
+SILENT_AFTER = dt.timedelta(minutes=5)
+
+State = ChannelAccount.State
+
+
+def live_accounts() -> list[ChannelAccount]:
+    return list(ChannelAccount.objects.select_related("sales_channel").filter(state=State.CONNECTED).order_by("pk"))
+
+
+def pull_orders(account_id: int, *, days: int | None = None) -> dict[str, int]:
+    """Book every order changed since the last pull (or in the last `days`); counts by outcome.
+
+    Raises `ChannelError`; pages booked before it stay booked and the cursor stands behind them.
+    """
+    account = ChannelAccount.objects.select_related("sales_channel").get(pk=account_id)
+    rules = get_connector(account.connector).capabilities
+    since = _since(account, rules, days)
+    counts: dict[str, int] = {}
+    cursor, pages, missed = "", 0, 0
+    while pages < MAX_PAGES:
+        page = do(account_id, lambda connector, access, at=cursor: connector.list_orders(access, since, at))
+        pages += 1
+        # after an outage the most urgent orders of a page come first
+        drafts = sorted(page.drafts, key=lambda draft: (draft.ship_by is None, draft.ship_by or draft.placed_at))
+        for start in range(0, len(drafts), 100):
+            part = drafts[start : start + 100]
+            for draft, answer in zip(part, take(account, part, source="poll"), strict=True):
+                counts[answer.outcome] = counts.get(answer.outcome, 0) + 1
+                if answer.outcome == "error":
+                    _refused(account, draft.external_id, answer.message)
+                elif answer.outcome == "created" and draft.placed_at < now() - SILENT_AFTER:
+                    missed += 1
+        if page.refused:
+            _refused(account, f"page of {since}", f"{page.refused} orders could not be read")
+        changes: dict[str, object] = {"last_pull_at": now()}
+        if days is None and page.resume:
+            changes["orders_cursor"] = page.resume[:255]
+        ChannelAccount.objects.filter(pk=account_id).update(**changes)
+        cursor = page.cursor
+        if not cursor:
+            break
+    _watch(account, rules, missed, first=not account.last_pull_at)
+    return counts
+
+
+def _since(account: ChannelAccount, rules: Capabilities, days: int | None) -> str:
+    if days is not None:
+        start = now() - dt.timedelta(days=days)
+    elif account.orders_cursor:
+        start = dt.datetime.fromisoformat(account.orders_cursor.replace("Z", "+00:00")) - dt.timedelta(seconds=rules.overlap_seconds)
+    else:
+        start = now() - dt.timedelta(days=7)
+    return start.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _refused(account: ChannelAccount, what: str, message: str) -> None:
+    code = account.sales_channel.code
+    raise_item(
+        "order_refused", f"pull:{account.pk}:{what}"[:160], f"{account.sales_channel.name}: order {what} cannot be taken",
+        detail=message, object_url=f"/channels/{code}/", channel_code=code,
+    )  # fmt: skip
+
+
+def _watch(account: ChannelAccount, rules: Capabilities, missed: int, *, first: bool) -> None:
+    """Orders that only the pull has brought: the notifications are broken (C09)."""
+    key = f"channel:silent:{account.pk}"
+    if not (rules.webhooks or rules.queue) or first:
+        return
+    if missed:
+        code = account.sales_channel.code
+        raise_item(
+            "channel_silent", key, f"{account.sales_channel.name}: {missed} orders came without a notification",
+            detail="They were found by polling. Check the webhooks (or the queue) of the account.",
+            object_url=f"/channels/{code}/", channel_code=code,
+        )  # fmt: skip
+    else:
+        close_item(key, "notifications arrive again")
+
+
+# --- queue -----------------------------------------------------------------------------------------
+
+
+def store_queue(account_id: int, messages: list[tuple[str, Notification]]) -> list[str]:
+    """Store queue messages; the handles of those that may now be removed from the queue."""
+    account = ChannelAccount.objects.select_related("sales_channel").get(pk=account_id)
+    accept(account, [notification for _, notification in messages])
+    return [handle for handle, _ in messages]
+
+
+def poll_queue(account_id: int, *, wait_seconds: int = 0, rounds: int = 10) -> int:
+    """Empty an account's queue into the inbox; returns how many messages came. Blocking; the dispatcher has its own."""
+    total = 0
+    for _ in range(rounds):
+        messages = do(account_id, lambda connector, access: connector.poll_queue(access, wait_seconds))
+        if not messages:
+            break
+        handles = store_queue(account_id, messages)
+        do(account_id, lambda connector, access, gone=handles: connector.forget_queue(access, gone))
+        total += len(messages)
+    return total
+
+
+# --- the channel's own warehouse -------------------------------------------------------------------
+
+
+def pool_of(account: ChannelAccount) -> Warehouse | None:
+    """The FBA or WFS warehouse that stands for the account's pool, by its location map."""
+    entry = LocationMap.objects.filter(
+        account=account, warehouse__kind__in=(Warehouse.Kind.FBA, Warehouse.Kind.WFS)
+    ).select_related("warehouse").first()  # fmt: skip
+    return entry.warehouse if entry else None
+
+
+def pull_pool(account_id: int) -> operations.SnapshotResult | None:
+    """Bring the channel's own pool to its figures; None where the account has none."""
+    account = ChannelAccount.objects.select_related("sales_channel").get(pk=account_id)
+    pool = pool_of(account)
+    if pool is None or not get_connector(account.connector).capabilities.fulfilled_by_channel:
+        return None
+    read_at, cursor = now(), ""
+    levels: list[PoolLevel] = []
+    for _ in range(MAX_PAGES):
+        page = do(account_id, lambda connector, access, at=cursor: connector.pool_levels(access, None, at))
+        levels += page.levels
+        cursor = page.cursor
+        if not cursor:
+            break
+    skus = dict(
+        Listing.objects.filter(account=account, fulfilment=Listing.Fulfilment.CHANNEL, sku__isnull=False).values_list("external_sku", "sku_id")
+    )
+    unknown = sorted(level.external_sku for level in levels if level.external_sku not in skus and level.sellable)
+    key = f"channel:pool:{account_id}"
+    if unknown:
+        raise_item(
+            "pool_unmapped", key, f"{account.sales_channel.name}: {len(unknown)} SKUs in its warehouse are not mapped",
+            detail=", ".join(unknown[:20]), object_url=f"/channels/{account.sales_channel.code}/listings/",
+            channel_code=account.sales_channel.code,
+        )  # fmt: skip
+    else:
+        close_item(key, "every SKU is mapped")
+    totals: dict[int, operations.PoolFigure] = {}
+    for level in levels:
+        sku_id = skus.get(level.external_sku)
+        if sku_id is None:
+            continue
+        before = totals.get(sku_id, operations.PoolFigure(sku_id, 0, 0, 0, 0))
+        totals[sku_id] = operations.PoolFigure(
+            sku_id, before.sellable + level.sellable, before.damaged + level.unsellable, 0, (before.in_transit or 0) + level.inbound
+        )
+    digest = hashlib.sha256(repr(sorted((f.sku_id, f.sellable, f.damaged, f.in_transit) for f in totals.values())).encode())
+    return operations.apply_pool_snapshot(
+        warehouse_id=pool.pk, figures=list(totals.values()), taken_at=read_at, actor=actor_for(account),
+        key=f"pool:{account_id}:{read_at:%Y%m%dT%H%M%S%f}:{digest.hexdigest()[:8]}",
+    )  # fmt: skip
+
+
+# --- returns ---------------------------------------------------------------------------------------
+
+
+def pull_returns(account_id: int, *, days: int = 2) -> int:
+    """Open an RMA for each return that a buyer started on the channel; returns how many are new."""
+    account = ChannelAccount.objects.select_related("sales_channel").get(pk=account_id)
+    if not get_connector(account.connector).capabilities.returns:
+        return 0
+    since = now() - dt.timedelta(days=days)
+    found = do(account_id, lambda connector, access: connector.list_returns(access, since))
+    return sum(_open_return(account, entry) for entry in found)
+
+
+def _open_return(account: ChannelAccount, entry: RemoteReturn) -> bool:
+    if entry.state in ("declined", "closed"):
+        return False
+    order = Order.objects.filter(channel=account.sales_channel, external_id=entry.order_external_id).first()
+    if order is None or Rma.objects.filter(order=order, external_id=entry.external_id).exists():
+        return False
+    return open_from_channel(account, order, entry)
+
+
+def open_from_channel(account: ChannelAccount, order: Order, entry: RemoteReturn) -> bool:
+    """One RMA for one return of the channel; a person is asked where it cannot be opened."""
+    lines = dict(OrderLine.objects.filter(order=order).values_list("external_id", "pk"))
+    items = [
+        rma.ReturnItem(line_id=lines[number], quantity=units, comment=reason[:255])
+        for number, units, reason in entry.lines
+        if number in lines and units > 0
+    ]
+    warehouse_id = _return_place(account, order)
+    if not items or warehouse_id is None:
+        return False
+    try:
+        rma.open_rma(
+            order_id=order.pk, items=items, warehouse_id=warehouse_id, actor=actor_for(account), source="channel",
+            external_id=entry.external_id, note=entry.note, approved=entry.state == "approved",
+        )  # fmt: skip
+    except UserError as error:
+        raise_item(
+            "return_refused", f"return:{account.pk}:{entry.external_id}", f"{order.number}: a return cannot be opened",
+            detail=error.message, object_url=f"/orders/{order.pk}/", channel_code=account.sales_channel.code,
+        )  # fmt: skip
+        return False
+    return True
+
+
+def _return_place(account: ChannelAccount, order: Order) -> int | None:
+    """Where it came from, else the first own warehouse that serves the channel."""
+    shipped = order.shipments.exclude(state="cancelled").order_by("pk").values_list("warehouse_id", flat=True).first()
+    if shipped is not None:
+        return int(shipped)
+    return (
+        account.sales_channel.warehouses.filter(fulfils=True, warehouse__kind__in=("own", "store", "3pl"))
+        .order_by("rank", "pk")
+        .values_list("warehouse_id", flat=True)
+        .first()
+    )

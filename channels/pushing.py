@@ -1,0 +1,448 @@
+"""The stock pusher's short transactions: claim stale listings, compute what they should show, settle the answers.
+
+A listing is stale while `acked_version < version`. It is claimed by a lease, its quantity is computed at that
+moment, and an answer counts only for the version it was computed from: an old value never overwrites a new one.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import Count, F, Q, QuerySet
+
+from channels import quantities
+from channels.connectors.base import Access, ListingRef, PushItem, PushResult, Retry, get_connector
+from channels.models import BulkPush, ChannelAccount, Listing, StockPush
+from channels.session import access_of
+from inventory import selectors
+from oms.core import business
+from oms.core.clock import now
+from oms.core.db import on_postgres
+from oms.core.exceptions_inbox import close_item, raise_item
+
+MAX_REJECTIONS = 5
+LEASE = dt.timedelta(seconds=90)
+BULK_LEASE = dt.timedelta(hours=6)
+BULK_LIMIT = 10_000
+#: at or below this many units a listing goes before the others
+NEAR_ZERO = 20
+#: but nothing waits behind near-zero listings longer than this
+FAIR_AFTER = dt.timedelta(seconds=3)
+
+
+# --- becoming stale --------------------------------------------------------------------------------
+
+
+def mark_stale(changes: Mapping[int, dt.datetime]) -> int:
+    """Raise the version of every listing of these SKUs and of kits that contain them; returns how many.
+
+    `changes` maps SKU id to the commit time of its change. One statement, rows in ascending order of id, inside the
+    caller's transaction or its own. A listing keeps the time of its oldest change that is not yet acknowledged.
+    """
+    times = dict(changes)
+    for sku_id, kits in selectors.kits_containing(changes).items():
+        for kit in kits:
+            times[kit] = min(times.get(kit, changes[sku_id]), changes[sku_id])
+    if not times:
+        return 0
+    rows = [(sku_id, connection.ops.adapt_datetimefield_value(at)) for sku_id, at in sorted(times.items())]
+    values = ", ".join(["(%s, %s)"] * len(rows))
+    if on_postgres():
+        sql = f"""
+            WITH told (sku_id, at) AS (VALUES {values}),
+            locked AS (
+                SELECT l.id, told.at FROM channels_listing l JOIN told ON l.sku_id = told.sku_id
+                WHERE l.fulfilment = 'merchant' AND l.state <> 'ended' ORDER BY l.id FOR NO KEY UPDATE OF l
+            )
+            UPDATE channels_listing SET version = version + 1, stale_since = COALESCE(stale_since, locked.at)
+            FROM locked WHERE channels_listing.id = locked.id
+        """  # noqa: S608 (only placeholders are inserted)
+    else:
+        sql = f"""
+            WITH told (sku_id, at) AS (VALUES {values})
+            UPDATE channels_listing SET version = version + 1, stale_since = COALESCE(stale_since, told.at)
+            FROM told WHERE channels_listing.sku_id = told.sku_id AND fulfilment = 'merchant' AND state <> 'ended'
+        """  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [value for row in rows for value in row])
+        return int(cursor.rowcount)
+
+
+def mark_listings(listings: QuerySet[Listing], *, forget: bool = False) -> int:
+    """Make listings stale by themselves: a new rule, a re-sync, a retry. `forget` drops what we believe they show."""
+    changes: dict[str, Any] = {"version": F("version") + 1, "attempts": 0, "next_attempt_at": None, "dead": False}
+    if forget:
+        changes["acked_quantity"] = None
+    at = now()
+    ids = list(listings.order_by("pk").values_list("pk", flat=True))
+    total = 0
+    for start in range(0, len(ids), 500):
+        with transaction.atomic():
+            part = Listing.objects.filter(pk__in=ids[start : start + 500])
+            if on_postgres():
+                list(part.order_by("pk").select_for_update(no_key=True).values_list("pk"))
+            part.filter(stale_since__isnull=True).update(stale_since=at, **changes)
+            total += part.count()
+            part.exclude(stale_since=at).update(**changes)
+    return total
+
+
+# --- claiming --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """One listing in hand: the version its quantity was computed from, and since when it is stale."""
+
+    item: PushItem
+    version: int
+    changed_at: dt.datetime
+    attempts: int
+
+    @property
+    def ref(self) -> ListingRef:
+        return ListingRef(self.item.listing_id, self.item.external_id, self.item.external_sku, self.item.location_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Listings of one account that go out together."""
+
+    access: Access
+    token: uuid.UUID
+    claimed: tuple[Claimed, ...]
+    claimed_at: dt.datetime
+    bulk: bool = False
+
+
+@dataclass(slots=True)
+class Plan:
+    """What one look found: batches to send, and whether more is waiting than could be taken."""
+
+    batches: list[Batch] = field(default_factory=list)
+    waiting: dict[int, int] = field(default_factory=dict)
+    settled: int = 0
+
+
+def pushable() -> QuerySet[Listing]:
+    """Stale listings whose turn it is, of accounts that take pushes."""
+    at = now()
+    return Listing.objects.filter(
+        Q(lease_until__isnull=True) | Q(lease_until__lte=at),
+        Q(next_attempt_at__isnull=True) | Q(next_attempt_at__lte=at),
+        stale_since__isnull=False, dead=False, sku__isnull=False, state=Listing.State.ACTIVE,
+        fulfilment=Listing.Fulfilment.MERCHANT, account__state=ChannelAccount.State.CONNECTED,
+        account__pushes_paused_at__isnull=True,
+    )  # fmt: skip
+
+
+def plan(slots: Mapping[int, int]) -> Plan:
+    """Claim and compute the next batches. `slots` = calls an account may start now; absent = all it may have."""
+    counts = dict(pushable().values_list("account").annotate(n=Count("pk")).values_list("account", "n"))
+    found = Plan(waiting=counts)
+    if not counts or business.get("push_paused"):
+        return found
+    accounts = {account.pk: account for account in ChannelAccount.objects.filter(pk__in=counts)}
+    token, at = uuid.uuid4(), now()
+    ids: list[int] = []
+    bulk: set[int] = set()
+    for account_id, account in sorted(accounts.items()):
+        rules = get_connector(account.connector).capabilities
+        free = slots.get(account_id, rules.quantity_connections)
+        if free <= 0:
+            continue
+        limit, lease = free * rules.quantity_batch, LEASE
+        if rules.bulk_from and counts[account_id] >= rules.bulk_from and _bulk_free(account_id):
+            bulk.add(account_id)
+            limit, lease = BULK_LIMIT, BULK_LEASE
+        ids += _claim(account_id, limit, token, at, at + lease)
+    if not ids:
+        return found
+    rows = list(
+        Listing.objects.filter(pk__in=ids, lease_token=token).select_related("account__sales_channel").order_by("stale_since", "pk")
+    )
+    shown = quantities.compute(
+        [
+            quantities.ListingFacts(
+                row.pk, row.account_id, row.account.sales_channel_id, row.account.sales_channel.code,
+                row.account.connector, row.sku_id or 0, row.location_id, row.pack_size, row.buffer, row.percent, row.cap,
+                row.stop_at,
+            )
+            for row in rows
+        ]
+    )  # fmt: skip
+    same: list[tuple[Claimed, int]] = []
+    by_account: dict[int, list[Claimed]] = {}
+    for row in rows:
+        entry = _claimed(row, shown[row.pk].quantity)
+        if _shows_already(row, accounts[row.account_id], entry.item.quantity):
+            same.append((entry, entry.item.quantity))
+        else:
+            by_account.setdefault(row.account_id, []).append(entry)
+    if same:
+        acknowledge(token, [(entry.item.listing_id, entry.version, quantity, at) for entry, quantity in same], at)
+        found.settled = len(same)
+    for account_id, entries in by_account.items():
+        account = accounts[account_id]
+        access = access_of(account)
+        size = BULK_LIMIT if account_id in bulk else get_connector(account.connector).capabilities.quantity_batch
+        for start in range(0, len(entries), size):
+            found.batches.append(
+                Batch(access, token, tuple(entries[start : start + size]), at, bulk=account_id in bulk)
+            )
+    return found
+
+
+def _bulk_free(account_id: int) -> bool:
+    return not BulkPush.objects.filter(
+        account=account_id, state__in=(BulkPush.State.PLANNED, BulkPush.State.SENT)
+    ).exists()
+
+
+def _claim(account_id: int, limit: int, token: uuid.UUID, at: dt.datetime, until: dt.datetime) -> list[int]:
+    """First in, first out, listings near zero first; a row that somebody else holds is passed by."""
+    time_of = connection.ops.adapt_datetimefield_value
+    skip = "FOR NO KEY UPDATE SKIP LOCKED" if on_postgres() else ""
+    sql = f"""
+        UPDATE channels_listing SET lease_token = %s, lease_until = %s
+        WHERE id IN (
+            SELECT id FROM channels_listing
+            WHERE account_id = %s AND stale_since IS NOT NULL AND NOT dead AND sku_id IS NOT NULL
+              AND state = 'active' AND fulfilment = 'merchant'
+              AND (lease_until IS NULL OR lease_until <= %s) AND (next_attempt_at IS NULL OR next_attempt_at <= %s)
+            ORDER BY CASE WHEN COALESCE(acked_quantity, 0) <= %s OR stale_since <= %s THEN 0 ELSE 1 END, stale_since, id
+            LIMIT %s {skip}
+        )
+        RETURNING id
+    """  # noqa: S608 (only a fixed clause is inserted)
+    token_value = Listing._meta.get_field("lease_token").get_db_prep_value(token, connection)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            sql,
+            [token_value, time_of(until), account_id, time_of(at), time_of(at), NEAR_ZERO, time_of(at - FAIR_AFTER), limit],
+        )
+        return [row[0] for row in cursor.fetchall()]
+
+
+def _claimed(row: Listing, quantity: int) -> Claimed:
+    assert row.stale_since is not None
+    return Claimed(
+        PushItem(
+            listing_id=row.pk, external_id=row.external_id, external_sku=row.external_sku, location_id=row.location_id,
+            quantity=quantity, key=f"{row.pk}:{row.version}:{row.attempts}",
+            expected=row.acked_quantity if row.acked_quantity is not None else row.read_quantity,
+            fulfilled_by_channel=row.fulfilment == Listing.Fulfilment.CHANNEL, data=row.data,
+        ),
+        version=row.version, changed_at=row.stale_since, attempts=row.attempts,
+    )  # fmt: skip
+
+
+def _shows_already(row: Listing, account: ChannelAccount, quantity: int) -> bool:
+    """True when the channel shows this figure for sure: it told us so, or we did and it has sold nothing since."""
+    if row.acked_at is None or row.acked_quantity is None:
+        return False
+    if row.read_quantity == quantity and row.read_at is not None and row.read_at > row.acked_at:
+        return True
+    untouched = account.last_order_at is None or account.last_order_at < row.acked_at
+    told_otherwise = row.read_at is not None and row.read_at > row.acked_at and row.read_quantity != quantity
+    return row.acked_quantity == quantity and untouched and not told_otherwise and row.attempts == 0
+
+
+def recompute(batch: Batch, listing_ids: Iterable[int]) -> dict[int, tuple[int, int, dt.datetime]]:
+    """(quantity, version, stale since) as they are now, for listings that this batch still holds."""
+    rows = list(
+        Listing.objects.filter(pk__in=list(listing_ids), lease_token=batch.token, stale_since__isnull=False)
+    )
+    facts = quantities.facts(Listing.objects.filter(pk__in=[row.pk for row in rows]).values_list(*quantities.FACT_FIELDS))
+    shown = quantities.compute(facts)
+    return {row.pk: (shown[row.pk].quantity, row.version, row.stale_since) for row in rows if row.stale_since}
+
+
+# --- settling --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one claimed listing. `provisional`: a lower figure stands there until our books are complete."""
+
+    claimed: Claimed
+    result: PushResult
+    quantity: int
+    sent_at: dt.datetime
+    answered_at: dt.datetime
+    provisional: bool = False
+
+
+def acknowledge(
+    token: uuid.UUID, rows: Sequence[tuple[int, int, int, dt.datetime]], answered_at: dt.datetime
+) -> set[int]:
+    """The channel shows these quantities: (listing, version, quantity, claimed at). One statement.
+
+    Only the holder of the lease may, and only forwards. A version that moved on meanwhile leaves the listing stale,
+    from the moment of our claim on. Returns the listings that took it.
+    """
+    if not rows:
+        return set()
+    time_of = connection.ops.adapt_datetimefield_value
+    values = ", ".join(["(%s, %s, %s, %s)"] * len(rows))
+    params: list[Any] = [
+        value for listing, version, quantity, at in sorted(rows) for value in (listing, version, quantity, time_of(at))
+    ]
+    token_value = Listing._meta.get_field("lease_token").get_db_prep_value(token, connection)
+    lock, source = "", "told"
+    if on_postgres():
+        lock = """, locked AS (
+            SELECT told.* FROM told JOIN channels_listing l ON l.id = told.id ORDER BY l.id FOR NO KEY UPDATE OF l
+        )"""
+        source = "locked"
+    sql = f"""
+        WITH told (id, version, quantity, at) AS (VALUES {values}){lock}
+        UPDATE channels_listing SET
+            acked_version = {source}.version, acked_quantity = {source}.quantity, last_quantity = {source}.quantity,
+            acked_at = %s,
+            stale_since = CASE WHEN channels_listing.version = {source}.version THEN NULL ELSE {source}.at END,
+            lease_token = NULL, lease_until = NULL, attempts = 0, next_attempt_at = NULL, last_error = '', dead = %s
+        FROM {source}
+        WHERE channels_listing.id = {source}.id AND channels_listing.lease_token = %s
+          AND channels_listing.acked_version < {source}.version
+        RETURNING channels_listing.id
+    """  # noqa: S608 (placeholders and fixed names only)
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [*params, time_of(answered_at), False, token_value])
+        return {row[0] for row in cursor.fetchall()}
+
+
+def settle(batch: Batch, outcomes: Sequence[Outcome]) -> int:
+    """Write the answers of a batch; returns how many were acknowledged. A handful of statements."""
+    if not outcomes:
+        return 0
+    accepted = [one for one in outcomes if one.result.failure is None and not one.provisional]
+    with transaction.atomic():
+        acked = acknowledge(
+            batch.token,
+            [(one.claimed.item.listing_id, one.claimed.version, one.quantity, batch.claimed_at) for one in accepted],
+            max((one.answered_at for one in outcomes), default=now()),
+        )
+        for one in outcomes:
+            if one.provisional and one.result.failure is None:
+                _provisional(batch, one)
+            elif one.result.failure is not None:
+                _failed(batch, one)
+        StockPush.objects.bulk_create(_rows(outcomes))
+        if accepted:
+            ChannelAccount.objects.filter(pk=batch.access.account_id).update(last_push_at=now())
+    for one in accepted:
+        if one.claimed.attempts:
+            close_item(f"push:{one.claimed.item.listing_id}", "the channel took the quantity")
+    return len(acked)
+
+
+def _rows(outcomes: Sequence[Outcome]) -> list[StockPush]:
+    batch = uuid.uuid4()
+    rows = []
+    for one in outcomes:
+        ok = one.result.failure is None
+        waited = int((one.answered_at - one.claimed.changed_at).total_seconds() * 1000)
+        rows.append(
+            StockPush(
+                listing_id=one.claimed.item.listing_id, version=one.claimed.version, quantity=one.quantity,
+                state=StockPush.State.ACKED if ok and not one.provisional else StockPush.State.SENT if ok else StockPush.State.FAILED,
+                changed_at=one.claimed.changed_at, sent_at=one.sent_at, answered_at=one.answered_at,
+                latency_ms=max(0, waited) if ok and not one.provisional else None, batch=batch,
+                error=one.result.message[:400],
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _provisional(batch: Batch, one: Outcome) -> None:
+    """The channel sold units that we have not booked: it keeps its lower figure, and we look again in a second."""
+    Listing.objects.filter(pk=one.claimed.item.listing_id, lease_token=batch.token).update(
+        acked_quantity=one.quantity, last_quantity=one.quantity, acked_at=one.answered_at, lease_token=None,
+        lease_until=None, next_attempt_at=now() + dt.timedelta(seconds=1),
+    )  # fmt: skip
+
+
+def _failed(batch: Batch, one: Outcome) -> None:
+    result, item = one.result, one.claimed.item
+    attempts = min(one.claimed.attempts + 1, 1000)
+    changes: dict[str, Any] = {"lease_token": None, "lease_until": None, "last_error": result.message[:400]}
+    if result.failure is Retry.REJECTED:
+        changes |= {"attempts": attempts, "last_quantity": one.quantity, "dead": attempts >= MAX_REJECTIONS}
+        changes["next_attempt_at"] = now() + dt.timedelta(seconds=_pause(attempts, 600))
+    elif result.failure in (Retry.THROTTLED, Retry.AUTH):
+        changes["next_attempt_at"] = now() + dt.timedelta(seconds=min(result.retry_after or 0.2, 900))
+    elif result.failure is Retry.STALE:
+        changes["next_attempt_at"] = now() + dt.timedelta(seconds=0.3)
+    else:  # transient or in doubt: a quantity is absolute, so it is simply told again
+        # an outage is no fault of the listing: it never counts towards giving up
+        wait = min(result.retry_after, 30) if result.retry_after else _pause(min(attempts, 5), 30)
+        changes["next_attempt_at"] = now() + dt.timedelta(seconds=wait)
+    held = Listing.objects.filter(pk=item.listing_id, lease_token=batch.token)
+    if held.update(**changes) and changes.get("dead"):
+        _tell(item.listing_id, result.message)
+
+
+def _pause(attempts: int, most: float) -> float:
+    return min(2.0**attempts, most) * random.uniform(0.8, 1.2)
+
+
+def _tell(listing_id: int, message: str) -> None:
+    listing = Listing.objects.select_related("account__sales_channel", "sku").get(pk=listing_id)
+    channel = listing.account.sales_channel
+    raise_item(
+        "push_dead", f"push:{listing_id}", f"{channel.name} refuses the quantity of {listing.external_sku or listing.sku}",
+        detail=f"{message} Mend the listing on the channel, then retry.", object_url=f"/channels/{channel.code}/",
+        channel_code=channel.code,
+    )  # fmt: skip
+
+
+def release(batch: Batch) -> None:
+    """Give claimed listings back untouched: they stay stale and may be taken at once."""
+    ids = [entry.item.listing_id for entry in batch.claimed]
+    Listing.objects.filter(pk__in=ids, lease_token=batch.token).update(lease_token=None, lease_until=None)
+
+
+# --- bulk files ------------------------------------------------------------------------------------
+
+
+def open_bulk(batch: Batch) -> int:
+    """Write down what goes into a file before it is handed in."""
+    rows = [
+        [one.item.listing_id, one.version, one.item.quantity, one.item.external_sku, one.changed_at.isoformat(), dict(one.item.data)]
+        for one in batch.claimed
+    ]
+    return BulkPush.objects.create(account_id=batch.access.account_id, items=rows, lease_token=batch.token).pk
+
+
+def bulk_sent(bulk_id: int, handle: str) -> None:
+    BulkPush.objects.filter(pk=bulk_id).update(state=BulkPush.State.SENT, handle=handle[:120], sent_at=now())
+
+
+def bulk_failed(bulk_id: int, error: str) -> None:
+    """The file was not taken: its listings are stale again at once."""
+    bulk = BulkPush.objects.get(pk=bulk_id)
+    with transaction.atomic():
+        BulkPush.objects.filter(pk=bulk_id).update(state=BulkPush.State.FAILED, error=error[:400], finished_at=now())
+        Listing.objects.filter(lease_token=bulk.lease_token, pk__in=[row[0] for row in bulk.items]).update(
+            lease_token=None, lease_until=None, next_attempt_at=now() + dt.timedelta(seconds=5), last_error=error[:400]
+        )
+
+
+def bulk_batch(bulk: BulkPush) -> Batch:
+    """The batch behind a file, to settle its result. `claimed_at` is when it was written down."""
+    claimed = tuple(
+        Claimed(
+            PushItem(listing_id, "", sku, "", quantity, f"{listing_id}:{version}:bulk", data=data),
+            version, dt.datetime.fromisoformat(changed_at), 0,
+        )
+        for listing_id, version, quantity, sku, changed_at, data in bulk.items
+    )  # fmt: skip
+    account = ChannelAccount.objects.get(pk=bulk.account_id)
+    return Batch(access_of(account), bulk.lease_token, claimed, bulk.created_at, bulk=True)
