@@ -1,5 +1,592 @@
-from rest_framework.routers import BaseRouter
+"""Products, SKUs, stock and promises over HTTP. Writes go through the same services as the screens."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any, cast
+
+import django_filters
+from django.db.models import Prefetch, QuerySet
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import mixins, serializers, viewsets
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.routers import SimpleRouter
+
+from inventory import kits, operations, reservations, selectors
+from inventory.locking import stock_service
+from inventory.models import (
+    KitComponent,
+    Product,
+    Reservation,
+    Sku,
+    SkuAlias,
+    StockLevel,
+    StockMovement,
+    Warehouse,
+)
+from oms.core.access import principal_of, require, scope_of
+from oms.core.actor import Actor, actor_of
+from oms.core.api.fields import MoneyField, SparseFieldsMixin
+from oms.core.api.idempotency import IdempotentMixin
+from oms.core.audit import record
+from oms.core.clock import now
+from oms.core.errors import NotFound, UserError
+
+#: a checkout may hold stock at most this long
+LONGEST_HOLD = dt.timedelta(hours=24)
 
 
-def register(router: BaseRouter) -> None:
-    """Name this app's resources under /api/v1/."""
+class Base(viewsets.GenericViewSet[Any]):
+    """Who asks, and where that one may look."""
+
+    permission = "stock.view"
+
+    def principal(self) -> Any:
+        return principal_of(self.request)
+
+    def actor(self) -> Actor:
+        return actor_of(self.principal())
+
+    def drawing_schema(self) -> bool:
+        return bool(getattr(self, "swagger_fake_view", False))
+
+
+def the_sku(code: str) -> Sku:
+    sku = selectors.resolve_codes([code]).get(code)
+    if sku is None:
+        raise UserError(f"sku: '{code}' is neither a SKU nor an alias of one.", field="sku")
+    return sku
+
+
+def the_warehouse(code: str, principal: Any, permission: str) -> Warehouse:
+    found = Warehouse.objects.filter(code=code).first()
+    if found is None:
+        raise UserError(f"warehouse: there is no warehouse '{code}'.", field="warehouse")
+    require(principal, permission, found.code)
+    return found
+
+
+# --- products and SKUs ----------------------------------------------------------------------------
+
+
+class ProductSerializer(SparseFieldsMixin, serializers.ModelSerializer[Product]):
+    skus = serializers.SlugRelatedField(slug_field="code", many=True, read_only=True)
+
+    class Meta:
+        model = Product
+        fields = [
+            "id",
+            "title",
+            "brand",
+            "category",
+            "description",
+            "is_active",
+            "skus",
+            "created_at",
+            "updated_at",
+        ]
+        read_only_fields = ["id", "created_at", "updated_at"]
+
+
+class AliasSerializer(serializers.ModelSerializer[SkuAlias]):
+    class Meta:
+        model = SkuAlias
+        fields = ["kind", "value"]
+
+
+class ComponentSerializer(serializers.ModelSerializer[KitComponent]):
+    sku = serializers.CharField(source="component.code")
+
+    class Meta:
+        model = KitComponent
+        fields = ["sku", "quantity"]
+
+
+class SkuSerializer(SparseFieldsMixin, serializers.ModelSerializer[Sku]):
+    product = serializers.PrimaryKeyRelatedField(queryset=Product.objects.all())
+    aliases = AliasSerializer(many=True, read_only=True)
+    components = ComponentSerializer(many=True, read_only=True)
+    price = MoneyField("price")
+    list_price = serializers.DecimalField(
+        source="price", max_digits=14, decimal_places=4, min_value=0, write_only=True, required=False
+    )
+
+    class Meta:
+        model = Sku
+        fields = [
+            "id", "code", "product", "title", "options", "kind", "weight_g", "length_mm", "width_mm", "height_mm",
+            "hs_code", "origin_country", "dangerous_goods", "price", "list_price", "currency", "lot_tracked",
+            "serial_tracked", "shelf_life_days", "mcf_allowed", "is_active", "aliases", "components", "created_at",
+            "updated_at",
+        ]  # fmt: skip
+        read_only_fields = ["id", "created_at", "updated_at"]
+
+    def validate_code(self, value: str) -> str:
+        known = selectors.resolve_codes([value]).get(value)
+        if known is not None and (self.instance is None or known.pk != cast(Sku, self.instance).pk):
+            raise serializers.ValidationError(f"'{value}' already finds {known.code}; choose another code.")
+        return value
+
+
+class AliasRequest(serializers.Serializer[Any]):
+    kind = serializers.ChoiceField(choices=SkuAlias.Kind.choices, default=SkuAlias.Kind.CODE)
+    value = serializers.CharField(max_length=80)
+
+
+class ComponentsRequest(serializers.Serializer[Any]):
+    components = serializers.DictField(
+        child=serializers.IntegerField(min_value=1, max_value=100_000), help_text="SKU code → eaches per kit"
+    )
+
+
+class ProductFilter(django_filters.FilterSet):
+    is_active = django_filters.BooleanFilter()
+    title = django_filters.CharFilter(lookup_expr="icontains")
+
+    class Meta:
+        model = Product
+        fields = ["is_active", "title"]
+
+
+class SkuFilter(django_filters.FilterSet):
+    code = django_filters.CharFilter(lookup_expr="iexact")
+    kind = django_filters.ChoiceFilter(choices=Sku.Kind.choices)
+    is_active = django_filters.BooleanFilter()
+    product = django_filters.NumberFilter(field_name="product_id")
+
+    class Meta:
+        model = Sku
+        fields = ["code", "kind", "is_active", "product"]
+
+
+class ProductViewSet(
+    IdempotentMixin,
+    Base,
+    mixins.ListModelMixin,
+    mixins.RetrieveModelMixin,
+    mixins.CreateModelMixin,
+    mixins.UpdateModelMixin,
+):
+    """What shoppers see as one item; its variants are SKUs."""
+
+    queryset = Product.objects.prefetch_related("skus")
+    serializer_class = ProductSerializer
+    filterset_class = ProductFilter
+    keyset_order = ("-id",)
+    updated_field = "updated_at"
+    lookup_value_regex = "[0-9]{1,18}"
+    http_method_names = ["get", "post", "patch", "head", "options"]
+    required_scopes = {"GET": "products:read", "POST": "products:write", "PATCH": "products:write"}
+
+    def perform_create(self, serializer: Any) -> None:
+        record(self.actor(), "product.created", serializer.save())
+
+    def perform_update(self, serializer: Any) -> None:
+        record(self.actor(), "product.changed", serializer.save(), after=dict(serializer.validated_data))
+
+
+class SkuViewSet(
+    IdempotentMixin,
+    Base,
+    mixins.ListModelMixin,
+    mixins.RetrieveModelMixin,
+    mixins.CreateModelMixin,
+    mixins.UpdateModelMixin,
+):
+    """Stock-keeping units with their aliases and kit components."""
+
+    queryset = Sku.objects.select_related("product").prefetch_related(
+        "aliases", Prefetch("components", KitComponent.objects.select_related("component"))
+    )
+    serializer_class = SkuSerializer
+    filterset_class = SkuFilter
+    keyset_order = ("-id",)
+    updated_field = "updated_at"
+    lookup_value_regex = "[0-9]{1,18}"
+    http_method_names = ["get", "post", "patch", "head", "options"]
+    required_scopes = {"GET": "products:read", "POST": "products:write", "PATCH": "products:write"}
+
+    def perform_create(self, serializer: Any) -> None:
+        record(self.actor(), "sku.created", serializer.save())
+
+    def perform_update(self, serializer: Any) -> None:
+        record(self.actor(), "sku.changed", serializer.save())
+
+    def _again(self, sku: Sku) -> Response:
+        return Response(self.get_serializer(self.get_queryset().get(pk=sku.pk)).data)
+
+    @extend_schema(request=AliasRequest, responses=SkuSerializer)
+    @action(detail=True, methods=["post"])
+    def aliases(self, request: Request, pk: str) -> Response:
+        """Add a code that finds this SKU. One value never finds two SKUs."""
+        sku = self.get_object()
+        wanted = AliasRequest(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        value = wanted.validated_data["value"].strip()
+        known = selectors.resolve_codes([value]).get(value)
+        if known is not None and known.pk != sku.pk:
+            raise UserError(f"value: '{value}' already finds {known.code}.", field="value", code="taken")
+        if known is None:
+            SkuAlias.objects.create(sku=sku, kind=wanted.validated_data["kind"], value=value)
+            record(self.actor(), "sku.alias", sku, after={"value": value})
+        return self._again(sku)
+
+    @extend_schema(request=ComponentsRequest, responses=SkuSerializer)
+    @action(detail=True, methods=["post"])
+    def components(self, request: Request, pk: str) -> Response:
+        """Replace the contents of a kit."""
+        sku = self.get_object()
+        wanted = ComponentsRequest(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        chosen = {the_sku(code).pk: units for code, units in wanted.validated_data["components"].items()}
+        kits.set_components(sku.pk, chosen, actor=self.actor())
+        return self._again(sku)
+
+
+# --- warehouses and stock -------------------------------------------------------------------------
+
+
+class WarehouseSerializer(SparseFieldsMixin, serializers.ModelSerializer[Warehouse]):
+    class Meta:
+        model = Warehouse
+        fields = ["id", "code", "name", "kind", "city", "region", "postal_code", "country", "time_zone", "priority",
+                  "capacity_per_day", "is_active"]  # fmt: skip
+        read_only_fields = fields
+
+
+class WarehouseFilter(django_filters.FilterSet):
+    kind = django_filters.ChoiceFilter(choices=Warehouse.Kind.choices)
+    is_active = django_filters.BooleanFilter()
+
+    class Meta:
+        model = Warehouse
+        fields = ["kind", "is_active"]
+
+
+class WarehouseViewSet(Base, mixins.ListModelMixin, mixins.RetrieveModelMixin):
+    """Warehouses you may see."""
+
+    queryset = Warehouse.objects.none()
+    serializer_class = WarehouseSerializer
+    filterset_class = WarehouseFilter
+    keyset_order = ("id",)
+    lookup_field = "code"
+    lookup_value_regex = "[^/]{1,20}"
+    required_scopes = {"GET": "stock:read"}
+
+    def get_queryset(self) -> QuerySet[Warehouse]:
+        if self.drawing_schema():
+            return Warehouse.objects.none()
+        return Warehouse.objects.filter(scope_of(self.principal(), "stock.view").q(warehouse="code"))
+
+
+class LevelSerializer(SparseFieldsMixin, serializers.ModelSerializer[StockLevel]):
+    sku = serializers.CharField(source="sku.code", read_only=True)
+    warehouse = serializers.CharField(source="warehouse.code", read_only=True)
+    available = serializers.IntegerField(read_only=True)
+
+    class Meta:
+        model = StockLevel
+        fields = ["id", "sku", "warehouse", "on_hand", "reserved", "damaged", "quarantine", "inspection", "unavailable",
+                  "available", "in_transit", "safety"]  # fmt: skip
+        read_only_fields = fields
+
+
+class LevelFilter(django_filters.FilterSet):
+    sku = django_filters.CharFilter(method="by_code", label="SKU code or alias")
+    warehouse = django_filters.CharFilter(field_name="warehouse__code")
+
+    class Meta:
+        model = StockLevel
+        fields = ["sku", "warehouse"]
+
+    def by_code(self, found: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
+        return found.filter(sku=selectors.resolve_codes([value]).get(value))
+
+
+class AdjustRequest(serializers.Serializer[Any]):
+    sku = serializers.CharField(max_length=80)
+    warehouse = serializers.CharField(max_length=20)
+    quantity = serializers.IntegerField(
+        min_value=-1_000_000_000, max_value=1_000_000_000, help_text="signed change in eaches"
+    )
+    reason = serializers.CharField(max_length=60)
+    note = serializers.CharField(max_length=255, required=False, default="", allow_blank=True)
+
+
+class AdjustAnswer(serializers.Serializer[Any]):
+    movements = serializers.ListField(child=serializers.IntegerField())
+    waiting_for_approval = serializers.IntegerField(allow_null=True, help_text="id of the request, or null")
+    released = serializers.DictField(
+        child=serializers.IntegerField(), help_text="reservation id → units given up"
+    )
+
+
+class AsOfAnswer(serializers.Serializer[Any]):
+    sku = serializers.CharField()
+    warehouse = serializers.CharField()
+    on_hand = serializers.IntegerField()
+    reserved = serializers.IntegerField()
+    available = serializers.IntegerField()
+
+
+class StockViewSet(IdempotentMixin, Base, mixins.ListModelMixin, mixins.RetrieveModelMixin):
+    """Stock per SKU and warehouse. Balances change by adjustments, never by writing a figure."""
+
+    queryset = StockLevel.objects.none()
+    serializer_class = LevelSerializer
+    filterset_class = LevelFilter
+    keyset_order = ("id",)
+    lookup_value_regex = "[0-9]{1,18}"
+    required_scopes = {"GET": "stock:read", "POST": "stock:write"}
+
+    def get_queryset(self) -> QuerySet[StockLevel]:
+        if self.drawing_schema():
+            return StockLevel.objects.none()
+        scope = scope_of(self.principal(), "stock.view")
+        return StockLevel.objects.filter(scope.q(warehouse="warehouse__code")).select_related(
+            "sku", "warehouse"
+        )
+
+    @extend_schema(request=AdjustRequest, responses={201: AdjustAnswer})
+    @action(detail=False, methods=["post"])
+    def adjust(self, request: Request) -> Response:
+        """Change on hand by a signed quantity, with a reason. Above your limit it waits for a second person."""
+        wanted = AdjustRequest(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        data = wanted.validated_data
+        warehouse = the_warehouse(data["warehouse"], self.principal(), "stock.adjust")
+        outcome = operations.adjust(
+            sku_id=the_sku(data["sku"]).pk, warehouse_id=warehouse.pk, quantity=data["quantity"], reason=data["reason"],
+            note=data["note"], actor=self.actor(), key=f"api:{uuid.uuid4().hex}",
+        )  # fmt: skip
+        body = {
+            "movements": [row.pk for row in outcome.rows],
+            "waiting_for_approval": outcome.request.pk if outcome.request else None,
+            "released": {str(pk): units for pk, units in outcome.lost.items()},
+        }
+        return Response(AdjustAnswer(body).data, 201)
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("at", OpenApiTypes.DATETIME, required=True, description="time with zone"),
+            OpenApiParameter("sku", OpenApiTypes.STR, required=True, description="SKU code or alias"),
+        ],
+        responses=AsOfAnswer(many=True),
+        filters=False,
+    )
+    @action(detail=False, methods=["get"], url_path="as-of", pagination_class=None, filter_backends=[])
+    def as_of(self, request: Request) -> Response:
+        """What one SKU's stock was at any moment, replayed from the ledger."""
+        moment = serializers.DateTimeField(default_timezone=None).run_validation(
+            request.query_params.get("at", "").replace(" ", "+") or serializers.empty
+        )
+        sku = the_sku(request.query_params.get("sku", ""))
+        visible = self.get_queryset().filter(sku=sku).values_list("warehouse_id", "warehouse__code")
+        codes = dict(visible)
+        past = selectors.as_of(moment, sku_ids=[sku.pk], warehouse_ids=list(codes))
+        rows = [
+            {
+                "sku": sku.code,
+                "warehouse": codes[place],
+                "on_hand": level.on_hand,
+                "reserved": level.balances.get("reserved", 0),
+                "available": level.available,
+            }
+            for (_, place), level in sorted(past.items())
+        ]
+        return Response(AsOfAnswer(rows, many=True).data)
+
+
+class MovementSerializer(SparseFieldsMixin, serializers.ModelSerializer[StockMovement]):
+    sku = serializers.CharField(source="sku.code", read_only=True)
+    warehouse = serializers.CharField(source="warehouse.code", read_only=True)
+
+    class Meta:
+        model = StockMovement
+        fields = ["id", "sku", "warehouse", "bucket", "quantity", "balance", "kind", "reason", "reference", "actor",
+                  "note", "occurred_at", "created_at"]  # fmt: skip
+        read_only_fields = fields
+
+
+class MovementFilter(LevelFilter):
+    bucket = django_filters.ChoiceFilter(choices=StockMovement.Bucket.choices)
+    kind = django_filters.ChoiceFilter(choices=StockMovement.Kind.choices)
+    reference = django_filters.CharFilter()
+
+    class Meta:
+        model = StockMovement
+        fields = ["sku", "warehouse", "bucket", "kind", "reference"]
+
+
+class MovementViewSet(Base, mixins.ListModelMixin, mixins.RetrieveModelMixin):
+    """The ledger, newest first. Rows are never changed; a wrong one is reversed by another."""
+
+    queryset = StockMovement.objects.none()
+    serializer_class = MovementSerializer
+    filterset_class = MovementFilter
+    keyset_order = ("-id",)
+    updated_field = "created_at"
+    lookup_value_regex = "[0-9]{1,18}"
+    required_scopes = {"GET": "stock:read"}
+
+    def get_queryset(self) -> QuerySet[StockMovement]:
+        if self.drawing_schema():
+            return StockMovement.objects.none()
+        scope = scope_of(self.principal(), "stock.view")
+        return StockMovement.objects.filter(scope.q(warehouse="warehouse__code")).select_related(
+            "sku", "warehouse"
+        )
+
+
+# --- reservations ---------------------------------------------------------------------------------
+
+
+class ReservationSerializer(SparseFieldsMixin, serializers.ModelSerializer[Reservation]):
+    id = serializers.UUIDField(source="uid", read_only=True)
+    sku = serializers.CharField(source="sku.code", read_only=True)
+    warehouse = serializers.CharField(source="warehouse.code", read_only=True)
+
+    class Meta:
+        model = Reservation
+        fields = ["id", "sku", "warehouse", "quantity", "consumed", "released", "state", "reference", "expires_at",
+                  "created_at"]  # fmt: skip
+        read_only_fields = fields
+
+
+class ReserveItem(serializers.Serializer[Any]):
+    sku = serializers.CharField(max_length=80, help_text="SKU code or alias; kits are resolved")
+    quantity = serializers.IntegerField(min_value=1, max_value=1_000_000)
+
+
+class ReserveRequest(serializers.Serializer[Any]):
+    reference = serializers.CharField(max_length=70, help_text="your name for it, such as the checkout's id")
+    warehouses = serializers.ListField(
+        child=serializers.CharField(max_length=20),
+        min_length=1,
+        max_length=50,
+        help_text="codes in order of preference",
+    )
+    lines = ReserveItem(many=True, min_length=1, max_length=200)
+    expires_in = serializers.IntegerField(
+        min_value=1, max_value=int(LONGEST_HOLD.total_seconds()), default=900, help_text="seconds"
+    )
+    whole_only = serializers.BooleanField(default=False, help_text="hold everything or nothing")
+
+
+class ReservedLine(serializers.Serializer[Any]):
+    sku = serializers.CharField()
+    reserved = serializers.IntegerField()
+    short = serializers.IntegerField()
+
+
+class ReserveAnswer(serializers.Serializer[Any]):
+    lines = ReservedLine(many=True)
+    reservations = ReservationSerializer(many=True)
+    expires_at = serializers.DateTimeField()
+
+
+class ReservationFilter(LevelFilter):
+    state = django_filters.ChoiceFilter(choices=Reservation.State.choices)
+    reference = django_filters.CharFilter()
+
+    class Meta:
+        model = Reservation
+        fields = ["sku", "warehouse", "state", "reference"]
+
+
+class ReservationViewSet(
+    IdempotentMixin, Base, mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.DestroyModelMixin
+):
+    """Promises of stock. POST holds stock for a checkout for a while; DELETE gives it back."""
+
+    queryset = Reservation.objects.none()
+    serializer_class = ReservationSerializer
+    filterset_class = ReservationFilter
+    keyset_order = ("-id",)
+    lookup_field = "uid"
+    lookup_url_kwarg = "id"
+    lookup_value_regex = "[0-9a-fA-F-]{32,36}"
+    http_method_names = ["get", "post", "delete", "head", "options"]
+    required_scopes = {"GET": "stock:read", "POST": "stock:write", "DELETE": "stock:write"}
+
+    def get_queryset(self) -> QuerySet[Reservation]:
+        if self.drawing_schema():
+            return Reservation.objects.none()
+        scope = scope_of(self.principal(), "stock.view")
+        return Reservation.objects.filter(scope.q(warehouse="warehouse__code")).select_related(
+            "sku", "warehouse"
+        )
+
+    def get_object(self) -> Reservation:
+        try:
+            uuid.UUID(self.kwargs["id"])
+        except ValueError:
+            raise NotFound("reservation: no such reservation.") from None
+        found: Reservation = super().get_object()
+        return found
+
+    @extend_schema(request=ReserveRequest, responses={201: ReserveAnswer})
+    def create(self, request: Request) -> Response:
+        """Hold stock until `expires_in` seconds from now. What is not there is `short`, not an error."""
+        wanted = ReserveRequest(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        data = wanted.validated_data
+        places = tuple(
+            the_warehouse(code, self.principal(), "stock.adjust").pk for code in data["warehouses"]
+        )
+        skus = [the_sku(item["sku"]) for item in data["lines"]]
+        until = now() + dt.timedelta(seconds=data["expires_in"])
+        lines = [
+            reservations.ReserveLine(
+                f"hold:{data['reference']}", sku.pk, item["quantity"], places, expires_at=until
+            )
+            for sku, item in zip(skus, data["lines"], strict=True)
+        ]
+
+        @stock_service
+        def hold() -> list[reservations.ReserveResult]:
+            results = reservations.reserve(lines, actor=self.actor())
+            if data["whole_only"]:
+                for sku, result in zip(skus, results, strict=True):
+                    if result.short:
+                        raise reservations.Conflict(
+                            f"lines: {result.short} of {sku.code} are not available; nothing was held.",
+                            field="lines",
+                        )
+            return results
+
+        results = hold()
+        ids = [part.reservation_id for result in results for part in result.parts]
+        rows = Reservation.objects.filter(pk__in=ids).select_related("sku", "warehouse").order_by("pk")
+        body = {
+            "lines": [
+                {"sku": sku.code, "reserved": result.reserved, "short": result.short}
+                for sku, result in zip(skus, results, strict=True)
+            ],
+            "reservations": rows,
+            "expires_at": until,
+        }
+        return Response(ReserveAnswer(body).data, 201)
+
+    def perform_destroy(self, instance: Reservation) -> None:
+        """Only holds are given back here; the promise of an order belongs to its order."""
+        require(self.principal(), "stock.adjust", instance.warehouse.code)
+        if not instance.reference.startswith("hold:"):
+            raise reservations.Conflict(
+                "reservation: it belongs to an order; cancel the order's line instead.", field="reservation"
+            )
+        reservations.release([instance.pk], actor=self.actor(), reason="given back")
+
+
+def register(router: SimpleRouter) -> None:
+    router.register("products", ProductViewSet, "product")
+    router.register("skus", SkuViewSet, "sku")
+    router.register("warehouses", WarehouseViewSet, "warehouse")
+    router.register("stock", StockViewSet, "stock")
+    router.register("movements", MovementViewSet, "movement")
+    router.register("reservations", ReservationViewSet, "reservation")

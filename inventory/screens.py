@@ -1,0 +1,147 @@
+"""What the stock screens show: a page of SKUs over all warehouses in a fixed number of queries."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
+from django.db.models.functions import Upper
+
+from inventory import kits, selectors
+from inventory.models import DemandDay, Sku, SkuAlias, StockLevel, StockMovement, Warehouse
+from inventory.selectors import LevelView
+from inventory.velocity import DemandOfDay, Velocity, cover_days, fill_days, velocity
+from oms.core.access import scope_of
+from oms.core.clock import business_day
+
+NOTHING = LevelView(0, 0)
+
+
+@dataclass
+class Row:
+    """One SKU in the grid. Totals count own pools only: a marketplace's units are shown, never added."""
+
+    sku: Sku
+    cells: list[tuple[Warehouse, int]]
+    on_hand: int = 0
+    reserved: int = 0
+    unavailable: int = 0
+    available: int = 0
+    incoming: int = 0
+    safety: int = 0
+    is_kit: bool = False
+    levels: list[tuple[Warehouse, LevelView]] = field(default_factory=list)
+
+
+def visible_warehouses(principal: Any) -> list[Warehouse]:
+    return list(
+        Warehouse.objects.filter(scope_of(principal, "stock.view").q(warehouse="code"), is_active=True)
+    )
+
+
+def find_skus(query: str, view: str, warehouse_ids: Sequence[int]) -> QuerySet[Sku]:
+    """SKUs by code, title or alias; `out`: sellable nowhere, `held`: some promised, `unfit`: some unavailable."""
+    found = Sku.objects.filter(merged_into__isnull=True).exclude(kind=Sku.Kind.SERVICE)
+    query = query.strip()
+    if query:
+        by_alias = SkuAlias.objects.annotate(fold=Upper("value")).filter(fold=query.upper()).values("sku_id")
+        found = found.filter(
+            Q(code__icontains=query)
+            | Q(title__icontains=query)
+            | Q(product__title__icontains=query)
+            | Q(pk__in=by_alias)
+        )
+    levels = StockLevel.objects.filter(sku=OuterRef("pk"), warehouse__in=warehouse_ids)
+    held = F("reserved") + F("damaged") + F("quarantine") + F("inspection")
+    if view == "out":
+        found = found.filter(~Exists(levels.filter(on_hand__gt=held)), is_active=True).exclude(
+            kind=Sku.Kind.KIT
+        )
+    elif view == "held":
+        found = found.filter(Exists(levels.filter(reserved__gt=0)))
+    elif view == "unfit":
+        found = found.filter(Exists(levels.exclude(damaged=0, quarantine=0, inspection=0)))
+    elif view == "transit":
+        found = found.filter(Exists(levels.filter(in_transit__gt=0)))
+    return found.select_related("product")
+
+
+def rows(skus: Sequence[Sku], warehouses: Sequence[Warehouse]) -> list[Row]:
+    """Grid rows; kits count what could be built whole in each warehouse."""
+    contents = kits.flatten([sku.pk for sku in skus if sku.kind == Sku.Kind.KIT])
+    needed = {sku.pk for sku in skus} | {part for parts in contents.values() for part, _ in parts}
+    levels = selectors.levels(needed, [warehouse.pk for warehouse in warehouses])
+    return [_row(sku, warehouses, levels, contents.get(sku.pk)) for sku in skus]
+
+
+def _row(
+    sku: Sku,
+    warehouses: Sequence[Warehouse],
+    levels: dict[tuple[int, int], LevelView],
+    parts: kits.Parts | None,
+) -> Row:
+    row = Row(sku, [], is_kit=parts is not None)
+    for warehouse in warehouses:
+        if parts is not None:
+            whole = min(
+                (max(0, levels.get((part, warehouse.pk), NOTHING).available) // each for part, each in parts),
+                default=0,
+            )
+            row.cells.append((warehouse, whole))
+            row.available += whole if warehouse.counted_by_us else 0
+            continue
+        level = levels.get((sku.pk, warehouse.pk), NOTHING)
+        row.cells.append((warehouse, level.available))
+        row.levels.append((warehouse, level))
+        if warehouse.counted_by_us:
+            row.on_hand += level.on_hand
+            row.reserved += level.reserved
+            row.unavailable += level.unavailable
+            row.available += level.available
+            row.safety += level.safety
+        row.incoming += level.in_transit
+    return row
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Demand of the last 28 local days and what it means for the stock at hand."""
+
+    days: list[dt.date]
+    units: list[int]
+    velocity: Velocity
+    cover: float | None
+
+
+def pace(sku: Sku, available: int) -> Pace:
+    today = business_day()
+    first = today - dt.timedelta(days=90)
+    sold = dict(
+        DemandDay.objects.filter(sku=sku, day__gte=first, day__lt=today)
+        .values_list("day")
+        .annotate(units=Sum("units"))
+        .order_by("day")
+    )
+    filled = fill_days(
+        [DemandOfDay(day, units) for day, units in sold.items()], first, today - dt.timedelta(days=1)
+    )
+    found = velocity(filled)
+    shown = filled[-28:]
+    return Pace([d.day for d in shown], [d.units for d in shown], found, cover_days(available, found.per_day))
+
+
+def ledger(sku: Sku, warehouse_ids: Sequence[int], filters: dict[str, str]) -> QuerySet[StockMovement]:
+    """Movements of a SKU, newest first; filters bucket, kind, warehouse (code), ref (exact)."""
+    found = StockMovement.objects.filter(sku=sku, warehouse__in=warehouse_ids).select_related("warehouse")
+    for name, column in (
+        ("bucket", "bucket"),
+        ("kind", "kind"),
+        ("warehouse", "warehouse__code"),
+        ("ref", "reference"),
+    ):
+        if filters.get(name):
+            found = found.filter(**{column: filters[name]})
+    return found

@@ -1,0 +1,341 @@
+"""Screens of stock: the grid, one SKU with its ledger, adjust, approvals, transfers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.cache import patch_vary_headers
+from django.views.decorators.http import require_GET, require_http_methods
+
+from inventory import operations, screens, selectors
+from inventory.forms import AdjustForm, TransferForm
+from inventory.models import (
+    AdjustmentRequest,
+    KitComponent,
+    Sku,
+    StockMovement,
+    Transfer,
+    TransferLine,
+    Warehouse,
+)
+from inventory.operations import Adjusted
+from oms.core.access import can, require, scope_of
+from oms.core.actor import Actor, actor_of
+from oms.core.clock import now
+from oms.core.errors import NotFound, UserError
+from oms.core.paging import keyset_page
+from oms.core.screens import form_key, is_fragment, new_form_key, screen
+
+VIEWS = (
+    ("", "All"),
+    ("out", "Out of stock"),
+    ("held", "Promised"),
+    ("unfit", "Unavailable"),
+    ("transit", "In transit"),
+)
+
+
+def _tabs(request: HttpRequest, chosen: str) -> list[dict[str, Any]]:
+    tabs = []
+    for key, label in VIEWS:
+        query = QueryDict(mutable=True)
+        query.update({name: request.GET[name] for name in ("q", "warehouse") if request.GET.get(name)})
+        if key:
+            query["view"] = key
+        tabs.append({"label": label, "url": f"?{query.urlencode()}", "count": None, "active": key == chosen})
+    return tabs
+
+
+@screen("stock.view")
+@require_GET
+def stock(request: HttpRequest) -> HttpResponse:
+    """The grid by warehouse. A barcode or exact code plus Enter opens the SKU."""
+    query, view = request.GET.get("q", "").strip(), request.GET.get("view", "")
+    if query and not is_fragment(request):
+        exact = selectors.resolve_codes([query]).get(query)
+        if exact is not None:
+            return redirect("inventory:sku", code=exact.code)
+    everywhere = screens.visible_warehouses(request.user)
+    chosen = request.GET.get("warehouse", "")
+    shown = [warehouse for warehouse in everywhere if warehouse.code == chosen] or everywhere
+    found = screens.find_skus(query, view, [warehouse.pk for warehouse in shown])
+    page = keyset_page(found, order=("code", "id"), cursor=request.GET.get("cursor", ""), limit=50)
+    context = {
+        "rows": screens.rows(page.items, shown),
+        "warehouses": shown,
+        "columns": 7 + len(shown),
+        "next_cursor": page.next_cursor,
+        "q": query,
+        "view": view,
+        "chosen": chosen,
+        "options": [(warehouse.code, warehouse.name) for warehouse in everywhere],
+        "tabs": _tabs(request, view),
+        "waiting": AdjustmentRequest.objects.filter(state=AdjustmentRequest.State.PENDING).count(),
+        "filtered": bool(query or view or chosen),
+    }
+    name = "stock"
+    if is_fragment(request):
+        name = "_rows" if request.GET.get("cursor") else "_results"
+    response = render(request, f"inventory/{name}.html", context)
+    patch_vary_headers(response, ["HX-Request"])
+    return response
+
+
+@screen("stock.view")
+@require_GET
+def sku(request: HttpRequest, code: str) -> HttpResponse:
+    """One SKU: figures per warehouse, ledger, demand, bundles; other floors add their panels."""
+    item = selectors.resolve_codes([code]).get(code)
+    if item is None:
+        raise NotFound(f"There is no SKU '{code}'.")
+    item = Sku.objects.select_related("product").get(pk=item.pk)
+    places = screens.visible_warehouses(request.user)
+    tab = request.GET.get("tab", "ledger")
+    [row] = screens.rows([item], places)
+    context: dict[str, Any] = {
+        "sku": item,
+        "row": row,
+        "tab": tab,
+        "places": places,
+        "aliases": item.aliases.all(),
+        "pace": screens.pace(item, row.available),
+        "may_adjust": can(request.user, "stock.adjust"),
+        "may_transfer": can(request.user, "stock.transfer"),
+        "see_costs": can(request.user, "costs.view"),
+        "address": reverse("inventory:sku", kwargs={"code": item.code}),
+    }
+    tabs = (
+        ("ledger", "Ledger"),
+        ("velocity", "Velocity"),
+        ("channels", "Channels"),
+        ("suppliers", "Suppliers"),
+        ("bundles", "Bundles"),
+    )
+    context["tabs"] = [
+        {"label": label, "url": f"?tab={key}", "count": None, "active": key == tab} for key, label in tabs
+    ]
+    if tab == "ledger":
+        filters = {name: request.GET.get(name, "").strip() for name in ("bucket", "kind", "warehouse", "ref")}
+        found = screens.ledger(item, [place.pk for place in places], filters)
+        page = keyset_page(found, order=("-id",), cursor=request.GET.get("cursor", ""), limit=50)
+        context |= {
+            "movements": page.items,
+            "next_cursor": page.next_cursor,
+            "columns": 8,
+            "filters": filters,
+            "buckets": StockMovement.Bucket.choices,
+            "kinds": StockMovement.Kind.choices,
+            "warehouse_options": [(place.code, place.name) for place in places],
+        }
+        if is_fragment(request):
+            name = "_ledger_rows" if request.GET.get("cursor") else "_ledger"
+            response = render(request, f"inventory/{name}.html", context)
+            patch_vary_headers(response, ["HX-Request"])
+            return response
+    elif tab == "bundles":
+        context["components"] = item.components.select_related("component").order_by("component__code")
+        context["inside"] = (
+            KitComponent.objects.filter(component=item).select_related("kit").order_by("kit__code")
+        )
+    return render(request, "inventory/sku.html", context)
+
+
+# --- adjust ---------------------------------------------------------------------------------------
+
+
+@screen("stock.adjust")
+@require_http_methods(["GET", "POST"])
+def adjust(request: HttpRequest) -> HttpResponse:
+    """Change on hand or the state of units, with a reason."""
+    places = [
+        place
+        for place in Warehouse.objects.filter(
+            scope_of(request.user, "stock.adjust").q(warehouse="code"), is_active=True
+        )
+        if place.counted_by_us
+    ]
+    if request.method == "GET":
+        first = {
+            "sku": request.GET.get("sku", ""),
+            "warehouse": request.GET.get("warehouse", ""),
+            "mode": "change",
+        }
+        form = AdjustForm(initial=first, warehouses=places)
+        return render(request, "inventory/adjust.html", {"form": form, "form_key": new_form_key()})
+    key = form_key(request)
+    form = AdjustForm(request.POST, warehouses=places)
+    if form.is_valid():
+        chosen, place = form.cleaned_data["sku"], form.cleaned_data["warehouse"]
+        require(request.user, "stock.adjust", place.code)
+        try:
+            outcome = _apply(form.cleaned_data, f"form:{key}", actor_of(request.user))
+        except UserError as error:
+            form.add_error(error.field if error.field in form.fields else None, error.message)
+        else:
+            _tell(request, outcome, chosen, place)
+            return redirect("inventory:sku", code=chosen.code)
+    return render(
+        request, "inventory/adjust.html", {"form": form, "form_key": request.POST["form_key"]}, status=422
+    )
+
+
+def _apply(data: dict[str, Any], key: str, actor: Actor) -> Adjusted:
+    common = {
+        "sku_id": data["sku"].pk, "warehouse_id": data["warehouse"].pk, "actor": actor, "key": key, "note": data["note"],
+    }  # fmt: skip
+    mode, units, reason = data["mode"], data["quantity"], data["reason"]
+    if mode == "change":
+        return operations.adjust(**common, quantity=units, reason=reason)
+    if mode == "count":
+        return operations.post_count(**common, counted=units, counted_at=now())
+    source, target = (
+        ("sellable", mode)
+        if not mode.startswith("un")
+        else ({"undamage": "damaged"}.get(mode, "quarantine"), "sellable")
+    )
+    return operations.change_state(**common, quantity=units, source=source, target=target, reason=reason)
+
+
+def _tell(request: HttpRequest, outcome: Adjusted, chosen: Sku, place: Warehouse) -> None:
+    if outcome.request is not None:
+        messages.warning(request, "Above your limit: a second person has to approve it before stock changes.")
+    elif outcome.rows:
+        messages.success(
+            request,
+            f"{chosen} in {place}: "
+            + ", ".join(f"{row.quantity:+d} {row.get_bucket_display().lower()}" for row in outcome.rows),
+        )
+    else:
+        messages.info(request, f"{chosen} in {place}: the count agrees with the books.")
+    if outcome.lost:
+        messages.warning(
+            request,
+            f"{sum(outcome.lost.values())} promised unit(s) had to be given up; their orders are short now.",
+        )
+
+
+@screen("stock.adjust")
+@require_http_methods(["GET", "POST"])
+def approvals(request: HttpRequest) -> HttpResponse:
+    """Adjustments that wait for a second person."""
+    scope = scope_of(request.user, "stock.adjust")
+    waiting = AdjustmentRequest.objects.filter(
+        scope.q(warehouse="warehouse__code"), state=AdjustmentRequest.State.PENDING
+    )
+    if request.method == "POST":
+        wanted = request.POST.get("request", "")
+        found = (
+            waiting.filter(pk=int(wanted)).first()
+            if wanted.isascii() and wanted.isdigit() and len(wanted) < 18
+            else None
+        )
+        if found is None:
+            raise NotFound("It was decided already.")
+        if request.POST.get("decision") == "approve":
+            outcome = operations.approve_adjustment(found.pk, actor=actor_of(request.user))
+            _tell(request, Adjusted(outcome.rows, lost=outcome.lost), found.sku, found.warehouse)
+        else:
+            operations.refuse_adjustment(found.pk, actor=actor_of(request.user))
+            messages.success(request, "Refused; stock stays as it is.")
+        return redirect("inventory:approvals")
+    rows = waiting.select_related("sku", "warehouse", "author").order_by("created_at")[:100]
+    return render(request, "inventory/approvals.html", {"rows": rows})
+
+
+# --- transfers ------------------------------------------------------------------------------------
+
+
+def _may_see(request: HttpRequest) -> Any:
+    """A transfer is seen by whoever may see one of its two ends."""
+    scope = scope_of(request.user, "stock.view")
+    return scope.q(warehouse="source__code") | scope.q(warehouse="destination__code")
+
+
+@screen("stock.view", write="stock.transfer")
+@require_http_methods(["GET", "POST"])
+def transfers(request: HttpRequest) -> HttpResponse:
+    """Transfers, newest first, and the form for a new one."""
+    mine = Warehouse.objects.filter(
+        scope_of(request.user, "stock.transfer").q(warehouse="code"), is_active=True
+    )
+    sources = [place for place in mine if place.counted_by_us]
+    destinations = list(Warehouse.objects.filter(is_active=True))
+    form, status = TransferForm(sources=sources, destinations=destinations), 200
+    if request.method == "POST":
+        form = TransferForm(request.POST, sources=sources, destinations=destinations)
+        if form.is_valid():
+            data = form.cleaned_data
+            require(request.user, "stock.transfer", data["source"].code)
+            try:
+                made = operations.request_transfer(
+                    source_id=data["source"].pk, destination_id=data["destination"].pk, lines=data["lines"],
+                    expected_on=data["expected_on"], note=data["note"], actor=actor_of(request.user),
+                )  # fmt: skip
+            except UserError as error:
+                form.add_error(error.field if error.field in form.fields else None, error.message)
+            else:
+                messages.success(request, f"{made.number} requested.")
+                return redirect("inventory:transfer", pk=made.pk)
+        status = 422
+    found = (
+        Transfer.objects.filter(_may_see(request))
+        .select_related("source", "destination")
+        .prefetch_related("lines")
+    )
+    page = keyset_page(found, order=("-id",), cursor=request.GET.get("cursor", ""), limit=50)
+    context = {
+        "rows": page.items, "next_cursor": page.next_cursor, "columns": 6, "form": form,
+        "may_transfer": can(request.user, "stock.transfer"),
+    }  # fmt: skip
+    name = "_transfer_rows" if is_fragment(request) and request.GET.get("cursor") else "transfers"
+    return render(request, f"inventory/{name}.html", context, status=status)
+
+
+@screen("stock.view", write="stock.transfer")
+@require_http_methods(["GET", "POST"])
+def transfer(request: HttpRequest, pk: int) -> HttpResponse:
+    """One transfer: ship it, receive it with differences, settle what never came."""
+    item = Transfer.objects.filter(_may_see(request), pk=pk).select_related("source", "destination").first()
+    if item is None:
+        raise NotFound("There is no such transfer.")
+    lines = list(item.lines.select_related("sku__product").order_by("sku__code"))
+    if request.method == "POST":
+        key, actor, step = form_key(request), actor_of(request.user), request.POST.get("step", "")
+        place = item.source if step in ("ship", "cancel") else item.destination
+        require(request.user, "stock.transfer", place.code)
+        units = _units(request, lines)
+        if step == "ship":
+            operations.ship_transfer(pk, quantities=units, actor=actor)
+        elif step == "receive":
+            operations.receive_transfer(pk, units, actor=actor, key=key)
+        elif step == "settle":
+            lost = {sku_id: quantity for sku_id, quantity in units.items() if quantity}
+            operations.settle_transfer(pk, lost, reason=request.POST.get("reason", ""), actor=actor, key=key)
+        elif step == "cancel":
+            operations.cancel_transfer(pk, actor=actor)
+        else:
+            raise UserError("step: choose ship, receive, settle or cancel.", field="step")
+        messages.success(request, f"{item.number}: done.")
+        return redirect("inventory:transfer", pk=pk)
+    rows = [{"line": line, "open": line.shipped - line.received - line.lost} for line in lines]
+    context = {
+        "item": item, "rows": rows, "form_key": new_form_key(),
+        "may_ship": item.state == "requested" and can(request.user, "stock.transfer", item.source.code),
+        "may_receive": item.state == "shipped" and can(request.user, "stock.transfer", item.destination.code),
+        "movements": StockMovement.objects.filter(reference=item.number).select_related("sku", "warehouse").order_by("-id")[:100],
+    }  # fmt: skip
+    return render(request, "inventory/transfer.html", context)
+
+
+def _units(request: HttpRequest, lines: list[TransferLine]) -> dict[int, int]:
+    units = {}
+    for line in lines:
+        text = request.POST.get(f"units-{line.pk}", "").strip() or "0"
+        if not text.isascii() or not text.isdigit() or len(text) > 9:
+            raise UserError(f"units: {line.sku} needs a whole number.", field="units")
+        units[line.sku_id] = int(text)
+    return units
