@@ -43,7 +43,11 @@ def number_text(value: Value, unit: str = "") -> str:
     if value is None:
         return "–"
     number = float(value)
-    text = f"{number:,.0f}" if abs(number) >= 100 or number == int(number) else f"{number:,.2f}".rstrip("0").rstrip(".")
+    text = (
+        f"{number:,.0f}"
+        if abs(number) >= 100 or number == int(number)
+        else f"{number:,.2f}".rstrip("0").rstrip(".")
+    )
     return f"{text} {unit}".strip()
 
 
@@ -104,7 +108,9 @@ def _figure(kind: str, title: str, summary: str, body: SafeString, labels: Seque
     legend = SafeString("")
     if len(series) > 1:
         keys = format_html_join(
-            "", '<li><span class="key s{}" aria-hidden="true"></span>{}</li>', ((i + 1, one.name) for i, one in enumerate(series))
+            "",
+            '<li><span class="key s{}" aria-hidden="true"></span>{}</li>',
+            ((i + 1, one.name) for i, one in enumerate(series)),
         )
         legend = format_html('<ul class="legend">{}</ul>', keys)
     return format_html(
@@ -175,13 +181,23 @@ def line(title: str, labels: Sequence[str], series: Sequence[Series], *, unit: s
             "",
             '<circle class="dot s{}" cx="{}" cy="{}" r="{}"><title>{}, {}: {}</title></circle>',
             (
-                (number, _x(i, count), _y(float(value), top), 2 if count > 40 else 3, one.name, labels[i], number_text(value, unit))
+                (
+                    number,
+                    _x(i, count),
+                    _y(float(value), top),
+                    2 if count > 40 else 3,
+                    one.name,
+                    labels[i],
+                    number_text(value, unit),
+                )
                 for i, value in enumerate(one.values)
                 if value is not None
             ),
         )
         paths.append(format_html('<path class="line s{}" d="{}"/>{}', number, " ".join(path), dots))
-    body = mark_safe(_frame(labels, top, unit) + shades + "".join(paths) + _limit(target, top, target_name, unit))  # noqa: S308
+    body = mark_safe(
+        _frame(labels, top, unit) + shades + "".join(paths) + _limit(target, top, target_name, unit)
+    )  # noqa: S308
     return _figure("line", title, summarise(labels, series, unit), body, labels, series, unit)
 
 
@@ -191,7 +207,9 @@ def bars(title: str, labels: Sequence[str], series: Sequence[Series], *, unit: s
     if not _known(series):
         return _empty("bar", title)
     count = len(labels)
-    columns = [[float(one.values[i] or 0) if i < len(one.values) else 0.0 for one in series] for i in range(count)]
+    columns = [
+        [float(one.values[i] or 0) if i < len(one.values) else 0.0 for one in series] for i in range(count)
+    ]
     highest = max((sum(column) if stacked else max(column)) for column in columns)
     top = nice_ceiling(max(highest, float(target or 0)))
     band = (WIDTH - LEFT - RIGHT) / count
@@ -215,10 +233,14 @@ def bars(title: str, labels: Sequence[str], series: Sequence[Series], *, unit: s
             ))  # fmt: skip
             base += value if stacked else 0
     body = mark_safe(_frame(labels, top, unit) + "".join(marks) + _limit(target, top, target_name, unit))  # noqa: S308
-    return _figure("stacked" if stacked else "bar", title, summarise(labels, series, unit), body, labels, series, unit)
+    return _figure(
+        "stacked" if stacked else "bar", title, summarise(labels, series, unit), body, labels, series, unit
+    )
 
 
-def histogram(title: str, values: Sequence[Number], *, bins: int = 12, unit: str = "", target: Value = None) -> SafeString:
+def histogram(
+    title: str, values: Sequence[Number], *, bins: int = 12, unit: str = "", target: Value = None
+) -> SafeString:
     """How often each size occurs; the last bin holds its upper border."""
     known = sorted(float(value) for value in values)
     if not known:
@@ -251,7 +273,9 @@ def sparkline(values: Sequence[Value], label: str = "") -> SafeString:
         for i, value in enumerate(values)
         if value is not None
     )
-    text = f"{label}: from {number_text(known[0])} to {number_text(known[-1])}, highest {number_text(top)}".removeprefix(": ")
+    text = f"{label}: from {number_text(known[0])} to {number_text(known[-1])}, highest {number_text(top)}".removeprefix(
+        ": "
+    )
     return format_html(
         '<svg class="sparkline" viewBox="0 0 80 20" role="img" aria-label="{}"><title>{}</title><polyline points="{}"/></svg>',
         text,

@@ -96,10 +96,18 @@ def navigation(request: HttpRequest) -> list[tuple[str, list[Link]]]:
             shown.append(entry)
         if shown:
             found.append((heading, shown, urls))
-    matches = [url for _, _, urls in found for url in urls if url != "/" and request.path.startswith(url.rstrip("/"))]
+    matches = [
+        url for _, _, urls in found for url in urls if url != "/" and request.path.startswith(url.rstrip("/"))
+    ]
     here = max(matches, key=len, default="/" if request.path == "/" else "")
     return [
-        (heading, [Link(one.label, url, one.icon, one.key, url == here) for one, url in zip(shown, urls, strict=True)])
+        (
+            heading,
+            [
+                Link(one.label, url, one.icon, one.key, url == here)
+                for one, url in zip(shown, urls, strict=True)
+            ],
+        )
         for heading, shown, urls in found
     ]
 
@@ -111,11 +119,14 @@ def _shell(request: HttpRequest) -> dict[str, Any]:
     scope = scope_of(user, "exceptions.work")
     return {
         "company": business.get("company_name"),
+        "currency": business.currency(),
         "theme": getattr(user, "theme", "auto"),
         "density": getattr(user, "density", "normal"),
         "keys": getattr(user, "keys_enabled", True),
         "navigation": navigation(request),
-        "exceptions": open_items().filter(visible_items(scope)).count() if can(user, "exceptions.work") else None,
+        "exceptions": open_items().filter(visible_items(scope)).count()
+        if can(user, "exceptions.work")
+        else None,
         "paused": bool(business.get("push_paused")),
     }
 

@@ -31,14 +31,20 @@ def page(
     request: HttpRequest, template: str, context: dict[str, Any], *, fragment: str = "", status: int = 200
 ) -> HttpResponse:
     """The page, or only `fragment` of it when htmx asks."""
-    response = render(request, fragment if fragment and is_fragment(request) else template, context, status=status)
+    response = render(
+        request, fragment if fragment and is_fragment(request) else template, context, status=status
+    )
     patch_vary_headers(response, ["HX-Request"])
     return response
 
 
-def toast(response: HttpResponse, text: str, tone: str = "ok", *, url: str = "", link: str = "", **events: Any) -> HttpResponse:
-    """Show a toast (tones ok, warn, bad) and fire domain events: `toast(response, "Held", **{"orders:changed": {}})`."""
-    detail = {key: value for key, value in (("text", text), ("tone", tone), ("url", url), ("link", link)) if value}
+def toast(
+    response: HttpResponse, text: str, tone: str = "ok", *, url: str = "", link: str = "", **events: Any
+) -> HttpResponse:
+    """Show a toast (tones ok, warn, bad) and fire domain events: `toast(answer, "Held", **{"orders:changed": {}})`."""
+    detail = {
+        key: value for key, value in (("text", text), ("tone", tone), ("url", url), ("link", link)) if value
+    }
     known = json.loads(response.headers.get("HX-Trigger", "{}"))
     response.headers["HX-Trigger"] = json.dumps({**known, "toast": detail, **events})
     return response
@@ -47,7 +53,9 @@ def toast(response: HttpResponse, text: str, tone: str = "ok", *, url: str = "",
 def back_to(request: HttpRequest, fallback: str = "/") -> str:
     """Where to go after a form: its own `next`, else the page it stood on, never another site."""
     for target in (request.POST.get("next", ""), request.headers.get("Referer", "")):
-        if target and url_has_allowed_host_and_scheme(target, {request.get_host()}, require_https=request.is_secure()):
+        if target and url_has_allowed_host_and_scheme(
+            target, {request.get_host()}, require_https=request.is_secure()
+        ):
             return target
     return fallback
 

@@ -32,14 +32,26 @@ STATES: dict[str, tuple[str, str]] = {
     "muted": ("muted", "circle-dashed"),
 }
 _BY_TONE: dict[tuple[str, str], str] = {
-    ("ok", "circle-check"): "delivered done received confirmed connected acked applied approved active paid restocked "
+    (
+        "ok",
+        "circle-check",
+    ): "delivered done received confirmed connected acked applied approved active paid restocked "
     "inspected closed up purchased low",
-    ("info", "circle-dot"): "routed ready packed labelled shipped sent ordered planned part_shipped part_received running "
+    (
+        "info",
+        "circle-dot",
+    ): "routed ready packed labelled shipped sent ordered planned part_shipped part_received running "
     "released consumed checked",
     ("info", "loader"): "picking applying in_transit",
-    ("warn", "clock"): "open pending queued requested waiting void_pending setup uploaded snoozed medium stale",
+    (
+        "warn",
+        "clock",
+    ): "open pending queued requested waiting void_pending setup uploaded snoozed medium stale",
     ("warn", "circle-pause"): "on_hold held paused stopped",
-    ("bad", "octagon-alert"): "failed dead rejected refused needs_auth in_doubt unknown down error late high urgent lost",
+    (
+        "bad",
+        "octagon-alert",
+    ): "failed dead rejected refused needs_auth in_doubt unknown down error late high urgent lost",
     ("muted", "circle-dashed"): "draft gone ignored not_bought not_tracked",
     ("muted", "ban"): "cancelled void ended disabled declined dismissed undone archived revoked expired",
 }
@@ -76,7 +88,9 @@ def money(amount: Any, currency: str = "") -> SafeString:
     if amount is None or amount == "":
         return SafeString('<span class="none">–</span>')
     figure, _, code = money_text(amount, currency).partition(" ")
-    return format_html('<span class="money">{}{}</span>', figure, format_html(" <small>{}</small>", code) if code else "")
+    return format_html(
+        '<span class="money">{}{}</span>', figure, format_html(" <small>{}</small>", code) if code else ""
+    )
 
 
 @register.filter
@@ -88,7 +102,9 @@ def qty(value: Any) -> str:
 @register.filter
 def signed(value: Any) -> str:
     """A movement: +3, −2, 0."""
-    return "–" if value is None or value == "" else f"{int(value):+,}".replace("-", "−") if int(value) else "0"
+    return (
+        "–" if value is None or value == "" else f"{int(value):+,}".replace("-", "−") if int(value) else "0"
+    )
 
 
 @register.filter
@@ -147,7 +163,9 @@ def _zone(name: str) -> ZoneInfo:
 
 
 @register.simple_tag(takes_context=True)
-def when(context: template.Context, moment: dt.datetime | None, zone: str = "", style: str = "auto") -> SafeString:
+def when(
+    context: template.Context, moment: dt.datetime | None, zone: str = "", style: str = "auto"
+) -> SafeString:
     """A time in the named zone, else the user's, else the business's; the title has zone and distance.
 
     `style`: auto (14:02 today, else 21 Nov 14:02), full, date, relative.
@@ -169,10 +187,8 @@ def when(context: template.Context, moment: dt.datetime | None, zone: str = "", 
         text = f"{local:%H:%M}"
     else:
         text = f"{local:%-d %b %H:%M}" if local.year == today.year else f"{local:%-d %b %Y %H:%M}"
-    return format_html(
-        '<time datetime="{}" title="{:%A} {:%-d %B %Y %H:%M:%S} {} · {}">{}</time>',
-        moment.isoformat(), local, local, local.tzname(), distance, text,
-    )  # fmt: skip
+    title = f"{local:%A} {local:%-d %B %Y %H:%M:%S} {local.tzname()} · {distance}"
+    return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), title, text)
 
 
 # --- states -------------------------------------------------------------------------------------
@@ -225,7 +241,8 @@ def sort_th(context: template.Context, label: str, field: str, numeric: bool = F
         state, mark, following = "descending", "chevron-down", field
     href = query(context, sort=following, cursor=None)
     return format_html(
-        '<th scope="col" aria-sort="{}"{}><a class="sort" href="{}" hx-get="{}" hx-target="{}" hx-push-url="true">{}{}{}</a></th>',
+        '<th scope="col" aria-sort="{}"{}><a class="sort" href="{}" hx-get="{}" hx-target="{}" '
+        'hx-push-url="true">{}{}{}</a></th>',
         state, mark_safe(' class="num"') if numeric else "", href, href, target, label,
         format_html(" <small>{}</small>", unit) if unit else "", icon(mark, 14),
     )  # fmt: skip
@@ -277,11 +294,15 @@ def line_chart(title: str, labels: Sequence[str], values: Iterable[Any], unit: s
 @register.simple_tag
 def bar_chart(title: str, labels: Sequence[str], values: Iterable[Any], unit: str = "", target: Any = None,
               stacked: bool = False, shaded: Sequence[int] = (), name: str = "Value") -> SafeString:  # fmt: skip
-    return charts.bars(title, labels, _series(values, name), unit=unit, target=target, stacked=stacked, shaded=shaded)
+    return charts.bars(
+        title, labels, _series(values, name), unit=unit, target=target, stacked=stacked, shaded=shaded
+    )
 
 
 @register.simple_tag
-def histogram_chart(title: str, values: Sequence[Any], bins: int = 12, unit: str = "", target: Any = None) -> SafeString:
+def histogram_chart(
+    title: str, values: Sequence[Any], bins: int = 12, unit: str = "", target: Any = None
+) -> SafeString:
     return charts.histogram(title, values, bins=bins, unit=unit, target=target)
 
 
