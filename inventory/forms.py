@@ -62,7 +62,7 @@ class TransferForm(forms.Form):
         label="What",
         widget=forms.Textarea(attrs={"rows": 5}),
         max_length=20_000,
-        help_text="one per line: SKU and units, such as MUG-BLU 12",
+        help_text="one per line: SKU and units",
     )
     expected_on = forms.DateField(
         label="Expected on", required=False, widget=forms.DateInput(attrs={"type": "date"})

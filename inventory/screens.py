@@ -13,7 +13,7 @@ from django.db.models.functions import Upper
 from inventory import kits, selectors
 from inventory.models import DemandDay, Sku, SkuAlias, StockLevel, StockMovement, Warehouse
 from inventory.selectors import LevelView
-from inventory.velocity import DemandOfDay, Velocity, cover_days, fill_days, velocity
+from inventory.velocity import Velocity, cover_days, fill_days, velocity
 from oms.core.access import scope_of
 from oms.core.clock import business_day
 
@@ -110,7 +110,7 @@ def _row(
 class Pace:
     """Demand of the last 28 local days and what it means for the stock at hand."""
 
-    days: list[dt.date]
+    days: list[str]
     units: list[int]
     velocity: Velocity
     cover: float | None
@@ -125,12 +125,15 @@ def pace(sku: Sku, available: int) -> Pace:
         .annotate(units=Sum("units"))
         .order_by("day")
     )
-    filled = fill_days(
-        [DemandOfDay(day, units) for day, units in sold.items()], first, today - dt.timedelta(days=1)
-    )
+    filled = fill_days(sold, first, today - dt.timedelta(days=1))
     found = velocity(filled)
     shown = filled[-28:]
-    return Pace([d.day for d in shown], [d.units for d in shown], found, cover_days(available, found.per_day))
+    return Pace(
+        [d.day.isoformat() for d in shown],
+        [d.units for d in shown],
+        found,
+        cover_days(available, found.per_day),
+    )
 
 
 def ledger(sku: Sku, warehouse_ids: Sequence[int], filters: dict[str, str]) -> QuerySet[StockMovement]:

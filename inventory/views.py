@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -37,6 +38,20 @@ VIEWS = (
     ("unfit", "Unavailable"),
     ("transit", "In transit"),
 )
+TABS = (
+    ("ledger", "Ledger"),
+    ("channels", "Channels"),
+    ("velocity", "Velocity"),
+    ("suppliers", "Suppliers"),
+    ("bundles", "Bundles"),
+)
+#: what a choice of the form means: from which state to which
+STATE_MODES = {
+    "damaged": ("sellable", "damaged"),
+    "quarantine": ("sellable", "quarantine"),
+    "undamage": ("damaged", "sellable"),
+    "unquarantine": ("quarantine", "sellable"),
+}
 
 
 def _tabs(request: HttpRequest, chosen: str) -> list[dict[str, Any]]:
@@ -48,6 +63,13 @@ def _tabs(request: HttpRequest, chosen: str) -> list[dict[str, Any]]:
             query["view"] = key
         tabs.append({"label": label, "url": f"?{query.urlencode()}", "count": None, "active": key == chosen})
     return tabs
+
+
+def _waiting(request: HttpRequest) -> QuerySet[AdjustmentRequest]:
+    scope = scope_of(request.user, "stock.adjust")
+    return AdjustmentRequest.objects.filter(
+        scope.q(warehouse="warehouse__code"), state=AdjustmentRequest.State.PENDING
+    )
 
 
 @screen("stock.view")
@@ -74,7 +96,7 @@ def stock(request: HttpRequest) -> HttpResponse:
         "chosen": chosen,
         "options": [(warehouse.code, warehouse.name) for warehouse in everywhere],
         "tabs": _tabs(request, view),
-        "waiting": AdjustmentRequest.objects.filter(state=AdjustmentRequest.State.PENDING).count(),
+        "waiting": _waiting(request).count(),
         "filtered": bool(query or view or chosen),
     }
     name = "stock"
@@ -108,15 +130,8 @@ def sku(request: HttpRequest, code: str) -> HttpResponse:
         "see_costs": can(request.user, "costs.view"),
         "address": reverse("inventory:sku", kwargs={"code": item.code}),
     }
-    tabs = (
-        ("ledger", "Ledger"),
-        ("velocity", "Velocity"),
-        ("channels", "Channels"),
-        ("suppliers", "Suppliers"),
-        ("bundles", "Bundles"),
-    )
     context["tabs"] = [
-        {"label": label, "url": f"?tab={key}", "count": None, "active": key == tab} for key, label in tabs
+        {"label": label, "url": f"?tab={key}", "count": None, "active": key == tab} for key, label in TABS
     ]
     if tab == "ledger":
         filters = {name: request.GET.get(name, "").strip() for name in ("bucket", "kind", "warehouse", "ref")}
@@ -185,18 +200,18 @@ def adjust(request: HttpRequest) -> HttpResponse:
 
 def _apply(data: dict[str, Any], key: str, actor: Actor) -> Adjusted:
     common = {
-        "sku_id": data["sku"].pk, "warehouse_id": data["warehouse"].pk, "actor": actor, "key": key, "note": data["note"],
-    }  # fmt: skip
+        "sku_id": data["sku"].pk,
+        "warehouse_id": data["warehouse"].pk,
+        "actor": actor,
+        "key": key,
+        "note": data["note"],
+    }
     mode, units, reason = data["mode"], data["quantity"], data["reason"]
     if mode == "change":
         return operations.adjust(**common, quantity=units, reason=reason)
     if mode == "count":
         return operations.post_count(**common, counted=units, counted_at=now())
-    source, target = (
-        ("sellable", mode)
-        if not mode.startswith("un")
-        else ({"undamage": "damaged"}.get(mode, "quarantine"), "sellable")
-    )
+    source, target = STATE_MODES[mode]
     return operations.change_state(**common, quantity=units, source=source, target=target, reason=reason)
 
 
@@ -204,35 +219,24 @@ def _tell(request: HttpRequest, outcome: Adjusted, chosen: Sku, place: Warehouse
     if outcome.request is not None:
         messages.warning(request, "Above your limit: a second person has to approve it before stock changes.")
     elif outcome.rows:
-        messages.success(
-            request,
-            f"{chosen} in {place}: "
-            + ", ".join(f"{row.quantity:+d} {row.get_bucket_display().lower()}" for row in outcome.rows),
-        )
+        told = ", ".join(f"{row.quantity:+d} {row.get_bucket_display().lower()}" for row in outcome.rows)
+        messages.success(request, f"{chosen} in {place}: {told}")
     else:
         messages.info(request, f"{chosen} in {place}: the count agrees with the books.")
     if outcome.lost:
-        messages.warning(
-            request,
-            f"{sum(outcome.lost.values())} promised unit(s) had to be given up; their orders are short now.",
-        )
+        units = sum(outcome.lost.values())
+        messages.warning(request, f"{units} promised unit(s) had to be given up; their orders are short now.")
 
 
 @screen("stock.adjust")
 @require_http_methods(["GET", "POST"])
 def approvals(request: HttpRequest) -> HttpResponse:
     """Adjustments that wait for a second person."""
-    scope = scope_of(request.user, "stock.adjust")
-    waiting = AdjustmentRequest.objects.filter(
-        scope.q(warehouse="warehouse__code"), state=AdjustmentRequest.State.PENDING
-    )
+    waiting = _waiting(request)
     if request.method == "POST":
         wanted = request.POST.get("request", "")
-        found = (
-            waiting.filter(pk=int(wanted)).first()
-            if wanted.isascii() and wanted.isdigit() and len(wanted) < 18
-            else None
-        )
+        number = int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) < 18 else 0
+        found = waiting.filter(pk=number).first()
         if found is None:
             raise NotFound("It was decided already.")
         if request.POST.get("decision") == "approve":
@@ -321,12 +325,15 @@ def transfer(request: HttpRequest, pk: int) -> HttpResponse:
             raise UserError("step: choose ship, receive, settle or cancel.", field="step")
         messages.success(request, f"{item.number}: done.")
         return redirect("inventory:transfer", pk=pk)
+    movements = (
+        StockMovement.objects.filter(reference=item.number).select_related("sku", "warehouse").order_by("-id")
+    )
     rows = [{"line": line, "open": line.shipped - line.received - line.lost} for line in lines]
     context = {
         "item": item, "rows": rows, "form_key": new_form_key(),
         "may_ship": item.state == "requested" and can(request.user, "stock.transfer", item.source.code),
         "may_receive": item.state == "shipped" and can(request.user, "stock.transfer", item.destination.code),
-        "movements": StockMovement.objects.filter(reference=item.number).select_related("sku", "warehouse").order_by("-id")[:100],
+        "movements": movements[:100],
     }  # fmt: skip
     return render(request, "inventory/transfer.html", context)
 
