@@ -108,7 +108,9 @@ class SandboxClient:
 
     def set_stock(self, shop_id: str, sku: str, quantity: int, location: str = "") -> dict[str, Any]:
         """Edit the figure on the channel itself, behind our back."""
-        return self.call("POST", f"/shops/{quote(shop_id)}/stock", {"sku": sku, "quantity": quantity, "location": location})
+        return self.call(
+            "POST", f"/shops/{quote(shop_id)}/stock", {"sku": sku, "quantity": quantity, "location": location}
+        )
 
     def set_fba(self, shop_id: str, sku: str, **pool: int) -> dict[str, Any]:
         return self.call("POST", f"/shops/{quote(shop_id)}/fba", {"sku": sku, **pool})
@@ -147,12 +149,16 @@ class SandboxClient:
     def clear_faults(self, shop_id: str) -> dict[str, Any]:
         return self.call("DELETE", f"/shops/{quote(shop_id)}/faults")
 
-    def plan_fault(self, shop_id: str, kind: str, operation: str = "", times: int = 1, code: str = "") -> dict[str, Any]:
+    def plan_fault(
+        self, shop_id: str, kind: str, operation: str = "", times: int = 1, code: str = ""
+    ) -> dict[str, Any]:
         body = {"kind": kind, "operation": operation, "times": times, "code": code}
         return self.call("POST", f"/shops/{quote(shop_id)}/planned_faults", body)
 
     def requests(self, shop_id: str, operation: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
-        return self.call("GET", f"/shops/{quote(shop_id)}/requests", operation=operation, limit=limit)["requests"]
+        return self.call("GET", f"/shops/{quote(shop_id)}/requests", operation=operation, limit=limit)[
+            "requests"
+        ]
 
     def clear_requests(self, shop_id: str) -> None:
         self.call("DELETE", f"/shops/{quote(shop_id)}/requests")
@@ -164,7 +170,9 @@ class SandboxClient:
     def resend(self, number: int, times: int = 1) -> dict[str, Any]:
         return self.call("POST", f"/deliveries/{number}/resend", {"times": times})
 
-    def notify(self, shop_id: str, order_id: str, *, topic: str | None = None, event: str = "updated", times: int = 1) -> None:
+    def notify(
+        self, shop_id: str, order_id: str, *, topic: str | None = None, event: str = "updated", times: int = 1
+    ) -> None:
         body = {"order_id": order_id, "event": event, "times": times, **({"topic": topic} if topic else {})}
         self.call("POST", f"/shops/{quote(shop_id)}/notify", body)
 

@@ -52,7 +52,9 @@ async def control(world: World, request: Request) -> Answer:
         except SandboxError as refused:
             return Answer.json({"error": str(refused)}, 400)
         except (TypeError, ValueError, KeyError, AttributeError) as wrong:
-            return Answer.json({"error": f"The request cannot be understood: {type(wrong).__name__}: {wrong}"}, 400)
+            return Answer.json(
+                {"error": f"The request cannot be understood: {type(wrong).__name__}: {wrong}"}, 400
+            )
         return result if isinstance(result, Answer) else Answer.json(result)
     return Answer.json({"error": f"No control at {request.method} /_sandbox{path}."}, 405 if known else 404)
 
@@ -60,7 +62,13 @@ async def control(world: World, request: Request) -> Answer:
 # --- the world -----------------------------------------------------------------------------------------
 @route("GET", "health")
 def health(world: World, parts: list[str], body: dict[str, Any], query: dict[str, str]) -> Any:
-    return {"ok": True, "now": world.now(), "requests": world.requests, "shops": list(world.shops), "base_url": world.base_url}
+    return {
+        "ok": True,
+        "now": world.now(),
+        "requests": world.requests,
+        "shops": list(world.shops),
+        "base_url": world.base_url,
+    }
 
 
 @route("POST", "reset")
@@ -161,7 +169,9 @@ def get_stock(world: World, parts: list[str], body: dict[str, Any], query: dict[
     shop = world.shop(parts[0])
     return {
         item.sku: {
-            "available": sum(stock.available for stock in item.stock.values()) if item.fba is None else item.fba["fulfillable"],
+            "available": sum(stock.available for stock in item.stock.values())
+            if item.fba is None
+            else item.fba["fulfillable"],
             "locations": {place: dump(stock) for place, stock in item.stock.items()},
             "fba": item.fba,
             "attributes": item.attributes,
@@ -180,7 +190,7 @@ def edit_stock(world: World, parts: list[str], body: dict[str, Any], query: dict
 
 @route("POST", "shops/{shop}/fba")
 def edit_fba(world: World, parts: list[str], body: dict[str, Any], query: dict[str, str]) -> Any:
-    """Adjust the channel's own warehouse: {sku, fulfillable?, inbound_working?, inbound_shipped?, unfulfillable?, …}."""
+    """Adjust the channel's own warehouse: {sku, fulfillable?, inbound_shipped?, unfulfillable?, …}."""
     shop = world.shop(parts[0])
     item = shop.item(str(body.pop("sku")))
     if item.fba is None:
@@ -229,7 +239,9 @@ def order_action(world: World, parts: list[str], body: dict[str, Any], query: di
     elif action == "cancel":
         if order.cancelled_at:
             raise SandboxError(f"Order {order.name} is already cancelled.")
-        shop.cancel(order, str(body.get("reason", "CUSTOMER")), restock=bool(body.get("restock", True)), by="buyer")
+        shop.cancel(
+            order, str(body.get("reason", "CUSTOMER")), restock=bool(body.get("restock", True)), by="buyer"
+        )
     elif action == "request_cancel":
         shop.request_cancel(order, str(body.get("reason", "ORDERED_BY_MISTAKE")))
     elif action == "edit":
@@ -256,7 +268,8 @@ def order_action(world: World, parts: list[str], body: dict[str, Any], query: di
         shop.announce("updated", order)
     else:
         raise SandboxError(
-            f"{action} is not an action; use pay, cancel, request_cancel, edit, address, hold, release, deliver, ship, return, touch."
+            f"{action} is not an action; use pay, cancel, request_cancel, edit, address, hold, release, deliver, "
+            "ship, return or touch."
         )
     return dump(order)
 
@@ -357,7 +370,11 @@ def list_requests(world: World, parts: list[str], body: dict[str, Any], query: d
     shop = world.shop(parts[0])
     found = [entry for entry in shop.log if "operation" not in query or entry.operation == query["operation"]]
     limit = int(query.get("limit", 100))
-    return {"operations": shop.operations, "count": len(found), "requests": [show_entry(entry) for entry in found[-limit:]]}
+    return {
+        "operations": shop.operations,
+        "count": len(found),
+        "requests": [show_entry(entry) for entry in found[-limit:]],
+    }
 
 
 @route("DELETE", "shops/{shop}/requests")

@@ -17,7 +17,10 @@ GOODS = [
     ("BOARD-MAPLE-L", "Cutting board, maple, L", "59.00", 30),
     ("CARAFE-GLS-1L", "Glass carafe, 1 l", "34.00", 35),
 ]
-FBA_GOODS = [("MUG-BLU-350-FBA", "Stoneware mug, blue, 350 ml", "15.50", 60), ("TOWEL-WAF-2-FBA", "Waffle towels", "21.00", 40)]
+FBA_GOODS = [
+    ("MUG-BLU-350-FBA", "Stoneware mug, blue, 350 ml", "15.50", 60),
+    ("TOWEL-WAF-2-FBA", "Waffle towels", "21.00", 40),
+]
 
 
 def _store(identity: str, name: str, location: str) -> dict[str, Any]:
@@ -45,8 +48,14 @@ SCENARIOS: dict[str, dict[str, Any]] = {
                 "name": "Acme Home on Amazon",
                 "currency": "USD",
                 "catalogue": [
-                    *({"sku": sku, "title": title, "price": price, "stock": units} for sku, title, price, units in GOODS),
-                    *({"sku": sku, "title": title, "price": price, "fba": units} for sku, title, price, units in FBA_GOODS),
+                    *(
+                        {"sku": sku, "title": title, "price": price, "stock": units}
+                        for sku, title, price, units in GOODS
+                    ),
+                    *(
+                        {"sku": sku, "title": title, "price": price, "fba": units}
+                        for sku, title, price, units in FBA_GOODS
+                    ),
                 ],
             },
         ],

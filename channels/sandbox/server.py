@@ -30,7 +30,9 @@ async def serve(
     """Listen until `stop` is set; `ready` is called with the base URL. Raises OSError when the port is taken."""
     loop = asyncio.get_running_loop()
     connections: set[HttpProtocol] = set()
-    server = await loop.create_server(lambda: HttpProtocol(world.handle, connections), host, port, backlog=1024)
+    server = await loop.create_server(
+        lambda: HttpProtocol(world.handle, connections), host, port, backlog=1024
+    )
     world.base_url = f"http://{host}:{server.sockets[0].getsockname()[1]}"
     if not world.restore():
         for spec in SCENARIOS[scenario]["shops"]:

@@ -212,7 +212,9 @@ class Order:
 
     @property
     def goods(self) -> Decimal:
-        return sum((Decimal(line.price) * line.quantity - Decimal(line.discount) for line in self.lines), Decimal(0))
+        return sum(
+            (Decimal(line.price) * line.quantity - Decimal(line.discount) for line in self.lines), Decimal(0)
+        )
 
     @property
     def tax(self) -> Decimal:
@@ -313,7 +315,7 @@ class Shop:
         raise NotImplementedError
 
     def announce(self, event: str, order: Order, **facts: Any) -> None:
-        """Tell subscribers of an order event: created, paid, updated, edited, cancelled, fulfilled, refunded, return."""
+        """Tell subscribers of an event: created, paid, updated, edited, cancelled, fulfilled, refunded, return."""
         raise NotImplementedError
 
     def announce_stock(self, item: Item, location_id: str) -> None:
@@ -379,7 +381,9 @@ class Shop:
         for location in self.locations.values():
             if location.name == text:
                 return location.id
-        raise SandboxError(f"{self.id} has no location {text}; it has {', '.join(l.name for l in self.locations.values())}.")
+        raise SandboxError(
+            f"{self.id} has no location {text}; it has {', '.join(one.name for one in self.locations.values())}."
+        )
 
     def item(self, sku: str) -> Item:
         if sku not in self.items:
@@ -403,7 +407,9 @@ class Shop:
     def order(self, order_id: str) -> Order:
         found = self.orders.get(order_id)
         if found is None:
-            found = next((o for o in self.orders.values() if o.name == order_id or str(o.number) == order_id), None)
+            found = next(
+                (o for o in self.orders.values() if o.name == order_id or str(o.number) == order_id), None
+            )
         if found is None:
             raise SandboxError(f"{self.id} has no order {order_id}.")
         return found
@@ -431,7 +437,9 @@ class Shop:
             wanted[entry["sku"]] = wanted.get(entry["sku"], 0) + quantity
         ours = [sku for sku in wanted if self.items[sku].fba is None]
         if ours and len(ours) != len(wanted):
-            raise SandboxError("One order cannot hold items shipped by the channel and items shipped by the merchant.")
+            raise SandboxError(
+                "One order cannot hold items shipped by the channel and items shipped by the merchant."
+            )
         by_channel = not ours
         plan = self._plan(wanted, bool(spec.get("force")))
         if plan is None:
@@ -526,7 +534,9 @@ class Shop:
                 if take > 0:
                     total[line.id] = take
                     left[line.sku] -= take
-            order.assignments.append(Assignment(str(self.world.serial("assignment")), place, total, dict(total), now))
+            order.assignments.append(
+                Assignment(str(self.world.serial("assignment")), place, total, dict(total), now)
+            )
         for place, shares in plan.items():
             for sku, quantity in shares.items():
                 item = self.items[sku]
@@ -569,7 +579,9 @@ class Shop:
         self.touch(order)
         self.announce("paid", order)
 
-    def take_off(self, order: Order, line: Line, quantity: int, *, restock: bool, only: Assignment | None = None) -> None:
+    def take_off(
+        self, order: Order, line: Line, quantity: int, *, restock: bool, only: Assignment | None = None
+    ) -> None:
         """Remove units that are not yet fulfilled; `restock` puts them back to the shop's available stock."""
         left = quantity
         for assignment in [only] if only else order.assignments:
@@ -678,7 +690,9 @@ class Shop:
                     else:
                         share = {line.id: shares[line.sku]}
                         number = str(self.world.serial("assignment"))
-                        order.assignments.append(Assignment(number, place, share, dict(share), self.world.now()))
+                        order.assignments.append(
+                            Assignment(number, place, share, dict(share), self.world.now())
+                        )
                     self.announce_stock(self.items[line.sku], place)
                 self._sold({line.sku: step}, False, 1)
         order.edited = True
@@ -696,19 +710,25 @@ class Shop:
         self.touch(order)
         self.announce("updated", order)
 
-    def start_return(self, order: Order, lines: list[dict[str, Any]], reason: str, note: str, status: str) -> Return:
+    def start_return(
+        self, order: Order, lines: list[dict[str, Any]], reason: str, note: str, status: str
+    ) -> Return:
         """The buyer sends goods back: [{line_id | sku, quantity}] of fulfilled units."""
         found: list[ReturnLine] = []
         for entry in lines:
             same = [x for x in order.lines if x.id == entry.get("line_id") or x.sku == entry.get("sku")]
             if not same:
-                raise SandboxError(f"Order {order.name} has no line {entry.get('line_id') or entry.get('sku')}.")
+                raise SandboxError(
+                    f"Order {order.name} has no line {entry.get('line_id') or entry.get('sku')}."
+                )
             line, quantity = same[0], int(entry.get("quantity", 1))
             before = sum(x.quantity for r in order.returns for x in r.lines if x.line_id == line.id)
             if quantity < 1 or quantity > line.fulfilled - before:
                 raise SandboxError(f"Line {line.id} has {line.fulfilled - before} units that can come back.")
             shipped = next(f for f in order.fulfilments if line.id in f.lines)
-            found.append(ReturnLine(str(self.world.serial("return_line")), line.id, shipped.id, quantity, reason, note))
+            found.append(
+                ReturnLine(str(self.world.serial("return_line")), line.id, shipped.id, quantity, reason, note)
+            )
         number = str(self.world.serial("return"))
         back = Return(number, f"{order.name}-R{len(order.returns) + 1}", self.world.now(), found, status)
         order.returns.append(back)
@@ -754,6 +774,6 @@ def money_text(value: Any) -> str:
     try:
         amount = Decimal(str(value))
     except InvalidOperation:
-        raise SandboxError(f"{value!r} is not an amount of money; send a text such as \"19.90\".") from None
+        raise SandboxError(f'{value!r} is not an amount of money; send a text such as "19.90".') from None
     exponent = amount.as_tuple().exponent
     return str(amount if isinstance(exponent, int) and exponent <= -2 else amount.quantize(Decimal("0.01")))

@@ -12,8 +12,38 @@ from channels.sandbox.shop import SandboxError, Shop
 if TYPE_CHECKING:
     from channels.sandbox.world import World
 
-FIRST = ["Ada", "Ben", "Carla", "Dana", "Elif", "Femi", "Grace", "Hugo", "Ines", "Jonas", "Kira", "Liam", "Mona", "Noor", "Oskar"]
-LAST = ["Adler", "Brooks", "Costa", "Diaz", "Evans", "Fischer", "Garcia", "Hansen", "Ito", "Jensen", "Khan", "Lopez", "Meyer"]
+FIRST = [
+    "Ada",
+    "Ben",
+    "Carla",
+    "Dana",
+    "Elif",
+    "Femi",
+    "Grace",
+    "Hugo",
+    "Ines",
+    "Jonas",
+    "Kira",
+    "Liam",
+    "Mona",
+    "Noor",
+    "Oskar",
+]
+LAST = [
+    "Adler",
+    "Brooks",
+    "Costa",
+    "Diaz",
+    "Evans",
+    "Fischer",
+    "Garcia",
+    "Hansen",
+    "Ito",
+    "Jensen",
+    "Khan",
+    "Lopez",
+    "Meyer",
+]
 STREETS = ["Maple Ave", "Oak St", "Cedar Ln", "River Rd", "Hill St", "Lake Dr", "Elm St", "Park Ave"]
 PLACES = [
     ("New York", "NY", "10001", "US"),
@@ -133,13 +163,20 @@ class Shoppers:
 
 def start(world: World, spec: dict[str, Any]) -> Shoppers:
     """Start a generator. Raises SandboxError when a shop is unknown or a figure makes no sense."""
-    weights = {str(shop): float(weight) for shop, weight in (spec.get("weights") or dict.fromkeys(world.shops, 1)).items()}
+    weights = {
+        str(shop): float(weight)
+        for shop, weight in (spec.get("weights") or dict.fromkeys(world.shops, 1)).items()
+    }
     unknown = [shop for shop in weights if shop not in world.shops]
     if unknown or not weights:
-        raise SandboxError(f"weights must name existing shops; unknown: {', '.join(unknown) or 'there is no shop yet'}.")
+        raise SandboxError(
+            f"weights must name existing shops; unknown: {', '.join(unknown) or 'there is no shop yet'}."
+        )
     rate, most = float(spec.get("rate_per_second", 1)), int(spec.get("max_orders", 0))
     if rate < 0 or (rate == 0 and not most):
-        raise SandboxError("rate_per_second must be above 0; with 0 (as fast as possible) max_orders is needed.")
+        raise SandboxError(
+            "rate_per_second must be above 0; with 0 (as fast as possible) max_orders is needed."
+        )
     seed = int(spec.get("seed", 1))
     shoppers = Shoppers(
         number=world.serial("shoppers"),

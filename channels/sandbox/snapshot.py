@@ -12,7 +12,11 @@ from typing import Any
 def dump(value: Any) -> Any:
     """Plain JSON values of a dataclass tree; fields marked volatile are left out."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: dump(getattr(value, f.name)) for f in dataclasses.fields(value) if not f.metadata.get("volatile")}
+        return {
+            f.name: dump(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if not f.metadata.get("volatile")
+        }
     if isinstance(value, dict):
         return {str(key): dump(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

@@ -51,7 +51,9 @@ class WebhookSender:
 
     def __init__(self) -> None:
         limits = httpx.Limits(max_connections=32, max_keepalive_connections=32)
-        self.client = httpx.AsyncClient(timeout=httpx.Timeout(5.0, connect=1.0), limits=limits, trust_env=False)
+        self.client = httpx.AsyncClient(
+            timeout=httpx.Timeout(5.0, connect=1.0), limits=limits, trust_env=False
+        )
         self.deliveries: deque[Delivery] = deque(maxlen=20000)
         self.tasks: set[asyncio.Task[None]] = set()
         self.slots = asyncio.Semaphore(32)
@@ -78,7 +80,9 @@ class WebhookSender:
             delivery.state = "lost"
             shop.count("webhooks_lost")
             return delivery
-        times = 2 if faults.webhook_duplicate_rate and shop.dice.random() < faults.webhook_duplicate_rate else 1
+        times = (
+            2 if faults.webhook_duplicate_rate and shop.dice.random() < faults.webhook_duplicate_rate else 1
+        )
         for _ in range(times):
             wait = faults.webhook_delay_ms
             if faults.webhook_shuffle_ms:
@@ -99,12 +103,17 @@ class WebhookSender:
     async def _deliver(self, delivery: Delivery, wait: float, shop: Shop) -> None:
         if wait:
             await asyncio.sleep(wait)
-        pauses = [float(pause) for pause in shop.settings.get("webhook_retry_seconds", [1, 2, 4, 8, 16, 32, 64, 128])]
+        pauses = [
+            float(pause)
+            for pause in shop.settings.get("webhook_retry_seconds", [1, 2, 4, 8, 16, 32, 64, 128])
+        ]
         for pause in [*pauses, None]:
             async with self.slots:
                 delivery.attempts += 1
                 try:
-                    answer = await self.client.post(delivery.url, headers=delivery.headers, content=delivery.body)
+                    answer = await self.client.post(
+                        delivery.url, headers=delivery.headers, content=delivery.body
+                    )
                     delivery.status, delivery.error = answer.status_code, ""
                 except httpx.HTTPError as error:
                     delivery.status, delivery.error = 0, f"{type(error).__name__}: {error}"

@@ -32,7 +32,9 @@ class Platform(Protocol):
     """A played platform: makes its shops and answers for its hosts."""
 
     kind: str
-    shop_class: type[Shop]
+
+    @property
+    def shop_class(self) -> type[Shop]: ...
 
     def create(self, world: World, spec: dict[str, Any]) -> Shop: ...
 
@@ -44,7 +46,9 @@ class Platform(Protocol):
 class World:
     """Everything outside the product. All of it runs on one event loop, so no call ever sees half a change."""
 
-    def __init__(self, platforms: list[Platform], *, latency_ms: int = 0, state_file: Path | None = None) -> None:
+    def __init__(
+        self, platforms: list[Platform], *, latency_ms: int = 0, state_file: Path | None = None
+    ) -> None:
         self.platforms = {platform.kind: platform for platform in platforms}
         self.latency_ms = latency_ms
         self.state_file = state_file
@@ -88,7 +92,7 @@ class World:
             raise SandboxError(f"kind must be one of {', '.join(self.platforms)}.")
         identity = spec.get("id")
         if not isinstance(identity, str) or not identity:
-            raise SandboxError("A shop needs an id (text), for example \"acme\".")
+            raise SandboxError('A shop needs an id (text), for example "acme".')
         if identity in self.shops:
             raise SandboxError(f"There is already a shop {identity}.")
         shop = self.platforms[kind].create(self, spec)
@@ -145,8 +149,12 @@ class World:
             return await control(self, Request(request.method, target, request.headers, request.body))
         for platform in self.platforms.values():
             if platform.owns(host):
-                return await platform.handle(self, host, Request(request.method, target, request.headers, request.body))
-        return Answer.json({"sandbox_error": f"No platform is played at the host {host!r}. See /_sandbox/host_map."}, 404)
+                return await platform.handle(
+                    self, host, Request(request.method, target, request.headers, request.body)
+                )
+        return Answer.json(
+            {"sandbox_error": f"No platform is played at the host {host!r}. See /_sandbox/host_map."}, 404
+        )
 
     async def perform(
         self,

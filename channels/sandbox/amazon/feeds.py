@@ -62,9 +62,15 @@ LISTINGS_FEED: dict[str, Any] = {
                 "properties": {
                     "messageId": {"type": "integer", "minimum": 1, "maximum": 2147483647},
                     "sku": TEXT,
-                    "operationType": {"type": "string", "enum": ["UPDATE", "PARTIAL_UPDATE", "PATCH", "DELETE"]},
+                    "operationType": {
+                        "type": "string",
+                        "enum": ["UPDATE", "PARTIAL_UPDATE", "PATCH", "DELETE"],
+                    },
                     "productType": TEXT,
-                    "requirements": {"type": "string", "enum": ["LISTING", "LISTING_PRODUCT_ONLY", "LISTING_OFFER_ONLY"]},
+                    "requirements": {
+                        "type": "string",
+                        "enum": ["LISTING", "LISTING_PRODUCT_ONLY", "LISTING_OFFER_ONLY"],
+                    },
                     "attributes": {"type": "object", "open": True},
                     "patches": PATCHES,
                 },
@@ -102,8 +108,19 @@ ADJUSTMENT_REASONS = (
     "CarrierCoverageFailure",
     "TransactionRecord",
 )
-ADJUSTABLE = ("Principal", "Shipping", "Tax", "ShippingTax", "RestockingFee", "RestockingFeeTax", "GiftWrap", "GiftWrapTax",
-              "Goodwill", "ExportCharge", "ReturnShipping")
+ADJUSTABLE = (
+    "Principal",
+    "Shipping",
+    "Tax",
+    "ShippingTax",
+    "RestockingFee",
+    "RestockingFeeTax",
+    "GiftWrap",
+    "GiftWrapTax",
+    "Goodwill",
+    "ExportCharge",
+    "ReturnShipping",
+)
 
 
 def run_due(seller: AmazonSeller) -> None:
@@ -154,7 +171,9 @@ def listings_feed(seller: AmazonSeller, feed: Feed, content: str) -> tuple[str, 
     for message in body["messages"]:
         issues = []
         if message["messageId"] in seen:
-            issues.append({"code": "4000003", "severity": "ERROR", "message": "messageId must be unique in the feed."})
+            issues.append(
+                {"code": "4000003", "severity": "ERROR", "message": "messageId must be unique in the feed."}
+            )
         seen.add(message["messageId"])
         if not issues:
             issues = _message(seller, message)
@@ -176,7 +195,11 @@ def listings_feed(seller: AmazonSeller, feed: Feed, content: str) -> tuple[str, 
     asked = body["header"].get("report")
     if asked:
         report["header"]["report"] = asked
-        report["items"] = [listing(seller, seller.items[sku], set(asked["includedData"])) for sku in touched if sku in seller.items]
+        report["items"] = [
+            listing(seller, seller.items[sku], set(asked["includedData"]))
+            for sku in touched
+            if sku in seller.items
+        ]
         items = len(report["items"])
         report["summary"]["itemSummary"] = {"items": items, "errors": 0, "warnings": 0}
     return json.dumps(report), "application/json"
@@ -194,10 +217,14 @@ def _message(seller: AmazonSeller, message: dict[str, Any]) -> list[dict[str, An
         text = f"{kind} messages are not played by the sandbox."
         return [{"code": "4000002", "severity": "ERROR", "message": text}]
     patches = message.get("patches") or [
-        {"op": "replace", "path": f"/attributes/{name}", "value": value} for name, value in message["attributes"].items()
+        {"op": "replace", "path": f"/attributes/{name}", "value": value}
+        for name, value in message["attributes"].items()
     ]
     issues = apply_patches(seller, message["sku"], patches, really=True)
-    return [{key: value for key, value in issue.items() if key in ("code", "message", "severity")} for issue in issues]
+    return [
+        {key: value for key, value in issue.items() if key in ("code", "message", "severity")}
+        for issue in issues
+    ]
 
 
 def envelope(content: str, message_type: str) -> list[Element]:
@@ -304,8 +331,16 @@ def _adjust(seller: AmazonSeller, node: Element | None) -> str:
                 return "Amount is not a number"
         if amount <= 0:
             return "The adjustment must be above 0"
-        paid = Decimal(line.price) * line.quantity - Decimal(line.discount) + Decimal(line.tax) + Decimal(order.shipping_price)
-        before = sum((Decimal(x.amount) for refund in order.refunds for x in refund.lines if x.line_id == line.id), Decimal(0))
+        paid = (
+            Decimal(line.price) * line.quantity
+            - Decimal(line.discount)
+            + Decimal(line.tax)
+            + Decimal(order.shipping_price)
+        )
+        before = sum(
+            (Decimal(x.amount) for refund in order.refunds for x in refund.lines if x.line_id == line.id),
+            Decimal(0),
+        )
         before += sum((Decimal(x.amount) for x in lines if x.line_id == line.id), Decimal(0))
         if before + amount > paid:
             return f"The refund exceeds what was paid for the item: {cents(paid - before)} is left"
@@ -313,7 +348,9 @@ def _adjust(seller: AmazonSeller, node: Element | None) -> str:
         lines.append(RefundLine(line.id, quantity, "NO_RESTOCK", amount=cents(amount)))
         total += amount
     number = str(seller.world.serial("refund"))
-    seller.add_refund(order, Refund(number, seller.world.now(), lines, cents(total), note=reference, reason=reason))
+    seller.add_refund(
+        order, Refund(number, seller.world.now(), lines, cents(total), note=reference, reason=reason)
+    )
     return ""
 
 
@@ -332,7 +369,8 @@ def _report(feed: Feed, results: list[tuple[str, str]]) -> str:
         "<Header><DocumentVersion>1.02</DocumentVersion></Header><MessageType>ProcessingReport</MessageType>"
         f"<Message><MessageID>1</MessageID><ProcessingReport><DocumentTransactionID>{feed.id}</DocumentTransactionID>"
         "<StatusCode>Complete</StatusCode><ProcessingSummary>"
-        f"<MessagesProcessed>{len(results)}</MessagesProcessed><MessagesSuccessful>{len(results) - len(wrong)}</MessagesSuccessful>"
+        f"<MessagesProcessed>{len(results)}</MessagesProcessed>"
+        f"<MessagesSuccessful>{len(results) - len(wrong)}</MessagesSuccessful>"
         f"<MessagesWithError>{len(wrong)}</MessagesWithError><MessagesWithWarning>0</MessagesWithWarning>"
         f"</ProcessingSummary>{lines}</ProcessingReport></Message></AmazonEnvelope>"
     )

@@ -36,7 +36,9 @@ def availability(seller: AmazonSeller, item: Item) -> list[dict[str, Any]]:
     return [{"fulfillment_channel_code": "DEFAULT", "quantity": max(0, quantity), **item.attributes}]
 
 
-def apply_patches(seller: AmazonSeller, sku: str, patches: list[dict[str, Any]], *, really: bool) -> list[dict[str, Any]]:
+def apply_patches(
+    seller: AmazonSeller, sku: str, patches: list[dict[str, Any]], *, really: bool
+) -> list[dict[str, Any]]:
     """Check and (when `really`) apply JSON patches; returns the issues, errors meaning that nothing was applied."""
     item = seller.items.get(sku)
     if item is None:
@@ -47,12 +49,24 @@ def apply_patches(seller: AmazonSeller, sku: str, patches: list[dict[str, Any]],
     for patch in patches:
         if patch["path"] != AVAILABILITY:
             name = patch["path"].rpartition("/")[2]
-            return [issue("90000900", f"The sandbox plays only fulfillment_availability, not {patch['path']}.", name)]
+            return [
+                issue(
+                    "90000900", f"The sandbox plays only fulfillment_availability, not {patch['path']}.", name
+                )
+            ]
         if patch["op"] == "delete":
-            return [issue("90000901", "fulfillment_availability cannot be deleted.", "fulfillment_availability")]
+            return [
+                issue("90000901", "fulfillment_availability cannot be deleted.", "fulfillment_availability")
+            ]
         values = patch.get("value") or []
         if not values:
-            return [issue("99022", "The attribute fulfillment_availability does not have enough values.", "fulfillment_availability")]
+            return [
+                issue(
+                    "99022",
+                    "The attribute fulfillment_availability does not have enough values.",
+                    "fulfillment_availability",
+                )
+            ]
         for value in values:
             wrong = _check(seller, value)
             if wrong:
@@ -92,7 +106,11 @@ def _apply(seller: AmazonSeller, item: Item, operation: str, value: dict[str, An
         # the costly mistake: a merchant quantity turns an offer shipped by Amazon into one shipped by the merchant
         item.fba = None
         seller.count("fba_converted_to_mfn")
-    extras = {name: inner for name, inner in value.items() if name not in ("fulfillment_channel_code", "quantity", "marketplace_id")}
+    extras = {
+        name: inner
+        for name, inner in value.items()
+        if name not in ("fulfillment_channel_code", "quantity", "marketplace_id")
+    }
     item.attributes = {**item.attributes, **extras} if operation == "merge" else extras
     place = next(iter(item.stock), next(iter(seller.locations)))
     stock = item.stock.setdefault(place, Stock())
@@ -107,7 +125,11 @@ def listing(seller: AmazonSeller, item: Item, included: set[str]) -> dict[str, A
     """An Item of Listings Items 2021-08-01."""
     answer: dict[str, Any] = {"sku": item.sku}
     if "summaries" in included:
-        sellable = sum(s.available for s in item.stock.values()) if item.fba is None else item.fba.get("fulfillable", 0)
+        sellable = (
+            sum(s.available for s in item.stock.values())
+            if item.fba is None
+            else item.fba.get("fulfillable", 0)
+        )
         summary = {
             "marketplaceId": seller.marketplace_id,
             "asin": item.asin,

@@ -13,7 +13,15 @@ from channels.sandbox.http import Answer
 from channels.sandbox.shop import Fulfilment, Line, Order
 from channels.sandbox.shopify.rest import cents, line_total, share
 
-STATUSES = ["PENDING_AVAILABILITY", "PENDING", "UNSHIPPED", "PARTIALLY_SHIPPED", "SHIPPED", "CANCELLED", "UNFULFILLABLE"]
+STATUSES = [
+    "PENDING_AVAILABILITY",
+    "PENDING",
+    "UNSHIPPED",
+    "PARTIALLY_SHIPPED",
+    "SHIPPED",
+    "CANCELLED",
+    "UNFULFILLABLE",
+]
 INCLUDED = [
     "BUYER",
     "RECIPIENT",
@@ -72,7 +80,9 @@ def shown(seller: AmazonSeller, order: Order, included: set[str]) -> dict[str, A
         address = {theirs: order.address[ours] for ours, theirs in names.items() if order.address.get(ours)}
         if order.fulfilled_by == "channel":
             address.pop("phone", None)
-        answer["recipient"] = {"deliveryAddress": {**address, "addressType": order.address.get("type", "RESIDENTIAL")}}
+        answer["recipient"] = {
+            "deliveryAddress": {**address, "addressType": order.address.get("type", "RESIDENTIAL")}
+        }
     if "PROCEEDS" in included and not pending:
         breakdowns = [{"type": "ITEM", "subtotal": money(order.goods, order.currency)}]
         if Decimal(order.shipping_price):
@@ -85,15 +95,23 @@ def shown(seller: AmazonSeller, order: Order, included: set[str]) -> dict[str, A
             "fulfillmentStatus": seller.status(order),
             "fulfilledBy": "AMAZON" if order.fulfilled_by == "channel" else "MERCHANT",
             "fulfillmentServiceLevel": order.service_level,
-            "shipByWindow": {"earliestDateTime": stamp(order.created_at), "latestDateTime": stamp(order.ship_by)},
-            "deliverByWindow": {"earliestDateTime": stamp(order.ship_by), "latestDateTime": stamp(order.deliver_by)},
+            "shipByWindow": {
+                "earliestDateTime": stamp(order.created_at),
+                "latestDateTime": stamp(order.ship_by),
+            },
+            "deliverByWindow": {
+                "earliestDateTime": stamp(order.ship_by),
+                "latestDateTime": stamp(order.deliver_by),
+            },
         }
     if "PACKAGES" in included and order.fulfilled_by == "merchant":
         answer["packages"] = [_package(done, bool(order.delivered_at)) for done in order.fulfilments]
     return answer
 
 
-def _item(seller: AmazonSeller, order: Order, line: Line, included: set[str], pending: bool) -> dict[str, Any]:
+def _item(
+    seller: AmazonSeller, order: Order, line: Line, included: set[str], pending: bool
+) -> dict[str, Any]:
     product: dict[str, Any] = {
         "asin": seller.items[line.sku].asin,
         "title": line.title,
@@ -115,7 +133,10 @@ def _item(seller: AmazonSeller, order: Order, line: Line, included: set[str], pe
         if line.cancel_request:
             cancellation["cancellationRequest"] = {"requester": "BUYER", "cancelReason": line.cancel_request}
         if line.cancelled:
-            cancellation["cancellationExecution"] = {"cancelledBy": "MERCHANT", "cancelReason": line.cancel_reason}
+            cancellation["cancellationExecution"] = {
+                "cancelledBy": "MERCHANT",
+                "cancelReason": line.cancel_reason,
+            }
         if cancellation:
             answer["cancellation"] = cancellation
     if "FULFILLMENT" in included:
@@ -131,7 +152,9 @@ def _package(done: Fulfilment, delivered: bool) -> dict[str, Any]:
         "carrier": done.carrier,
         "shipTime": stamp(done.ship_time),
         "trackingNumber": done.tracking[0],
-        "packageItems": [{"orderItemId": line_id, "quantity": quantity} for line_id, quantity in done.lines.items()],
+        "packageItems": [
+            {"orderItemId": line_id, "quantity": quantity} for line_id, quantity in done.lines.items()
+        ],
     }
     if done.service:
         answer["shippingService"] = done.service
@@ -145,7 +168,9 @@ def search(seller: AmazonSeller, query: dict[str, Any]) -> Answer:
     token = query.get("paginationToken")
     by = "created" if "createdAfter" in query else "lastUpdated"
     if ("createdAfter" in query) == ("lastUpdatedAfter" in query):
-        return errors(400, "InvalidInput", "Exactly one of createdAfter and lastUpdatedAfter must be provided.")
+        return errors(
+            400, "InvalidInput", "Exactly one of createdAfter and lastUpdatedAfter must be provided."
+        )
     other = "lastUpdated" if by == "created" else "created"
     if f"{other}Before" in query:
         return errors(400, "InvalidInput", f"{other}Before cannot be combined with {by}After.")
@@ -153,7 +178,9 @@ def search(seller: AmazonSeller, query: dict[str, Any]) -> Answer:
     if before is not None and (before < after or before > now - SETTLE_SECONDS):
         text = f"{by}Before must not be before {by}After and at least two minutes before the time of the request."
         return errors(400, "InvalidInput", text)
-    filters = {k: v for k, v in query.items() if k not in ("paginationToken", "maxResultsPerPage", "includedData")}
+    filters = {
+        k: v for k, v in query.items() if k not in ("paginationToken", "maxResultsPerPage", "includedData")
+    }
     position: list[Any] = [0, ""]
     until = before if before is not None else settled
     if token is not None:
@@ -249,13 +276,21 @@ def confirm(seller: AmazonSeller, order_id: str, body: dict[str, Any]) -> Answer
     asked: dict[str, int] = {}
     for item in detail["orderItems"]:
         if not any(line.id == item["orderItemId"] for line in order.lines):
-            return errors(400, "InvalidInput", f"orderItemId {item['orderItemId']} is not an item of the order.")
+            return errors(
+                400, "InvalidInput", f"orderItemId {item['orderItemId']} is not an item of the order."
+            )
         asked[item["orderItemId"]] = asked.get(item["orderItemId"], 0) + item["quantity"]
-    before = next((done for done in order.fulfilments if done.reference == detail["packageReferenceId"]), None)
+    before = next(
+        (done for done in order.fulfilments if done.reference == detail["packageReferenceId"]), None
+    )
     for line_id, quantity in asked.items():
         room = order.line(line_id).open + (before.lines.get(line_id, 0) if before else 0)
         if quantity > room:
-            return errors(400, "InvalidInput", f"The quantity of item {line_id} exceeds the {room} that are left to ship.")
+            return errors(
+                400,
+                "InvalidInput",
+                f"The quantity of item {line_id} exceeds the {room} that are left to ship.",
+            )
     now = seller.world.now()
     shipped_at = parse_time(detail["shipDate"]) or now
     if before is not None:

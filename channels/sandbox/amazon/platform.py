@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
@@ -79,7 +80,9 @@ def read_query(text: str, known: dict[str, Parameter]) -> tuple[dict[str, Any], 
     given = parse_qs(text, keep_blank_values=True)
     values: dict[str, Any] = {}
     wrong = [f"{name} is not a known parameter" for name in given if name not in known]
-    wrong += [f"{name} is required" for name, parameter in known.items() if parameter.required and name not in given]
+    wrong += [
+        f"{name} is required" for name, parameter in known.items() if parameter.required and name not in given
+    ]
     for name, parameter in known.items():
         if name not in given:
             continue
@@ -88,7 +91,9 @@ def read_query(text: str, known: dict[str, Parameter]) -> tuple[dict[str, Any], 
             entries = [entry for text in raw for entry in text.split(",") if entry]
             bad = [entry for entry in entries if parameter.enum and entry not in parameter.enum]
             if bad or not entries:
-                wrong.append(f"{name} must hold values of {', '.join(parameter.enum)}" if bad else f"{name} is empty")
+                wrong.append(
+                    f"{name} must hold values of {', '.join(parameter.enum)}" if bad else f"{name} is empty"
+                )
             if parameter.most is not None and len(entries) > parameter.most:
                 wrong.append(f"{name} takes at most {parameter.most} values")
             values[name] = entries
@@ -135,7 +140,12 @@ def _confirm(seller: AmazonSeller, parts: list[str], query: dict[str, Any], body
 
 def _wrong_seller(seller: AmazonSeller, seller_id: str, query: dict[str, Any]) -> Answer | None:
     if seller_id != seller.id:
-        return errors(403, "Unauthorized", "Access to requested resource is denied.", "The seller id is not of this token.")
+        return errors(
+            403,
+            "Unauthorized",
+            "Access to requested resource is denied.",
+            "The seller id is not of this token.",
+        )
     if seller.marketplace_id not in query["marketplaceIds"]:
         return errors(400, "InvalidInput", "marketplaceIds does not hold a marketplace of this seller.")
     return None
@@ -229,7 +239,11 @@ def _search_listings(seller: AmazonSeller, parts: list[str], query: dict[str, An
 
 def _summaries(seller: AmazonSeller, parts: list[str], query: dict[str, Any], body: Any) -> Answer:
     if query["marketplaceIds"] != [seller.marketplace_id] or query["granularityId"] != seller.marketplace_id:
-        return errors(400, "InvalidInput", "granularityId and marketplaceIds must name the one marketplace of this seller.")
+        return errors(
+            400,
+            "InvalidInput",
+            "granularityId and marketplaceIds must name the one marketplace of this seller.",
+        )
     now, begin = seller.world.now(), 0
     if "nextToken" in query:
         try:
@@ -289,7 +303,10 @@ def _summary(item: Item, details: bool) -> dict[str, Any]:
             "fulfillableQuantity": fulfillable,
             **inbound,
             "reservedQuantity": {"totalReservedQuantity": sum(reserved.values()), **reserved},
-            "researchingQuantity": {"totalResearchingQuantity": researching, "researchingQuantityBreakdown": []},
+            "researchingQuantity": {
+                "totalResearchingQuantity": researching,
+                "researchingQuantityBreakdown": [],
+            },
             "unfulfillableQuantity": {
                 "totalUnfulfillableQuantity": bad,
                 "customerDamagedQuantity": bad,
@@ -318,7 +335,9 @@ def _create_feed(seller: AmazonSeller, parts: list[str], query: dict[str, Any], 
     if document is None or not document.uploaded:
         return errors(400, "InvalidInput", "inputFeedDocumentId is not an uploaded feed document.")
     if body["feedType"] not in feeds.HANDLERS:
-        return errors(400, "InvalidInput", f"feedType must be one of {', '.join(feeds.HANDLERS)} in the sandbox.")
+        return errors(
+            400, "InvalidInput", f"feedType must be one of {', '.join(feeds.HANDLERS)} in the sandbox."
+        )
     if seller.marketplace_id not in body["marketplaceIds"]:
         return errors(400, "InvalidInput", "marketplaceIds does not hold a marketplace of this seller.")
     number = str(50_000_000_000 + seller.world.serial("feed"))
@@ -379,11 +398,17 @@ def _participations(seller: AmazonSeller, parts: list[str], query: dict[str, Any
         "domainName": domain,
     }
     participation = {"isParticipating": True, "hasSuspendedListings": False}
-    return Answer.json({"payload": [{"marketplace": marketplace, "storeName": seller.name, "participation": participation}]})
+    return Answer.json(
+        {"payload": [{"marketplace": marketplace, "storeName": seller.name, "participation": participation}]}
+    )
 
 
 def _shown_destination(destination: Destination) -> dict[str, Any]:
-    return {"destinationId": destination.id, "name": destination.name, "resource": {"sqs": {"arn": destination.arn}}}
+    return {
+        "destinationId": destination.id,
+        "name": destination.name,
+        "resource": {"sqs": {"arn": destination.arn}},
+    }
 
 
 def _create_destination(seller: AmazonSeller, parts: list[str], query: dict[str, Any], body: Any) -> Answer:
@@ -434,7 +459,11 @@ def subscribe(seller: AmazonSeller, kind: str, destination_id: str, version: str
 def _create_subscription(seller: AmazonSeller, parts: list[str], query: dict[str, Any], body: Any) -> Answer:
     kind = parts[0]
     if kind not in NOTIFICATION_TYPES:
-        return errors(400, "InvalidInput", f"notificationType must be one of {', '.join(NOTIFICATION_TYPES)} in the sandbox.")
+        return errors(
+            400,
+            "InvalidInput",
+            f"notificationType must be one of {', '.join(NOTIFICATION_TYPES)} in the sandbox.",
+        )
     if body["destinationId"] not in seller.destinations:
         return errors(400, "InvalidInput", "destinationId is not a destination of this application.")
     if kind in seller.subscriptions:
@@ -502,7 +531,15 @@ OPERATIONS = [
             "includedData": ORDER_DATA,
         },
     ),
-    Operation("getOrder", "GET", _at("/orders/2026-01-01/orders/{id}"), 0.5, 30, _get_order, {"includedData": ORDER_DATA}),
+    Operation(
+        "getOrder",
+        "GET",
+        _at("/orders/2026-01-01/orders/{id}"),
+        0.5,
+        30,
+        _get_order,
+        {"includedData": ORDER_DATA},
+    ),
     Operation(
         "confirmShipment",
         "POST",
@@ -548,7 +585,9 @@ OPERATIONS = [
             "issueLocale": TEXT,
             "includedData": LISTING_INCLUDED,
             "identifiers": Parameter("list", most=20),
-            "identifiersType": Parameter(enum=("ASIN", "EAN", "FNSKU", "GTIN", "ISBN", "JAN", "MINSAN", "SKU", "UPC")),
+            "identifiersType": Parameter(
+                enum=("ASIN", "EAN", "FNSKU", "GTIN", "ISBN", "JAN", "MINSAN", "SKU", "UPC")
+            ),
             "createdAfter": TIME,
             "createdBefore": TIME,
             "lastUpdatedAfter": TIME,
@@ -584,10 +623,21 @@ OPERATIONS = [
         0.5,
         15,
         _create_document,
-        body={"type": "object", "required": ["contentType"], "properties": {"contentType": {"type": "string", "minLength": 1}}},
+        body={
+            "type": "object",
+            "required": ["contentType"],
+            "properties": {"contentType": {"type": "string", "minLength": 1}},
+        },
     ),
-    Operation("getFeedDocument", "GET", _at("/feeds/2021-06-30/documents/{id}"), 0.0222, 10, _get_document,
-              {"enableContentEncodingUrlHeader": BOOLEAN}),
+    Operation(
+        "getFeedDocument",
+        "GET",
+        _at("/feeds/2021-06-30/documents/{id}"),
+        0.0222,
+        10,
+        _get_document,
+        {"enableContentEncodingUrlHeader": BOOLEAN},
+    ),
     Operation(
         "createFeed",
         "POST",
@@ -600,7 +650,12 @@ OPERATIONS = [
             "required": ["inputFeedDocumentId", "feedType", "marketplaceIds"],
             "properties": {
                 "feedType": {"type": "string"},
-                "marketplaceIds": {"type": "array", "minItems": 1, "maxItems": 25, "items": {"type": "string"}},
+                "marketplaceIds": {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": 25,
+                    "items": {"type": "string"},
+                },
                 "inputFeedDocumentId": {"type": "string"},
                 "feedOptions": {"type": "object", "open": True},
             },
@@ -617,7 +672,9 @@ OPERATIONS = [
             "feedTypes": Parameter("list", most=10),
             "marketplaceIds": Parameter("list", most=10),
             "pageSize": Parameter("integer", least=1, most=100),
-            "processingStatuses": Parameter("list", enum=("CANCELLED", "DONE", "FATAL", "IN_PROGRESS", "IN_QUEUE")),
+            "processingStatuses": Parameter(
+                "list", enum=("CANCELLED", "DONE", "FATAL", "IN_PROGRESS", "IN_QUEUE")
+            ),
             "createdSince": TIME,
             "createdUntil": TIME,
             "nextToken": TEXT,
@@ -625,7 +682,14 @@ OPERATIONS = [
     ),
     Operation("getFeed", "GET", _at("/feeds/2021-06-30/feeds/{id}"), 2, 15, _get_feed),
     Operation("cancelFeed", "DELETE", _at("/feeds/2021-06-30/feeds/{id}"), 2, 15, _cancel_feed),
-    Operation("getMarketplaceParticipations", "GET", _at("/sellers/v1/marketplaceParticipations"), 0.016, 15, _participations),
+    Operation(
+        "getMarketplaceParticipations",
+        "GET",
+        _at("/sellers/v1/marketplaceParticipations"),
+        0.016,
+        15,
+        _participations,
+    ),
     Operation(
         "createDestination",
         "POST",
@@ -645,7 +709,11 @@ OPERATIONS = [
                             "type": "object",
                             "required": ["arn"],
                             "properties": {
-                                "arn": {"type": "string", "maxLength": 1000, "pattern": r"^arn:aws:sqs:\S+:\S+:\S+"}
+                                "arn": {
+                                    "type": "string",
+                                    "maxLength": 1000,
+                                    "pattern": r"^arn:aws:sqs:\S+:\S+:\S+",
+                                }
                             },
                         },
                         "eventBridge": {
@@ -659,10 +727,32 @@ OPERATIONS = [
         },
         grantless=True,
     ),
-    Operation("getDestinations", "GET", _at("/notifications/v1/destinations"), 1, 5, _get_destinations, grantless=True),
-    Operation("getDestination", "GET", _at("/notifications/v1/destinations/{id}"), 1, 5, _get_destination, grantless=True),
     Operation(
-        "deleteDestination", "DELETE", _at("/notifications/v1/destinations/{id}"), 1, 5, _delete_destination, grantless=True
+        "getDestinations",
+        "GET",
+        _at("/notifications/v1/destinations"),
+        1,
+        5,
+        _get_destinations,
+        grantless=True,
+    ),
+    Operation(
+        "getDestination",
+        "GET",
+        _at("/notifications/v1/destinations/{id}"),
+        1,
+        5,
+        _get_destination,
+        grantless=True,
+    ),
+    Operation(
+        "deleteDestination",
+        "DELETE",
+        _at("/notifications/v1/destinations/{id}"),
+        1,
+        5,
+        _delete_destination,
+        grantless=True,
     ),
     Operation(
         "createSubscription",
@@ -682,7 +772,13 @@ OPERATIONS = [
         },
     ),
     Operation(
-        "getSubscription", "GET", _at("/notifications/v1/subscriptions/{type}"), 1, 5, _get_subscription, {"payloadVersion": TEXT}
+        "getSubscription",
+        "GET",
+        _at("/notifications/v1/subscriptions/{type}"),
+        1,
+        5,
+        _get_subscription,
+        {"payloadVersion": TEXT},
     ),
     Operation(
         "getSubscriptionById",
@@ -767,12 +863,24 @@ class Amazon:
         if request.raw_path != "/auth/o2/token" or request.method != "POST":
             return Answer.json({"error": "invalid_request", "error_description": "Not a token request."}, 404)
         if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-            return Answer.json({"error": "invalid_request", "error_description": "The request must be form encoded."}, 400)
+            return Answer.json(
+                {"error": "invalid_request", "error_description": "The request must be form encoded."}, 400
+            )
         form = {name: values[0] for name, values in parse_qs(request.body.decode("utf-8", "replace")).items()}
-        client = [s for s in world.shops.values() if isinstance(s, AmazonSeller) and s.credentials["client_id"] == form.get("client_id")]
-        right = [s for s in client if hmac.compare_digest(s.credentials["client_secret"], form.get("client_secret", ""))]
+        client = [
+            s
+            for s in world.shops.values()
+            if isinstance(s, AmazonSeller) and s.credentials["client_id"] == form.get("client_id")
+        ]
+        right = [
+            s
+            for s in client
+            if hmac.compare_digest(s.credentials["client_secret"], form.get("client_secret", ""))
+        ]
         if not right:
-            return Answer.json({"error": "invalid_client", "error_description": "Client authentication failed"}, 401)
+            return Answer.json(
+                {"error": "invalid_client", "error_description": "Client authentication failed"}, 401
+            )
         grant = form.get("grant_type")
         if grant == "refresh_token":
             found = [s for s in right if s.credentials["refresh_token"] == form.get("refresh_token")]
@@ -782,9 +890,13 @@ class Amazon:
             return await world.perform(found[0], "token", request, lambda: self._issue(found[0], ""))
         if grant == "client_credentials":
             if form.get("scope") != GRANTLESS:
-                return Answer.json({"error": "invalid_scope", "error_description": f"scope must be {GRANTLESS}"}, 400)
+                return Answer.json(
+                    {"error": "invalid_scope", "error_description": f"scope must be {GRANTLESS}"}, 400
+                )
             return await world.perform(right[0], "token", request, lambda: self._issue(right[0], GRANTLESS))
-        return Answer.json({"error": "unsupported_grant_type", "error_description": f"grant_type {grant}"}, 400)
+        return Answer.json(
+            {"error": "unsupported_grant_type", "error_description": f"grant_type {grant}"}, 400
+        )
 
     @staticmethod
     def _issue(seller: AmazonSeller, scope: str) -> Answer:
@@ -801,15 +913,23 @@ class Amazon:
     # --- feed documents -----------------------------------------------------------------------------
     async def _document(self, world: World, request: Request) -> Answer:
         number = unquote(request.raw_path.lstrip("/"))
-        seller = next((s for s in world.shops.values() if isinstance(s, AmazonSeller) and number in s.documents), None)
+        seller = next(
+            (s for s in world.shops.values() if isinstance(s, AmazonSeller) and number in s.documents), None
+        )
         if seller is None:
-            return Answer(403, b"<Error><Code>AccessDenied</Code></Error>", {"content-type": "application/xml"})
+            return Answer(
+                403, b"<Error><Code>AccessDenied</Code></Error>", {"content-type": "application/xml"}
+            )
         document = seller.documents[number]
         if request.method == "PUT":
             if request.headers.get("content-type", "") != document.content_type:
-                body = b"<Error><Code>SignatureDoesNotMatch</Code></Error>"  # the content type is part of the signed URL
+                # the content type is part of the signed URL
+                body = b"<Error><Code>SignatureDoesNotMatch</Code></Error>"
                 return await world.perform(
-                    seller, "uploadDocument", request, lambda: Answer(403, body, {"content-type": "application/xml"})
+                    seller,
+                    "uploadDocument",
+                    request,
+                    lambda: Answer(403, body, {"content-type": "application/xml"}),
                 )
 
             def put() -> Answer:
@@ -827,25 +947,35 @@ class Amazon:
         given = request.headers.get("x-amz-access-token", "")
         seller, token = self._holder(world, given)
         if seller is None or token is None or token.expires_at <= world.now():
-            details = "The access token you provided has expired." if token else "The access token you provided is revoked, malformed or invalid."
+            details = (
+                "The access token you provided has expired."
+                if token
+                else "The access token you provided is revoked, malformed or invalid."
+            )
             refused = errors(403, "Unauthorized", "Access to requested resource is denied.", details)
             if seller is None:
                 return refused
             return await world.perform(seller, "expired_token", request, lambda: refused)
         region = API_HOST.fullmatch(host)
         if region is None or region[1] != seller.region:
-            return errors(403, "Unauthorized", "Access to requested resource is denied.", "The seller is not of this region.")
+            return errors(
+                403,
+                "Unauthorized",
+                "Access to requested resource is denied.",
+                "The seller is not of this region.",
+            )
         path = request.raw_path
         for operation in OPERATIONS:
             match = operation.path.fullmatch(path) if operation.method == request.method else None
             if match:
                 parts = [unquote(part) for part in match.groups()]
-                return await world.perform(
-                    seller, operation.name, request, lambda: self._run(seller, operation, parts, request, token)
-                )
+                effect = partial(self._run, seller, operation, parts, request, token)
+                return await world.perform(seller, operation.name, request, effect)
         if any(operation.path.fullmatch(path) for operation in OPERATIONS):
             return errors(405, "MethodNotAllowed", "The method is not allowed for this resource.")
-        return errors(404, "NotFound", f"The requested resource {path} doesn't exist or is not played by the sandbox.")
+        return errors(
+            404, "NotFound", f"The requested resource {path} doesn't exist or is not played by the sandbox."
+        )
 
     @staticmethod
     def _holder(world: World, text: str) -> tuple[AmazonSeller | None, Token | None]:
@@ -855,10 +985,17 @@ class Amazon:
         return None, None
 
     @staticmethod
-    def _run(seller: AmazonSeller, operation: Operation, parts: list[str], request: Request, token: Token) -> Answer:
+    def _run(
+        seller: AmazonSeller, operation: Operation, parts: list[str], request: Request, token: Token
+    ) -> Answer:
         if operation.grantless != (token.scope == GRANTLESS):
             needs = "a grantless token" if operation.grantless else "a token of the selling partner"
-            return errors(403, "Unauthorized", "Access to requested resource is denied.", f"{operation.name} needs {needs}.")
+            return errors(
+                403,
+                "Unauthorized",
+                "Access to requested resource is denied.",
+                f"{operation.name} needs {needs}.",
+            )
         limit = {"x-amzn-RateLimit-Limit": str(operation.rate)}
         if not seller.allowed(operation.name, operation.rate, operation.burst):
             seller.count("throttled")

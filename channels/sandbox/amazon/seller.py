@@ -145,7 +145,12 @@ class AmazonSeller(Shop):
             "queue_arn": self.queue_arn,
             "queue_depth": len(self.messages),
             "catalogue": [
-                {"sku": i.sku, "asin": i.asin, "fnsku": i.fnsku, "fulfilled_by": "merchant" if i.fba is None else "amazon"}
+                {
+                    "sku": i.sku,
+                    "asin": i.asin,
+                    "fnsku": i.fnsku,
+                    "fulfilled_by": "merchant" if i.fba is None else "amazon",
+                }
                 for i in self.items.values()
             ],
             "subscriptions": [vars(subscription) for subscription in self.subscriptions.values()],
@@ -158,9 +163,13 @@ class AmazonSeller(Shop):
 
     # --- the platform's own refusals ----------------------------------------------------------------
     def failure(self, status: int) -> Answer:
-        code, text = ("ServiceUnavailable", "Service is temporarily unavailable.") if status == 503 else (
-            "InternalFailure",
-            "We encountered an internal error. Please try again.",
+        code, text = (
+            ("ServiceUnavailable", "Service is temporarily unavailable.")
+            if status == 503
+            else (
+                "InternalFailure",
+                "We encountered an internal error. Please try again.",
+            )
         )
         return errors(status, code, text)
 
@@ -195,7 +204,9 @@ class AmazonSeller(Shop):
     def ship_from_amazon(self, order: Order) -> None:
         """Amazon's own warehouse ships an FBA order."""
         if order.fulfilled_by != "channel":
-            raise SandboxError(f"Order {order.id} is fulfilled by the merchant; confirm the shipment through the API.")
+            raise SandboxError(
+                f"Order {order.id} is fulfilled by the merchant; confirm the shipment through the API."
+            )
         now = self.world.now()
         for assignment in order.assignments:
             left = {line_id: quantity for line_id, quantity in assignment.remaining.items() if quantity}
@@ -212,7 +223,10 @@ class AmazonSeller(Shop):
             return
         buyer = event == "cancel_requested"
         kind = "BuyerRequestedChange" if buyer else "OrderStatusChange"
-        self.notify("ORDER_CHANGE", self.order_change(order, kind, "Buyer Requested Cancel" if buyer else "StatusChange"))
+        self.notify(
+            "ORDER_CHANGE",
+            self.order_change(order, kind, "Buyer Requested Cancel" if buyer else "StatusChange"),
+        )
 
     def order_change(self, order: Order, kind: str, reason: str) -> dict[str, Any]:
         """Payload of ORDER_CHANGE 1.0."""
@@ -289,7 +303,12 @@ class AmazonSeller(Shop):
             "FutureSupplyBuyable": 0,
             "PendingCustomerOrderInTransit": 0,
         }
-        here = {"MarketplaceId": self.marketplace_id, "ItemName": item.title, "FulfillmentInventory": inventory, "Stores": []}
+        here = {
+            "MarketplaceId": self.marketplace_id,
+            "ItemName": item.title,
+            "FulfillmentInventory": inventory,
+            "Stores": [],
+        }
         payload = {
             "SellerId": self.id,
             "FNSKU": item.fnsku,
@@ -318,7 +337,9 @@ class AmazonSeller(Shop):
                 "payloadVersion": "2020-09-04",
                 "eventTime": stamp(now),
                 "payload": payload,
-                "notificationMetadata": {name[0].lower() + name[1:]: value for name, value in metadata.items()},
+                "notificationMetadata": {
+                    name[0].lower() + name[1:]: value for name, value in metadata.items()
+                },
             }
         else:
             body = {
@@ -333,10 +354,14 @@ class AmazonSeller(Shop):
         if faults.webhook_loss_rate and self.dice.random() < faults.webhook_loss_rate:
             self.count("messages_lost")
             return False
-        times = 2 if faults.webhook_duplicate_rate and self.dice.random() < faults.webhook_duplicate_rate else 1
+        times = (
+            2 if faults.webhook_duplicate_rate and self.dice.random() < faults.webhook_duplicate_rate else 1
+        )
         text = json.dumps(body)
         for _ in range(times):
-            wait = faults.webhook_delay_ms + (self.dice.randrange(faults.webhook_shuffle_ms) if faults.webhook_shuffle_ms else 0)
+            wait = faults.webhook_delay_ms + (
+                self.dice.randrange(faults.webhook_shuffle_ms) if faults.webhook_shuffle_ms else 0
+            )
             self.enqueue(text, wait / 1000)
         return True
 

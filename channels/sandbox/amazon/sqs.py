@@ -79,7 +79,11 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def sqs_error(code: str, message: str, status: int = 400) -> Answer:
-    return Answer.json({"__type": f"com.amazonaws.sqs#{code}", "message": message}, status, {"x-amzn-query-error": f"{code};Sender"})
+    return Answer.json(
+        {"__type": f"com.amazonaws.sqs#{code}", "message": message},
+        status,
+        {"x-amzn-query-error": f"{code};Sender"},
+    )
 
 
 def signature(secret: str, request: Request, host: str, date: str, region: str, signed: list[str]) -> str:
@@ -107,12 +111,18 @@ def check_signature(seller: AmazonSeller, request: Request, host: str) -> Answer
     """The refusal, or None when the request is signed with the account's key."""
     found = AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
     if not found:
-        return sqs_error("MissingAuthenticationToken", "Request is missing Authentication Token or it is not AWS4-HMAC-SHA256.", 403)
+        return sqs_error(
+            "MissingAuthenticationToken",
+            "Request is missing Authentication Token or it is not AWS4-HMAC-SHA256.",
+            403,
+        )
     key_id, day, region, names, given = found.groups()
     signed = names.split(";")
     date = request.headers.get("x-amz-date", "")
     if key_id != seller.credentials["aws_access_key_id"]:
-        return sqs_error("InvalidClientTokenId", "The security token included in the request is invalid.", 403)
+        return sqs_error(
+            "InvalidClientTokenId", "The security token included in the request is invalid.", 403
+        )
     try:
         sent = datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
     except ValueError:
@@ -123,7 +133,11 @@ def check_signature(seller: AmazonSeller, request: Request, host: str) -> Answer
         return sqs_error("IncompleteSignature", "SignedHeaders must be sorted and hold host and x-amz-date.")
     expected = signature(seller.credentials["aws_secret_access_key"], request, host, date, region, signed)
     if not hmac.compare_digest(expected, given):
-        return sqs_error("SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided.", 403)
+        return sqs_error(
+            "SignatureDoesNotMatch",
+            "The request signature we calculated does not match the signature you provided.",
+            403,
+        )
     return None
 
 
@@ -132,7 +146,9 @@ async def handle(world: World, host: str, request: Request) -> Answer:
     target = request.headers.get("x-amz-target", "")
     action = target.removeprefix("AmazonSQS.")
     if request.method != "POST" or action not in SHAPES or not target.startswith("AmazonSQS."):
-        return sqs_error("UnknownOperation", f"The action {target or '(none)'} is not valid for this endpoint.")
+        return sqs_error(
+            "UnknownOperation", f"The action {target or '(none)'} is not valid for this endpoint."
+        )
     if request.headers.get("content-type", "").split(";")[0] != "application/x-amz-json-1.0":
         return sqs_error("InvalidContentType", "Content-Type must be application/x-amz-json-1.0.", 415)
     try:
@@ -171,7 +187,9 @@ async def receive(seller: AmazonSeller, body: dict[str, Any]) -> Answer:
     for message in ready[:limit]:
         message.receives += 1
         message.first_received_at = message.first_received_at or now
-        message.visible_at = now + body.get("VisibilityTimeout", seller.settings.get("visibility_timeout", 30))
+        message.visible_at = now + body.get(
+            "VisibilityTimeout", seller.settings.get("visibility_timeout", 30)
+        )
         message.receipt = f"{message.id}#{message.receives}"
         found.append(_shown(message, names))
     headers = {"content-type": "application/x-amz-json-1.0"}
@@ -214,7 +232,9 @@ def act(seller: AmazonSeller, action: str, body: dict[str, Any]) -> Answer:
     if action == "DeleteMessageBatch":
         for entry in body["Entries"]:
             _delete(seller, entry["ReceiptHandle"])
-        return Answer.json({"Successful": [{"Id": entry["Id"]} for entry in body["Entries"]], "Failed": []}, headers=headers)
+        return Answer.json(
+            {"Successful": [{"Id": entry["Id"]} for entry in body["Entries"]], "Failed": []}, headers=headers
+        )
     message = seller.messages.get(body["ReceiptHandle"].partition("#")[0])
     if message is None:
         return sqs_error("MessageNotInflight", "The specified message is not in flight.")

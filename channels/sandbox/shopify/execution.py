@@ -111,11 +111,28 @@ class Operation:
             found = self._steps[key] = list(merged.values())
         return found
 
+    def concrete_types(self, sets: tuple[SelectionSetNode, ...]) -> set[str]:
+        """The object types that fragments of a selection on an interface name."""
+        found: set[str] = set()
+        for one in sets:
+            for node in one.selections:
+                if isinstance(node, FragmentSpreadNode):
+                    found.add(self.fragments[node.name.value].type_condition.name.value)
+                elif isinstance(node, InlineFragmentNode) and node.type_condition:
+                    found.add(node.type_condition.name.value)
+        return {name for name in found if graphql.is_object_type(SCHEMA.type_map[name])}
+
     def _collect(
-        self, type_name: str, selection: SelectionSetNode, outer: tuple[DirectiveNode, ...], merged: dict[str, Step]
+        self,
+        type_name: str,
+        selection: SelectionSetNode,
+        outer: tuple[DirectiveNode, ...],
+        merged: dict[str, Step],
     ) -> None:
         for node in selection.selections:
-            conditions = outer + tuple(d for d in node.directives or () if d.name.value in ("skip", "include"))
+            conditions = outer + tuple(
+                d for d in node.directives or () if d.name.value in ("skip", "include")
+            )
             if isinstance(node, FieldNode):
                 key = node.alias.value if node.alias else node.name.value
                 if key in merged:
@@ -169,7 +186,9 @@ class Document:
         tree = graphql.parse(source, no_location=False)
         self.errors = graphql.validate(SCHEMA, tree)
         fragments = {d.name.value: d for d in tree.definitions if isinstance(d, FragmentDefinitionNode)}
-        self.operations = [Operation(d, fragments) for d in tree.definitions if isinstance(d, OperationDefinitionNode)]
+        self.operations = [
+            Operation(d, fragments) for d in tree.definitions if isinstance(d, OperationDefinitionNode)
+        ]
 
     def operation(self, name: str | None) -> Operation:
         """Raises Refusal when the name is missing or unknown."""
@@ -178,7 +197,9 @@ class Document:
                 return operation
             if name is not None and operation.node.name and operation.node.name.value == name:
                 return operation
-        raise Refusal(f"No operation named {name!r}" if name else "An operation name is required", "BAD_REQUEST")
+        raise Refusal(
+            f"No operation named {name!r}" if name else "An operation name is required", "BAD_REQUEST"
+        )
 
 
 @lru_cache(maxsize=512)
@@ -229,6 +250,9 @@ class Run:
         return base + self._cost(self.operation.root, (self.operation.node.selection_set,), nested=False)
 
     def _cost(self, type_name: str, sets: tuple[SelectionSetNode, ...], *, nested: bool) -> int:
+        if graphql.is_abstract_type(SCHEMA.type_map[type_name]):
+            concrete = self.operation.concrete_types(sets)
+            return max((self._cost(one, sets, nested=nested) for one in concrete), default=0)
         total = 0
         for step in self.operation.steps(type_name, sets):
             if not step.sets or not self.wanted(step):
@@ -239,7 +263,9 @@ class Run:
                 total += 2 + inner if nested else (given.get("first") or given.get("last") or 0) * inner
                 continue
             each = step.weight + self._cost(step.type_name, step.sets, nested=nested or step.weight > 0)
-            total += each * (len(self.arguments(step)["ids"]) if step.name == "nodes" and type_name == "QueryRoot" else 1)
+            total += each * (
+                len(self.arguments(step)["ids"]) if step.name == "nodes" and type_name == "QueryRoot" else 1
+            )
         return total
 
     # --- walk ---------------------------------------------------------------------------------------

@@ -60,7 +60,11 @@ def forced(call: Call) -> list[dict[str, Any]]:
 def remembered(call: Call, mutation: str, arguments: dict[str, Any]) -> tuple[str, str, Remembered | None]:
     """(key, parameters, what the key already stands for). Raises Refusal when no key was sent."""
     if not call.idempotency_key:
-        raise Refusal("The @idempotent directive is required for this mutation but was not provided.", "BAD_REQUEST", [mutation])
+        raise Refusal(
+            "The @idempotent directive is required for this mutation but was not provided.",
+            "BAD_REQUEST",
+            [mutation],
+        )
     parameters = json.dumps([mutation, arguments], sort_keys=True, default=str)
     return call.idempotency_key, parameters, call.store.remembered.get(call.idempotency_key)
 
@@ -81,10 +85,11 @@ def key_errors(known: Remembered | None, parameters: str) -> list[dict[str, Any]
 def set_quantities(root: Any, arguments: dict[str, Any], call: Call) -> dict[str, Any]:
     given = arguments["input"]
     key, parameters, known = remembered(call, "inventorySetQuantities", given)
-    for place, entry in enumerate(given["quantities"]):
+    for position, entry in enumerate(given["quantities"]):
         if "changeFromQuantity" not in entry:
             raise Refusal(
-                f"The changeFromQuantity argument is required: quantities[{place}] must send a value, even if it is null.",
+                f"The changeFromQuantity argument is required: quantities[{position}] must send a value, "
+                "even if it is null.",
                 "BAD_REQUEST",
                 ["inventorySetQuantities"],
             )
@@ -112,24 +117,38 @@ def set_quantities(root: Any, arguments: dict[str, Any], call: Call) -> dict[str
         changes.append(Change(item.sku, place, "on_hand", delta, stock.available + stock.committed))
         call.store.announce_stock(item, place)
     number = str(call.world.serial("adjustment"))
-    group = Adjustment(number, now, given["reason"], given.get("referenceDocumentUri") or "", changes) if changes else None
+    group = (
+        Adjustment(number, now, given["reason"], given.get("referenceDocumentUri") or "", changes)
+        if changes
+        else None
+    )
     call.store.remembered[key] = Remembered(parameters, False, adjustment=group)
     call.store.count("quantities_set", len(plan))
     return {"inventoryAdjustmentGroup": group, "userErrors": []}
 
 
-def _check_quantities(given: dict[str, Any], call: Call) -> tuple[list[dict[str, Any]], list[tuple[Any, str, int]]]:
+def _check_quantities(
+    given: dict[str, Any], call: Call
+) -> tuple[list[dict[str, Any]], list[tuple[Any, str, int]]]:
     """(refusals, plan): the whole group stands or falls together."""
     errors: list[dict[str, Any]] = []
     plan: list[tuple[Any, str, int]] = []
     if given["name"] not in ("available", "on_hand"):
-        errors.append(error("The quantity name must be either 'available' or 'on_hand'.", ["input", "name"], "INVALID_NAME"))
+        errors.append(
+            error(
+                "The quantity name must be either 'available' or 'on_hand'.",
+                ["input", "name"],
+                "INVALID_NAME",
+            )
+        )
     if given["reason"] not in REASONS:
         errors.append(error("The specified reason is invalid.", ["input", "reason"], "INVALID_REASON"))
     uri = given.get("referenceDocumentUri")
     if uri is not None and ("://" not in uri or uri.startswith("gid://shopify/")):
         field = ["input", "referenceDocumentUri"]
-        errors.append(error("The specified reference document is invalid.", field, "INVALID_REFERENCE_DOCUMENT"))
+        errors.append(
+            error("The specified reference document is invalid.", field, "INVALID_REFERENCE_DOCUMENT")
+        )
     if not 1 <= len(given["quantities"]) <= MAX_QUANTITIES:
         raise Refusal(
             f"The input array size of {len(given['quantities'])} is not in the allowed range 1 to {MAX_QUANTITIES}.",
@@ -154,11 +173,21 @@ def _check_quantities(given: dict[str, Any], call: Call) -> tuple[list[dict[str,
             text = "The specified inventory item is not allowed to be adjusted via API."
             errors.append(error(text, [*at, "inventoryItemId"], "NON_MUTABLE_INVENTORY_ITEM"))
         if location is None:
-            errors.append(error("The specified location could not be found.", [*at, "locationId"], "INVALID_LOCATION"))
+            errors.append(
+                error("The specified location could not be found.", [*at, "locationId"], "INVALID_LOCATION")
+            )
         if quantity < 0:
-            errors.append(error("The quantity can't be negative.", [*at, "quantity"], "INVALID_QUANTITY_NEGATIVE"))
+            errors.append(
+                error("The quantity can't be negative.", [*at, "quantity"], "INVALID_QUANTITY_NEGATIVE")
+            )
         if quantity > MAX_QUANTITY:
-            errors.append(error("The quantity can't be higher than 1,000,000,000.", [*at, "quantity"], "INVALID_QUANTITY_TOO_HIGH"))
+            errors.append(
+                error(
+                    "The quantity can't be higher than 1,000,000,000.",
+                    [*at, "quantity"],
+                    "INVALID_QUANTITY_TOO_HIGH",
+                )
+            )
         if item is None or location is None:
             continue
         if location.id not in item.stock:
@@ -218,7 +247,8 @@ def fulfil(root: Any, arguments: dict[str, Any], call: Call) -> dict[str, Any]:
                 if line_id is None:
                     errors.append(error(f"Fulfillment order line item {line['id']} does not exist.", at))
                 elif line["quantity"] < 1 or line["quantity"] > part.assignment.remaining[line_id]:
-                    text = f"Invalid fulfillment order line item quantity requested: {part.assignment.remaining[line_id]} remain."
+                    left = part.assignment.remaining[line_id]
+                    text = f"Invalid fulfillment order line item quantity requested: {left} remain."
                     errors.append(error(text, at))
                 elif line_id in asked:
                     errors.append(error(f"Fulfillment order line item {line['id']} is named twice.", at))
@@ -228,7 +258,11 @@ def fulfil(root: Any, arguments: dict[str, Any], call: Call) -> dict[str, Any]:
             asked = {line_id: left for line_id, left in part.assignment.remaining.items() if left}
         parts.append((part, asked))
     if not given["lineItemsByFulfillmentOrder"]:
-        errors.append(error("At least one fulfillment order is required.", ["fulfillment", "lineItemsByFulfillmentOrder"]))
+        errors.append(
+            error(
+                "At least one fulfillment order is required.", ["fulfillment", "lineItemsByFulfillmentOrder"]
+            )
+        )
     if len({part.order.id for part, _ in parts}) > 1:
         errors.append(error("All fulfillment orders must belong to the same order.", ["fulfillment"]))
     if len({part.assignment.location_id for part, _ in parts}) > 1:
@@ -260,7 +294,9 @@ def _part_line(part: Part, text: str) -> str | None:
     kind, number = parse_gid(text)
     if kind != "FulfillmentOrderLineItem":
         return None
-    return next((line_id for line_id in part.assignment.total if f"{part.assignment.id}{line_id}" == number), None)
+    return next(
+        (line_id for line_id in part.assignment.total if f"{part.assignment.id}{line_id}" == number), None
+    )
 
 
 def _track(done: Fulfilment, given: dict[str, Any]) -> None:
@@ -288,7 +324,10 @@ def update_tracking(root: Any, arguments: dict[str, Any], call: Call) -> dict[st
 def cancel_fulfilment(root: Any, arguments: dict[str, Any], call: Call) -> dict[str, Any]:
     found: Shipped | None = find(call, arguments["id"], "Fulfillment")
     if found is None or found.fulfilment.status == "CANCELLED":
-        return {"fulfillment": None, "userErrors": [error("Fulfillment does not exist or is already cancelled.", ["id"])]}
+        return {
+            "fulfillment": None,
+            "userErrors": [error("Fulfillment does not exist or is already cancelled.", ["id"])],
+        }
     order, done = found
     left = dict(done.lines)
     for assignment in order.assignments:
@@ -326,7 +365,9 @@ def cancel_order(root: Any, arguments: dict[str, Any], call: Call) -> dict[str, 
     if errors or order is None:
         return {"job": None, "orderCancelUserErrors": errors, "userErrors": errors}
     store, reason = call.store, arguments["reason"]
-    money = bool(arguments.get("refund")) or bool((arguments.get("refundMethod") or {}).get("originalPaymentMethodsRefund"))
+    money = bool(arguments.get("refund")) or bool(
+        (arguments.get("refundMethod") or {}).get("originalPaymentMethodsRefund")
+    )
     if arguments.get("staffNote"):
         order.note = arguments["staffNote"]
 
@@ -335,7 +376,12 @@ def cancel_order(root: Any, arguments: dict[str, Any], call: Call) -> dict[str, 
             return
         paid = rest.received(order) - order.refunded_amount
         lines = [
-            RefundLine(x.id, x.open, "CANCEL" if arguments["restock"] else "NO_RESTOCK", amount=rest.cents(rest.line_total(x, x.open)))
+            RefundLine(
+                x.id,
+                x.open,
+                "CANCEL" if arguments["restock"] else "NO_RESTOCK",
+                amount=rest.cents(rest.line_total(x, x.open)),
+            )
             for x in order.lines
             if x.open
         ]
@@ -346,7 +392,9 @@ def cancel_order(root: Any, arguments: dict[str, Any], call: Call) -> dict[str, 
             store.count("cancelled_no_stock")
         if money and paid > 0:
             now = call.world.now()
-            store.add_refund(order, Refund(str(call.world.serial("refund")), now, lines, rest.cents(paid), reason=reason))
+            store.add_refund(
+                order, Refund(str(call.world.serial("refund")), now, lines, rest.cents(paid), reason=reason)
+            )
 
     job = str(call.world.serial("job"))
     delay = float(store.settings.get("job_delay_ms", 0)) / 1000
@@ -412,7 +460,9 @@ def _check_refund(
             continue
         before = sum(one.quantity for one in lines if one.line_id == line.id)
         if entry["quantity"] < 1 or entry["quantity"] + before > line.current:
-            text = f"Quantity cannot refund more items than were purchased: {line.current} can still be refunded"
+            text = (
+                f"Quantity cannot refund more items than were purchased: {line.current} can still be refunded"
+            )
             errors.append(error(text, [*at, "quantity"]))
             continue
         location = ""
@@ -435,20 +485,24 @@ def _check_refund(
     for place, entry in enumerate(given.get("transactions") or []):
         at = ["transactions", str(place)]
         try:
-            value = Decimal(str(entry["amount"]))
+            asked = Decimal(str(entry["amount"]))
         except InvalidOperation:
             errors.append(error("Amount is not a number", [*at, "amount"]))
             continue
-        if entry["kind"] != "REFUND" or value <= 0:
+        if entry["kind"] != "REFUND" or asked <= 0:
             errors.append(error("Only transactions of kind REFUND with an amount above 0 can be sent", at))
         if entry["orderId"] != given["orderId"]:
             errors.append(error("Transaction must be of the same order", [*at, "orderId"]))
         if entry.get("parentId") and entry["parentId"] not in known:
             errors.append(error("Parent transaction does not exist", [*at, "parentId"]))
-        amount += value
+        amount += asked
     left = rest.received(order) - order.refunded_amount
     if amount > left and not given.get("allowOverRefunding"):
-        errors.append(error(f"Refund amount cannot exceed the refundable amount of {rest.cents(left)}", ["transactions"]))
+        errors.append(
+            error(
+                f"Refund amount cannot exceed the refundable amount of {rest.cents(left)}", ["transactions"]
+            )
+        )
     if not lines and not amount:
         errors.append(error("Refund must have line items or transactions", None))
     return lines, amount
@@ -458,7 +512,10 @@ def create_return(root: Any, arguments: dict[str, Any], call: Call) -> dict[str,
     given = arguments["returnInput"]
     order: Order | None = find(call, given["orderId"], "Order")
     if order is None:
-        return {"return": None, "userErrors": [error("Order not found.", ["returnInput", "orderId"], "NOT_FOUND")]}
+        return {
+            "return": None,
+            "userErrors": [error("Order not found.", ["returnInput", "orderId"], "NOT_FOUND")],
+        }
     entries, reason, note = [], "UNKNOWN", ""
     for place, entry in enumerate(given["returnLineItems"]):
         number = parse_gid(entry["fulfillmentLineItemId"])[1]
@@ -473,14 +530,20 @@ def create_return(root: Any, arguments: dict[str, Any], call: Call) -> dict[str,
         )
         if shipped is None:
             field = ["returnInput", "returnLineItems", str(place), "fulfillmentLineItemId"]
-            return {"return": None, "userErrors": [error("Fulfillment line item not found.", field, "NOT_FOUND")]}
+            return {
+                "return": None,
+                "userErrors": [error("Fulfillment line item not found.", field, "NOT_FOUND")],
+            }
         entries.append({"line_id": shipped.line.id, "quantity": entry["quantity"]})
         reason = entry.get("returnReason") or reason
         note = entry.get("returnReasonNote") or note
     try:
         back = call.store.start_return(order, entries, reason, note, "OPEN")
     except SandboxError as refused:
-        return {"return": None, "userErrors": [error(str(refused), ["returnInput", "returnLineItems"], "INVALID")]}
+        return {
+            "return": None,
+            "userErrors": [error(str(refused), ["returnInput", "returnLineItems"], "INVALID")],
+        }
     return {"return": ReturnOf(order, back), "userErrors": []}
 
 
@@ -509,7 +572,13 @@ def create_subscription(root: Any, arguments: dict[str, Any], call: Call) -> dic
         errors.append(error("Filter is not played by the sandbox", [*at, "filter"]))
     if not errors:
         try:
-            made = subscribe(call.store, arguments["topic"], given["uri"], given.get("includeFields"), given.get("name") or "")
+            made = subscribe(
+                call.store,
+                arguments["topic"],
+                given["uri"],
+                given.get("includeFields"),
+                given.get("name") or "",
+            )
             return {"webhookSubscription": made, "userErrors": []}
         except SandboxError as refused:
             errors.append(error(str(refused), [*at, "callbackUrl"]))
@@ -519,7 +588,10 @@ def create_subscription(root: Any, arguments: dict[str, Any], call: Call) -> dic
 def update_subscription(root: Any, arguments: dict[str, Any], call: Call) -> dict[str, Any]:
     found = find(call, arguments["id"], "WebhookSubscription")
     if found is None:
-        return {"webhookSubscription": None, "userErrors": [error("Webhook subscription does not exist", ["id"])]}
+        return {
+            "webhookSubscription": None,
+            "userErrors": [error("Webhook subscription does not exist", ["id"])],
+        }
     given = arguments["webhookSubscription"]
     found.uri = given.get("uri") or found.uri
     if given.get("includeFields") is not None:
@@ -552,4 +624,3 @@ MUTATIONS: dict[str, Callable[[Any, dict[str, Any], Any], Any]] = {
     "webhookSubscriptionDelete": delete_subscription,
 }
 RESOLVERS["Mutation"] = MUTATIONS
-

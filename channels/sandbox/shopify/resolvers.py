@@ -128,7 +128,9 @@ def page(nodes: list[Any], arguments: dict[str, Any], key: Callable[[Any], list[
         end = next((n for n, (k, _) in enumerate(pairs) if (k <= mark if backward else k >= mark)), end)
     window = (begin, min(end, begin + first)) if first is not None else (max(begin, end - (last or 0)), end)
     shown = pairs[window[0] : window[1]]
-    return Page([node for _, node in shown], [_mark(k) for k, _ in shown], window[1] < len(pairs), window[0] > 0)
+    return Page(
+        [node for _, node in shown], [_mark(k) for k, _ in shown], window[1] < len(pairs), window[0] > 0
+    )
 
 
 def _mark(key: list[Any]) -> str:
@@ -174,7 +176,13 @@ def by_time(read: Callable[[Any], float]) -> Callable[[Any, str, str], bool]:
         if moment is None:
             raise Refusal(f"{asked!r} is not a time", "BAD_REQUEST")
         mine = int(read(value))  # the platform stores seconds
-        return {"=": mine == moment, ">": mine > moment, ">=": mine >= moment, "<": mine < moment, "<=": mine <= moment}[sign]
+        return {
+            "=": mine == moment,
+            ">": mine > moment,
+            ">=": mine >= moment,
+            "<": mine < moment,
+            "<=": mine <= moment,
+        }[sign]
 
     return test
 
@@ -195,7 +203,13 @@ def by_number(read: Callable[[Any], int]) -> Callable[[Any, str, str], bool]:
         except ValueError:
             raise Refusal(f"{asked!r} is not an id", "BAD_REQUEST") from None
         mine = read(value)
-        return {"=": mine == number, ">": mine > number, ">=": mine >= number, "<": mine < number, "<=": mine <= number}[sign]
+        return {
+            "=": mine == number,
+            ">": mine > number,
+            ">=": mine >= number,
+            "<": mine < number,
+            "<=": mine <= number,
+        }[sign]
 
     return test
 
@@ -212,12 +226,18 @@ ORDER_SEARCH = {
     "name": by_text(lambda order: order.name),
     "email": by_text(lambda order: order.email),
     "financial_status": by_text(rest.financial_status),
-    "fulfillment_status": lambda order, sign, asked: {
-        "FULFILLED": ("shipped", "fulfilled"),
-        "PARTIALLY_FULFILLED": ("partial", "partially_fulfilled"),
-    }.get(rest.fulfillment_status(order), ("unfulfilled", "unshipped")).count(asked.lower()) > 0,
-    "status": lambda order, sign, asked: asked == "any" or order_state(order) == asked
-    or (asked == "not_closed" and order_state(order) != "closed"),
+    "fulfillment_status": lambda order, sign, asked: (
+        {
+            "FULFILLED": ("shipped", "fulfilled"),
+            "PARTIALLY_FULFILLED": ("partial", "partially_fulfilled"),
+        }.get(rest.fulfillment_status(order), ("unfulfilled", "unshipped")).count(asked.lower())
+        > 0
+    ),
+    "status": lambda order, sign, asked: (
+        asked == "any"
+        or order_state(order) == asked
+        or (asked == "not_closed" and order_state(order) != "closed")
+    ),
     "test": lambda order, sign, asked: order.test is (asked == "true"),
     "sku": lambda order, sign, asked: any(line.sku == asked for line in order.lines),
 }
@@ -227,8 +247,16 @@ ITEM_SEARCH = {
     "updated_at": by_time(lambda item: item.updated_at),
     "created_at": by_time(lambda item: item.created_at),
 }
-VARIANT_SEARCH = {**ITEM_SEARCH, "id": by_number(rest.variant_number), "barcode": by_text(lambda item: item.barcode)}
-PRODUCT_SEARCH = {**ITEM_SEARCH, "id": by_number(rest.product_number), "title": by_text(lambda item: item.title)}
+VARIANT_SEARCH = {
+    **ITEM_SEARCH,
+    "id": by_number(rest.variant_number),
+    "barcode": by_text(lambda item: item.barcode),
+}
+PRODUCT_SEARCH = {
+    **ITEM_SEARCH,
+    "id": by_number(rest.product_number),
+    "title": by_text(lambda item: item.title),
+}
 
 
 # --- finding things by gid -----------------------------------------------------------------------------
@@ -360,7 +388,9 @@ def _quantities(level: Level, arguments: dict[str, Any], call: Call) -> list[tup
 
 
 def transactions_of(order: Order) -> list[Transaction]:
-    kind = {"paid": "SALE", "authorized": "AUTHORIZATION", "expired": "AUTHORIZATION"}.get(order.payment, "SALE")
+    kind = {"paid": "SALE", "authorized": "AUTHORIZATION", "expired": "AUTHORIZATION"}.get(
+        order.payment, "SALE"
+    )
     found = [Transaction(order, kind, order.total, f"{order.id}1", order.created_at)]
     found += [
         Transaction(order, "REFUND", Decimal(refund.amount), f"{order.id}{number}", refund.at)
@@ -410,6 +440,10 @@ def _const(value: Any) -> Resolver:
     return lambda _, arguments, call: value
 
 
+def _of_address(key: str) -> Resolver:
+    return lambda order, arguments, call: (rest.address(order) or {}).get(key)
+
+
 def _taxes(amount: Decimal, currency: str) -> list[Bag]:
     return [Bag(amount, currency)] if amount else []
 
@@ -438,9 +472,16 @@ RESOLVERS.update(
                 find(call, a["id"], "Location") if a.get("id") else next(iter(call.store.locations.values()))
             ),
             "locations": lambda root, a, call: page(
-                sorted((l for l in call.store.locations.values() if l.active or a["includeInactive"]), key=lambda l: l.name),
+                sorted(
+                    (
+                        place
+                        for place in call.store.locations.values()
+                        if place.active or a["includeInactive"]
+                    ),
+                    key=lambda place: place.name,
+                ),
                 a,
-                lambda l: [l.name, l.id],
+                lambda place: [place.name, place.id],
             ),
             "fulfillmentOrder": lambda root, a, call: find(call, a["id"], "FulfillmentOrder"),
             "fulfillment": lambda root, a, call: find(call, a["id"], "Fulfillment"),
@@ -473,28 +514,30 @@ RESOLVERS.update(
             "done": lambda identity, a, call: call.store.jobs[parse_gid(identity)[1]] <= call.world.now(),
         },
         "Location": {
-            "id": _get(lambda l: gid("Location", l.id)),
-            "legacyResourceId": _get(lambda l: l.id),
-            "name": _get(lambda l: l.name),
-            "isActive": _get(lambda l: l.active),
+            "id": _get(lambda place: gid("Location", place.id)),
+            "legacyResourceId": _get(lambda place: place.id),
+            "name": _get(lambda place: place.name),
+            "isActive": _get(lambda place: place.active),
             "isFulfillmentService": _const(False),
-            "fulfillsOnlineOrders": _get(lambda l: l.active),
-            "shipsInventory": _get(lambda l: l.active),
-            "hasActiveInventory": lambda l, a, call: any(l.id in item.stock for item in call.store.items.values()),
-            "address": _get(lambda l: l),
-            "createdAt": lambda l, a, call: iso(call.store.created_at),
-            "updatedAt": lambda l, a, call: iso(call.store.created_at),
+            "fulfillsOnlineOrders": _get(lambda place: place.active),
+            "shipsInventory": _get(lambda place: place.active),
+            "hasActiveInventory": lambda place, a, call: any(
+                place.id in item.stock for item in call.store.items.values()
+            ),
+            "address": _get(lambda place: place),
+            "createdAt": lambda place, a, call: iso(call.store.created_at),
+            "updatedAt": lambda place, a, call: iso(call.store.created_at),
         },
         "LocationAddress": {
-            "address1": _get(lambda l: l.address1),
+            "address1": _get(lambda place: place.address1),
             "address2": _const(None),
-            "city": _get(lambda l: l.city),
-            "country": _get(lambda l: l.country_code),
-            "countryCode": _get(lambda l: l.country_code),
+            "city": _get(lambda place: place.city),
+            "country": _get(lambda place: place.country_code),
+            "countryCode": _get(lambda place: place.country_code),
             "phone": _const(None),
-            "province": _get(lambda l: l.province_code),
-            "provinceCode": _get(lambda l: l.province_code),
-            "zip": _get(lambda l: l.zip),
+            "province": _get(lambda place: place.province_code),
+            "provinceCode": _get(lambda place: place.province_code),
+            "zip": _get(lambda place: place.zip),
         },
         "InventoryItem": {
             "id": _get(rest.item_gid),
@@ -510,11 +553,17 @@ RESOLVERS.update(
             "variants": lambda item, a, call: page([item], a),
             "inventoryLevels": _levels,
             "inventoryLevel": lambda item, a, call: (
-                Level(item, parse_gid(a["locationId"])[1]) if parse_gid(a["locationId"])[1] in item.stock else None
+                Level(item, parse_gid(a["locationId"])[1])
+                if parse_gid(a["locationId"])[1] in item.stock
+                else None
             ),
         },
         "InventoryLevel": {
-            "id": _get(lambda v: f"gid://shopify/InventoryLevel/{v.location_id}?inventory_item_id={rest.item_number(v.item)}"),
+            "id": _get(
+                lambda v: (
+                    f"gid://shopify/InventoryLevel/{v.location_id}?inventory_item_id={rest.item_number(v.item)}"
+                )
+            ),
             "isActive": _const(True),
             "item": _get(lambda v: v.item),
             "location": lambda v, a, call: call.store.locations[v.location_id],
@@ -524,8 +573,10 @@ RESOLVERS.update(
         },
         "InventoryQuantity": {
             "id": _get(
-                lambda v: f"gid://shopify/InventoryQuantity/{v[0].location_id}?inventory_item_id={rest.item_number(v[0].item)}"
-                f"&name={v[1]}"
+                lambda v: (
+                    f"gid://shopify/InventoryQuantity/{v[0].location_id}?inventory_item_id={rest.item_number(v[0].item)}"
+                    f"&name={v[1]}"
+                )
             ),
             "name": _get(lambda v: v[1]),
             "quantity": _get(lambda v: v[2]),
@@ -567,7 +618,10 @@ RESOLVERS.update(
             "updatedAt": _time(lambda item: item.updated_at),
         },
         "MoneyBag": {"shopMoney": _get(lambda bag: bag), "presentmentMoney": _get(lambda bag: bag)},
-        "MoneyV2": {"amount": _get(lambda bag: rest.cents(bag.amount)), "currencyCode": _get(lambda bag: bag.currency)},
+        "MoneyV2": {
+            "amount": _get(lambda bag: rest.cents(bag.amount)),
+            "currencyCode": _get(lambda bag: bag.currency),
+        },
         "Order": {
             "id": _get(lambda o: gid("Order", o.id)),
             "legacyResourceId": _get(lambda o: o.id),
@@ -597,7 +651,9 @@ RESOLVERS.update(
             "currencyCode": _get(lambda o: o.currency),
             "presentmentCurrencyCode": _get(lambda o: o.currency),
             "taxesIncluded": _const(False),
-            "requiresShipping": lambda o, a, call: any(call.store.items[line.sku].requires_shipping for line in o.lines),
+            "requiresShipping": lambda o, a, call: any(
+                call.store.items[line.sku].requires_shipping for line in o.lines
+            ),
             "displayFinancialStatus": _get(rest.financial_status),
             "displayFulfillmentStatus": _get(rest.fulfillment_status),
             "returnStatus": _get(_return_status),
@@ -641,7 +697,9 @@ RESOLVERS.update(
         "OrderCancellation": {"staffNote": _get(lambda o: o.note or None)},
         "OrderRiskSummary": {
             "assessments": _get(lambda o: [o]),
-            "recommendation": _get(lambda o: {"high": "CANCEL", "medium": "INVESTIGATE"}.get(o.risk, "ACCEPT")),
+            "recommendation": _get(
+                lambda o: {"high": "CANCEL", "medium": "INVESTIGATE"}.get(o.risk, "ACCEPT")
+            ),
         },
         "OrderRiskAssessment": {"riskLevel": _get(lambda o: o.risk.upper())},
         "Customer": {
@@ -656,7 +714,7 @@ RESOLVERS.update(
         "MailingAddress": {
             "id": _get(lambda o: f"gid://shopify/MailingAddress/{o.id}?model_name=Address"),
             **{
-                field: (lambda o, a, call, key=key: (rest.address(o) or {}).get(key))
+                field: _of_address(key)
                 for field, key in {
                     "address1": "address1",
                     "address2": "address2",
@@ -674,7 +732,11 @@ RESOLVERS.update(
                 }.items()
             },
             "formatted": _get(
-                lambda o: [v for k in ("address1", "address2", "city", "zip", "country") if (v := (rest.address(o) or {}).get(k))]
+                lambda o: [
+                    v
+                    for k in ("address1", "address2", "city", "zip", "country")
+                    if (v := (rest.address(o) or {}).get(k))
+                ]
             ),
         },
         "ShippingLine": {
@@ -709,7 +771,9 @@ RESOLVERS.update(
             "product": lambda v, a, call: call.store.items[v.line.sku],
             "originalUnitPriceSet": _of_line(lambda line: Decimal(line.price)),
             "originalTotalSet": _of_line(lambda line: Decimal(line.price) * line.quantity),
-            "discountedUnitPriceSet": _of_line(lambda line: rest.line_total(line, line.quantity) / max(1, line.quantity)),
+            "discountedUnitPriceSet": _of_line(
+                lambda line: rest.line_total(line, line.quantity) / max(1, line.quantity)
+            ),
             "discountedTotalSet": _of_line(lambda line: rest.line_total(line, line.quantity)),
             "totalDiscountSet": _of_line(lambda line: Decimal(line.discount)),
             "taxLines": _get(lambda v: _taxes(Decimal(v.line.tax), v.order.currency)),
@@ -727,10 +791,20 @@ RESOLVERS.update(
             "fulfillBy": _time(lambda v: v.order.ship_by),
             "fulfillmentHolds": _get(lambda v: [v] if v.assignment.hold else []),
             "fulfillments": lambda v, a, call: page(
-                [Shipped(v.order, done) for done in v.order.fulfilments if v.assignment.id in done.assignments], a
+                [
+                    Shipped(v.order, done)
+                    for done in v.order.fulfilments
+                    if v.assignment.id in done.assignments
+                ],
+                a,
             ),
             "lineItems": lambda v, a, call: page(
-                [PartLine(v.order, v.assignment, line) for line in v.order.lines if line.id in v.assignment.total], a
+                [
+                    PartLine(v.order, v.assignment, line)
+                    for line in v.order.lines
+                    if line.id in v.assignment.total
+                ],
+                a,
             ),
             "createdAt": _time(lambda v: v.order.created_at),
             "updatedAt": _time(lambda v: v.assignment.updated_at),
@@ -743,15 +817,15 @@ RESOLVERS.update(
             "handle": _const(None),
         },
         "FulfillmentOrderAssignedLocation": {
-            "location": _get(lambda l: l),
-            "name": _get(lambda l: l.name),
-            "address1": _get(lambda l: l.address1),
+            "location": _get(lambda place: place),
+            "name": _get(lambda place: place.name),
+            "address1": _get(lambda place: place.address1),
             "address2": _const(None),
-            "city": _get(lambda l: l.city),
-            "countryCode": _get(lambda l: l.country_code),
+            "city": _get(lambda place: place.city),
+            "countryCode": _get(lambda place: place.country_code),
             "phone": _const(None),
-            "province": _get(lambda l: l.province_code),
-            "zip": _get(lambda l: l.zip),
+            "province": _get(lambda place: place.province_code),
+            "zip": _get(lambda place: place.zip),
         },
         "FulfillmentOrderLineItem": {
             "id": _get(lambda v: gid("FulfillmentOrderLineItem", f"{v.assignment.id}{v.line.id}")),
@@ -770,11 +844,13 @@ RESOLVERS.update(
             "name": _get(lambda v: f"{v.order.name}-F{v.order.fulfilments.index(v.fulfilment) + 1}"),
             "status": _get(lambda v: v.fulfilment.status),
             "displayStatus": _get(
-                lambda v: "CANCELED"
-                if v.fulfilment.status == "CANCELLED"
-                else "DELIVERED"
-                if v.order.delivered_at
-                else "FULFILLED"
+                lambda v: (
+                    "CANCELED"
+                    if v.fulfilment.status == "CANCELLED"
+                    else "DELIVERED"
+                    if v.order.delivered_at
+                    else "FULFILLED"
+                )
             ),
             "createdAt": _time(lambda v: v.fulfilment.at),
             "updatedAt": _time(lambda v: v.fulfilment.updated_at),
@@ -784,10 +860,12 @@ RESOLVERS.update(
             "totalQuantity": _get(lambda v: sum(v.fulfilment.lines.values())),
             "trackingInfo": lambda v, a, call: tracking(v.fulfilment)[: a.get("first")],
             "fulfillmentLineItems": lambda v, a, call: page(
-                [ShippedLine(v.order, v.fulfilment, v.order.line(line_id)) for line_id in v.fulfilment.lines], a
+                [ShippedLine(v.order, v.fulfilment, v.order.line(line_id)) for line_id in v.fulfilment.lines],
+                a,
             ),
             "fulfillmentOrders": lambda v, a, call: page(
-                [Part(v.order, part) for part in v.order.assignments if part.id in v.fulfilment.assignments], a
+                [Part(v.order, part) for part in v.order.assignments if part.id in v.fulfilment.assignments],
+                a,
             ),
         },
         "FulfillmentTrackingInfo": {
@@ -820,7 +898,9 @@ RESOLVERS.update(
             "note": _get(lambda v: v.refund.note or None),
             "order": _get(lambda v: v.order),
             "totalRefundedSet": _get(lambda v: Bag(Decimal(v.refund.amount), v.order.currency)),
-            "refundLineItems": lambda v, a, call: page([RefundLineOf(v.order, v.refund, one) for one in v.refund.lines], a),
+            "refundLineItems": lambda v, a, call: page(
+                [RefundLineOf(v.order, v.refund, one) for one in v.refund.lines], a
+            ),
             "transactions": lambda v, a, call: page(
                 [t for t in transactions_of(v.order) if t.kind == "REFUND" and t.at == v.refund.at], a
             ),
@@ -837,7 +917,9 @@ RESOLVERS.update(
             "totalTaxSet": _get(
                 lambda v: Bag(
                     rest.share(
-                        v.order.line(v.line.line_id).tax, v.line.quantity, v.order.line(v.line.line_id).quantity
+                        v.order.line(v.line.line_id).tax,
+                        v.line.quantity,
+                        v.order.line(v.line.line_id).quantity,
                     ),
                     v.order.currency,
                 )
@@ -939,4 +1021,3 @@ for _type_name, _kind in SCHEMA.type_map.items():
         RESOLVERS[_type_name] = {"cursor": _get(lambda pair: pair[0]), "node": _get(lambda pair: pair[1])}
     elif _type_name.endswith(("Payload", "UserError")):
         RESOLVERS[_type_name] = {name: _by_name(name) for name in _kind.fields}  # type: ignore[attr-defined]
-

@@ -129,7 +129,9 @@ def address(order: Order) -> dict[str, Any] | None:
 
 def line_item(shop: Shop, order: Order, line: Line) -> dict[str, Any]:
     item = shop.items[line.sku]
-    done = line.fulfilled and (None if line.open == line.quantity else "fulfilled" if not line.open else "partial")
+    done = line.fulfilled and (
+        None if line.open == line.quantity else "fulfilled" if not line.open else "partial"
+    )
     return {
         "id": int(line.id),
         "admin_graphql_api_id": gid("LineItem", line.id),
@@ -211,7 +213,12 @@ def order(shop: Shop, order: Order) -> dict[str, Any]:
         "line_items": [line_item(shop, order, line) for line in order.lines],
         "refunds": [refund(order, one) for one in order.refunds],
         "shipping_lines": [
-            {"title": order.shipping_title, "code": order.shipping_title, "price": order.shipping_price, "source": "shopify"}
+            {
+                "title": order.shipping_title,
+                "code": order.shipping_title,
+                "price": order.shipping_price,
+                "source": "shopify",
+            }
         ],
     }
 
@@ -232,7 +239,9 @@ def fulfillment(order: Order, done: Fulfilment) -> dict[str, Any]:
         "tracking_url": done.urls[0] if done.urls else None,
         "tracking_urls": done.urls,
         "shipment_status": "delivered" if order.delivered_at else None,
-        "name": f"{order.name}.{order.fulfilments.index(done) + 1}" if done in order.fulfilments else order.name,
+        "name": f"{order.name}.{order.fulfilments.index(done) + 1}"
+        if done in order.fulfilments
+        else order.name,
         "line_items": [
             {"id": int(line_id), "quantity": quantity, "sku": order.line(line_id).sku}
             for line_id, quantity in done.lines.items()
@@ -258,7 +267,9 @@ def refund(order: Order, done: Refund) -> dict[str, Any]:
             }
             for one in done.lines
         ],
-        "transactions": [{"kind": "refund", "amount": done.amount, "currency": order.currency, "status": "success"}],
+        "transactions": [
+            {"kind": "refund", "amount": done.amount, "currency": order.currency, "status": "success"}
+        ],
     }
 
 

@@ -144,7 +144,10 @@ class ShopifyStore(Shop):
     def failure(self, status: int) -> Answer:
         if status == 503:
             return Answer.json({"errors": "Service Unavailable"}, 503)
-        return Answer.json({"errors": "Internal Server Error. If you report this error, please include this request ID."}, status)
+        return Answer.json(
+            {"errors": "Internal Server Error. If you report this error, please include this request ID."},
+            status,
+        )
 
     def throttled(self, operation: str) -> Answer:
         return self._throttled(0)
@@ -200,12 +203,17 @@ class ShopifyStore(Shop):
         if event == "return" and facts["back"].status == "OPEN":
             topics[0] = "RETURNS_APPROVE"
         if event == "fulfilled":
-            topics.append("ORDERS_PARTIALLY_FULFILLED" if any(line.open for line in order.lines) else "ORDERS_FULFILLED")
+            topics.append(
+                "ORDERS_PARTIALLY_FULFILLED" if any(line.open for line in order.lines) else "ORDERS_FULFILLED"
+            )
         for topic in topics:
             self.send(topic, order, **facts)
 
     def announce_stock(self, item: Item, location_id: str) -> None:
-        if any(s.topic == "INVENTORY_LEVELS_UPDATE" for s in self.subscriptions.values()) and location_id in item.stock:
+        if (
+            any(s.topic == "INVENTORY_LEVELS_UPDATE" for s in self.subscriptions.values())
+            and location_id in item.stock
+        ):
             self._post("INVENTORY_LEVELS_UPDATE", rest.inventory_level(item, location_id), "")
 
     def send(self, topic: str, order: Order, **facts: Any) -> int:
@@ -219,7 +227,13 @@ class ShopifyStore(Shop):
         elif topic.startswith("RETURNS"):
             body = rest.returned(order, facts.get("back") or order.returns[-1])
         elif topic == "ORDERS_EDITED":
-            body = {"order_edit": {"id": int(order.id), "order_id": int(order.id), "created_at": iso(order.updated_at)}}
+            body = {
+                "order_edit": {
+                    "id": int(order.id),
+                    "order_id": int(order.id),
+                    "created_at": iso(order.updated_at),
+                }
+            }
         else:
             body = rest.order(self, order)
         return self._post(topic, body, order.id)
@@ -243,14 +257,18 @@ class ShopifyStore(Shop):
                 "X-Shopify-API-Version": API_VERSION,
                 "X-Shopify-Webhook-Id": str(uuid.UUID(int=self.dice.getrandbits(128), version=4)),
                 "X-Shopify-Event-Id": event,
-                "X-Shopify-Triggered-At": datetime.fromtimestamp(self.world.now(), UTC).isoformat().replace("+00:00", "Z"),
+                "X-Shopify-Triggered-At": datetime.fromtimestamp(self.world.now(), UTC)
+                .isoformat()
+                .replace("+00:00", "Z"),
             }
 
             def gone(identity: str = subscription.id) -> None:
                 # after the last failed retry the platform deletes the subscription
                 self.subscriptions.pop(identity, None)
 
-            self.world.sender.post(self, topic, subscription.uri, headers, raw, order_id=order_id, gave_up=gone)
+            self.world.sender.post(
+                self, topic, subscription.uri, headers, raw, order_id=order_id, gave_up=gone
+            )
             sent += 1
         return sent
 
@@ -259,7 +277,9 @@ class ShopifyStore(Shop):
         """Execute a validated operation within the cost bucket."""
         if requested > MAX_QUERY_COST:
             message = f"Query cost is {requested}, which exceeds the single query max cost limit ({MAX_QUERY_COST})."
-            return self._errors([{"message": message, "extensions": {"code": "MAX_COST_EXCEEDED", "cost": requested}}])
+            return self._errors(
+                [{"message": message, "extensions": {"code": "MAX_COST_EXCEEDED", "cost": requested}}]
+            )
         self.refill()
         if requested > self.points:
             self.count("throttled")
@@ -272,7 +292,9 @@ class ShopifyStore(Shop):
                 error["path"] = refusal.path
             return self._errors([error])
         except graphql.GraphQLError as failed:
-            return self._errors([{"message": failed.message, "extensions": {"code": "argumentLiteralsIncompatible"}}])
+            return self._errors(
+                [{"message": failed.message, "extensions": {"code": "argumentLiteralsIncompatible"}}]
+            )
         actual = min(requested, run.actual) if run.operation.kind == "query" else requested
         self.points -= actual
         return Answer.json({"data": data, "extensions": self._cost(requested, actual)})
@@ -329,11 +351,15 @@ class Shopify:
         return host.endswith(".myshopify.com")
 
     async def handle(self, world: World, host: str, request: Request) -> Answer:
-        store = next((s for s in world.shops.values() if isinstance(s, ShopifyStore) and s.domain == host), None)
+        store = next(
+            (s for s in world.shops.values() if isinstance(s, ShopifyStore) and s.domain == host), None
+        )
         if store is None:
             return Answer.json({"errors": "Not Found"}, 404)
         if request.raw_path == "/admin/oauth/access_token" and request.method == "POST":
-            return await world.perform(store, "oauth_access_token", request, lambda: self._token(store, request))
+            return await world.perform(
+                store, "oauth_access_token", request, lambda: self._token(store, request)
+            )
         if request.raw_path != f"/admin/api/{API_VERSION}/graphql.json":
             return Answer.json({"errors": "Not Found"}, 404)
         if request.method != "POST":
@@ -355,7 +381,9 @@ class Shopify:
         except graphql.GraphQLError as failed:
             refused = store._errors([{"message": failed.message}])
             return await world.perform(store, "invalid", request, lambda: refused)
-        return await world.perform(store, name, request, lambda: store.graphql(document, run, name, requested))
+        return await world.perform(
+            store, name, request, lambda: store.graphql(document, run, name, requested)
+        )
 
     def _prepare(self, world: World, store: ShopifyStore, request: Request) -> Answer | tuple[Any, Run]:
         try:
@@ -378,7 +406,9 @@ class Shopify:
         except Refusal as refusal:
             return store._errors([{"message": str(refusal), "extensions": {"code": refusal.code}}])
         if run.variable_errors:
-            return store._errors([{**_located(e), "extensions": {"code": "INVALID_VARIABLE"}} for e in run.variable_errors])
+            return store._errors(
+                [{**_located(e), "extensions": {"code": "INVALID_VARIABLE"}} for e in run.variable_errors]
+            )
         return document, run
 
     @staticmethod
@@ -386,13 +416,18 @@ class Shopify:
         try:
             body = request.json()
         except ValueError:
-            body = {name: values[0] for name, values in Request("", "?" + request.body.decode(), {}, b"").query.items()}
+            body = {
+                name: values[0]
+                for name, values in Request("", "?" + request.body.decode(), {}, b"").query.items()
+            }
         right = store.credentials
         if body.get("client_id") != right["client_id"] or body.get("client_secret") != right["client_secret"]:
             return Answer.json({"error": "invalid_client"}, 401)
         if body.get("grant_type") != "client_credentials" and not body.get("code"):
             return Answer.json({"error": "invalid_request", "error_description": "code is missing"}, 400)
-        return Answer.json({"access_token": right["access_token"], "scope": "read_orders,write_orders,write_inventory"})
+        return Answer.json(
+            {"access_token": right["access_token"], "scope": "read_orders,write_orders,write_inventory"}
+        )
 
 
 def _located(error: graphql.GraphQLError) -> dict[str, Any]:
@@ -400,9 +435,13 @@ def _located(error: graphql.GraphQLError) -> dict[str, Any]:
     return {"message": error.message, **({"locations": places} if places else {})}
 
 
-def subscribe(store: ShopifyStore, topic: str, uri: str, include_fields: list[str] | None = None, name: str = "") -> Subscription:
+def subscribe(
+    store: ShopifyStore, topic: str, uri: str, include_fields: list[str] | None = None, name: str = ""
+) -> Subscription:
     """Add a webhook subscription. Raises SandboxError when the address is not one Shopify would accept."""
-    local = uri.startswith(("http://127.0.0.1", "http://localhost"))  # the only plain addresses a local run can have
+    local = uri.startswith(
+        ("http://127.0.0.1", "http://localhost")
+    )  # the only plain addresses a local run can have
     if not uri.startswith("https://") and not local:
         raise SandboxError("Address protocol http:// is not supported")
     topic_path(topic)
