@@ -1019,5 +1019,5 @@ for _type_name, _kind in SCHEMA.type_map.items():
         }
     elif _type_name.endswith("Edge"):
         RESOLVERS[_type_name] = {"cursor": _get(lambda pair: pair[0]), "node": _get(lambda pair: pair[1])}
-    elif _type_name.endswith(("Payload", "UserError")):
+    elif _type_name.endswith(("Payload", "UserError")) or _type_name == "Attribute":
         RESOLVERS[_type_name] = {name: _by_name(name) for name in _kind.fields}  # type: ignore[attr-defined]
