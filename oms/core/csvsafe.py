@@ -73,7 +73,8 @@ def decode_upload(data: bytes) -> str:
 
 def sniff_delimiter(text: str) -> str:
     """The delimiter of the header line: comma, semicolon, tab or bar; quoted text does not count."""
-    header, quoted = [], False
+    header: list[str] = []
+    quoted = False
     for char in text[:20_000]:
         if char == '"':
             quoted = not quoted

@@ -50,6 +50,12 @@ def in_transaction(work: Callable[[], T], *, attempts: int = 5, lock_seconds: in
     raise AssertionError("unreachable")
 
 
+def drop_broken_connection() -> None:
+    """Between two pieces of work of a long-running process: the next one gets a working connection."""
+    if not connection.in_atomic_block:
+        connection.close_if_unusable_or_obsolete()
+
+
 _executor = ThreadPoolExecutor(max_workers=4, thread_name_prefix="db")
 
 
@@ -57,15 +63,10 @@ async def in_db(work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Run database code of a long-running asyncio process in one of four threads, never with a broken connection."""
 
     def run() -> T:
-        connection.close_if_unusable_or_obsolete()
+        drop_broken_connection()
         try:
             return work(*args, **kwargs)
         finally:
-            connection.close_if_unusable_or_obsolete()
+            drop_broken_connection()
 
     return await asyncio.get_running_loop().run_in_executor(_executor, run)
-
-
-def close_thread_connections() -> None:
-    """End of a long-running process: give the threads' connections back."""
-    _executor.shutdown(wait=True, cancel_futures=True)

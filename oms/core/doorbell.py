@@ -21,13 +21,13 @@ from oms.core import metrics
 from oms.core.actor import task_actor
 from oms.core.clock import now
 from oms.core.current import acting, new_request_id
-from oms.core.db import on_postgres
+from oms.core.db import drop_broken_connection, on_postgres
 from oms.core.models import Doorbell, Periodic
 
 log = logging.getLogger("lading.tasks")
 
 #: a bell older than this has lost its task; longer than the queue's own `retry` (settings.Q_CLUSTER)
-LOST_AFTER = dt.timedelta(seconds=settings.Q_CLUSTER["retry"] + 30)
+LOST_AFTER = dt.timedelta(seconds=int(str(settings.Q_CLUSTER["retry"])) + 30)
 _HANG = "INSERT INTO core_doorbell (task, subject, rung_at) VALUES (%s, %s, %s) ON CONFLICT (task, subject) DO NOTHING"
 _HOLD = "SELECT 1 FROM core_doorbell WHERE task = %s AND subject = %s FOR SHARE"
 
@@ -85,8 +85,7 @@ def answer(task: str, subject: str) -> None:
         raise
     finally:
         metrics.TASKS.labels(task, outcome).inc()
-        if not connection.in_atomic_block:
-            connection.close_if_unusable_or_obsolete()  # never hand a broken connection to the next task
+        drop_broken_connection()
         log.debug(
             "task ran",
             extra={"task": task, "subject": subject, "seconds": round(time.monotonic() - started, 3)},

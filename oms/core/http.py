@@ -290,6 +290,13 @@ class HttpDoor:
         assert answer is not None
         return answer
 
+    def close(self) -> None:
+        """Close this process's kept connections."""
+        with self._lock:
+            clients, self._clients = self._clients, {}
+        for client in clients.values():
+            client.close()
+
     async def aclose(self) -> None:
         """Write the rest of the journal and close this loop's connections."""
         clients = self._loops.pop(asyncio.get_running_loop(), {})

@@ -82,7 +82,7 @@ def encrypted_columns() -> Iterable[str]:
             readable = " AND ".join([f"{column} NOT LIKE %s"] * len(prefixes))
             with connection.cursor() as cursor:
                 cursor.execute(
-                    f"SELECT {quote(model._meta.pk.column)} FROM {quote(model._meta.db_table)} "  # noqa: S608 our own names
+                    f"SELECT {quote(str(model._meta.pk.column))} FROM {quote(model._meta.db_table)} "  # noqa: S608 our own names
                     f"WHERE {column} IS NOT NULL AND {readable}",
                     [f"{prefix}%" for prefix in prefixes],
                 )

@@ -104,12 +104,12 @@ class Run:
                         job=self.job, number=number, ok=ok, subject=subject(item)[:80], message=message[:400]
                     )
                 )
-            JobRow.objects.bulk_create(results)
             good = sum(row.ok for row in results)
             self._advance(start, len(batch), good)
+            JobRow.objects.bulk_create(results)
             return good
 
-        good = in_transaction(all_rows)
+        good = in_transaction(transaction.atomic(all_rows))
         self.job.position, self.job.ok = start + len(batch), self.job.ok + good
         self.job.failed += len(batch) - good
 

@@ -95,7 +95,7 @@ def take(
         changed = TokenBucket.objects.filter(pk=key, updated_at=row.updated_at, tokens=row.tokens).update(
             tokens=tokens - wanted,
             per_second=per_second,
-            updated_at=max(at, row.updated_at + dt.timedelta(microseconds=1)),
+            updated_at=max(at, row.updated_at),
         )
         if changed:
             if wanted > cost:

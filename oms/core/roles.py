@@ -55,8 +55,8 @@ ROLES: dict[str, tuple[str, frozenset[str]]] = {
     ),
     "buyer": (
         "Buyer",
-        frozenset({"stock.view", "purchasing.view", "purchasing.edit", "purchasing.receive", "costs.view", "reports.view",
-                   "imports.run", "exceptions.work"}),
+        frozenset({"stock.view", "purchasing.view", "purchasing.edit", "purchasing.receive", "costs.view",
+                   "reports.view", "imports.run", "exceptions.work"}),
     ),
     "finance": ("Finance", frozenset(_VIEW | {"costs.view", "returns.refund", "audit.view", "imports.run"})),
     "support": (

@@ -24,6 +24,7 @@ from django.db import connection
 
 from oms.core import beat
 from oms.core.clock import now
+from oms.core.db import drop_broken_connection
 from oms.core.doorbell import ring, ring_due
 
 log = logging.getLogger("lading.worker")
@@ -120,7 +121,7 @@ class Supervisor:
 
     def _tick(self) -> dt.timedelta | None:
         """Ring what is due and the canary; returns for how long the cluster has been silent."""
-        connection.close_if_unusable_or_obsolete()
+        drop_broken_connection()
         ring_due()
         if time.monotonic() >= self._next_canary:
             ring("oms.core.tasks.canary", f"{self._name}#6")

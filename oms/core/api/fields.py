@@ -24,7 +24,7 @@ from oms.core.money import quantize
         },
     }
 )
-class MoneyField(serializers.Field):  # type: ignore[type-arg]
+class MoneyField(serializers.Field):
     """`{"amount": "19.90", "currency": "USD"}` from an amount column and the currency column beside it. Read only."""
 
     def __init__(self, amount: str, currency: str = "currency", **kwargs: Any) -> None:

@@ -43,8 +43,8 @@ class IdempotentMixin:
             return
         if len(key) > 120 or not key.isprintable():
             raise ValidationError({"Idempotency-Key": "Use at most 120 printable characters."})
-        handler: Callable[..., Response] = self.post  # type: ignore[attr-defined]
-        self.post = lambda *a, **k: self._once(key, handler, *a, **k)
+        handler: Callable[..., Response] = getattr(self, "post")  # noqa: B009 a view set gets it at run time
+        setattr(self, "post", lambda *a, **k: self._once(key, handler, *a, **k))  # noqa: B010
 
     def _once(
         self, key: str, handler: Callable[..., Response], request: Request, *args: Any, **kwargs: Any

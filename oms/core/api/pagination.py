@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import QuerySet
 from rest_framework.exceptions import ValidationError
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
@@ -19,7 +18,7 @@ MAX_LIMIT, DEFAULT_LIMIT = 250, 50
 class KeysetPagination(BasePagination):
     next_link: str | None = None
 
-    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> list[Any]:
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
         text = request.query_params.get("limit", str(DEFAULT_LIMIT))
         if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= MAX_LIMIT):
             raise ValidationError({"limit": f"Give a number from 1 to {MAX_LIMIT}."})

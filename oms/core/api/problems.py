@@ -95,8 +95,9 @@ def handler(error: Exception, info: dict[str, Any]) -> Response:
     elif isinstance(error, exceptions.APIException):
         status, detail = error.status_code, str(error.detail)
         code = str(error.get_codes()) if isinstance(error.get_codes(), str) else str(error.default_code)
-        if getattr(error, "auth_header", None):
-            headers["WWW-Authenticate"] = error.auth_header
+        auth_header = getattr(error, "auth_header", None)
+        if auth_header:
+            headers["WWW-Authenticate"] = auth_header
         wait = getattr(error, "wait", None)
         if wait is not None:
             headers["Retry-After"] = str(max(1, int(wait)))

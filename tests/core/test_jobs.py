@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import time_machine
+from django_q.models import OrmQ
+
+from oms.core import jobs
+from oms.core.actor import Actor
+from oms.core.errors import Conflict, UserError
+from oms.core.models import Doorbell, Job, JobRow, Setting
+
+pytestmark = pytest.mark.django_db
+ADA = Actor("user", "ada")
+
+
+@pytest.fixture(autouse=True)
+def _own_handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(jobs, "_handlers", {})
+    yield
+
+
+def put(number: int) -> str:
+    if number % 3 == 0:
+        Setting.objects.create(key=f"half{number}", value=1)
+        raise UserError(f"row: {number} is divisible by 3.")
+    Setting.objects.create(key=f"n{number}", value=number)
+    return f"stored {number}"
+
+
+def counting(total: int = 7, chunk: int = 2) -> None:
+    @jobs.job_handler("count")
+    def handler(run: jobs.Run) -> dict[str, int]:
+        run.total(total)
+        run.rows(range(1, total + 1), put, chunk=chunk)
+        return {"end": run.position}
+
+
+def test_unknown_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="no handler"):
+        jobs.start_job("count", "t", {}, ADA)
+    assert not Job.objects.exists()
+
+
+def test_each_row_has_its_result_and_a_failing_one_leaves_nothing() -> None:
+    counting()
+    job = jobs.start_job("count", "Count", {"file": 1}, ADA)
+    assert OrmQ.objects.get().task["args"] == ("oms.core.tasks.run_job", str(job.pk))
+    jobs.run_job(job.pk)
+    job.refresh_from_db()
+    assert (job.state, job.total, job.position, job.ok, job.failed, job.result) == (
+        "done",
+        7,
+        7,
+        5,
+        2,
+        {"end": 7},
+    )
+    assert [(row.number, row.ok, row.message) for row in JobRow.objects.all()][1:3] == [
+        (2, True, "stored 2"),
+        (3, False, "row: 3 is divisible by 3."),
+    ]
+    assert not Setting.objects.filter(key__startswith="half").exists()
+    jobs.run_job(job.pk)  # the doorbell rang twice
+    assert JobRow.objects.count() == 7
+
+
+def test_when_time_is_up_the_job_goes_on_in_the_next_task() -> None:
+    counting()
+    job = jobs.start_job("count", "Count", {}, ADA)
+    positions = []
+    while Job.objects.get(pk=job.pk).state != "done":
+        Doorbell.objects.all().delete()
+        jobs.run_job(job.pk, budget=-1)
+        positions.append(Job.objects.get(pk=job.pk).position)
+        assert len(positions) < 9
+    assert positions == [2, 4, 6, 7, 7]
+    assert list(JobRow.objects.values_list("number", flat=True)) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_stop_and_resume() -> None:
+    counting()
+    job = jobs.start_job("count", "Count", {}, ADA)
+    jobs.run_job(job.pk, budget=-1)
+    jobs.stop(job.pk, actor=ADA)
+    jobs.run_job(job.pk)
+    job.refresh_from_db()
+    assert (job.state, job.position) == ("stopped", 2)
+    jobs.resume(job.pk, actor=ADA)
+    jobs.run_job(job.pk)
+    job.refresh_from_db()
+    assert (job.state, job.position, job.ok) == ("done", 7, 5)
+    for act in (jobs.stop, jobs.resume):
+        with pytest.raises(Conflict):
+            act(job.pk, actor=ADA)
+
+
+def test_a_broken_handler_fails_visibly_and_keeps_what_is_done() -> None:
+    def work(number: int) -> None:
+        if number == 4:
+            raise ZeroDivisionError("oops")
+        Setting.objects.create(key=f"n{number}", value=number)
+
+    @jobs.job_handler("count")
+    def handler(run: jobs.Run) -> None:
+        run.rows(range(1, 6), work, chunk=2)
+
+    job = jobs.start_job("count", "Count", {}, ADA)
+    jobs.run_job(job.pk)
+    job.refresh_from_db()
+    assert (job.state, job.position, job.message) == ("failed", 2, "ZeroDivisionError: oops")
+    assert list(Setting.objects.order_by("key").values_list("key", flat=True)) == ["n1", "n2"]
+
+
+def test_a_dead_workers_job_is_found_and_its_late_ghost_writes_nothing() -> None:
+    ghost: list[jobs.Run] = []
+
+    @jobs.job_handler("count")
+    def handler(run: jobs.Run) -> None:
+        ghost.append(run)
+        if len(ghost) == 1:
+            raise SystemExit  # as a killed worker: the row stays "running"
+        run.rows(range(1, 4), put)
+
+    job = jobs.start_job("count", "Count", {}, ADA)
+    with pytest.raises(SystemExit):
+        jobs.run_job(job.pk)
+    jobs.run_job(job.pk)
+    assert Job.objects.get().state == "running"  # its lease still holds
+    assert list(jobs.waiting()) == []
+    with time_machine.travel(Job.objects.get().lease_until, tick=False):  # type: ignore[arg-type]
+        assert list(jobs.waiting()) == [job.pk]
+        jobs.run_job(job.pk)
+    assert (Job.objects.get().state, Job.objects.get().position) == ("done", 3)
+    with pytest.raises(jobs._Lost):
+        ghost[0].rows([9], put)
+    assert not Setting.objects.filter(key="n9").exists()
