@@ -44,7 +44,13 @@ def add_stock(sku: Sku, warehouse: Warehouse, quantity: int, *, unit_cost: Decim
         post_movements(
             [
                 Movement(
-                    sku.pk, warehouse.pk, "on_hand", quantity, "opening", key=f"test:{next(_numbers)}", unit_cost=unit_cost
+                    sku.pk,
+                    warehouse.pk,
+                    "on_hand",
+                    quantity,
+                    "opening",
+                    key=f"test:{next(_numbers)}",
+                    unit_cost=unit_cost,
                 )
             ],
             actor=SYSTEM,
@@ -84,7 +90,9 @@ def order_draft(*lines: LineDraft, external_id: str = "", **fields: Any) -> Orde
     return OrderDraft(external_id=external_id or f"E-{next(_numbers)}", lines=tuple(lines), **fields)
 
 
-def make_user(name: str = "", role: str = "owner", *, warehouses: tuple[str, ...] = (), channels: tuple[str, ...] = ()) -> User:
+def make_user(
+    name: str = "", role: str = "owner", *, warehouses: tuple[str, ...] = (), channels: tuple[str, ...] = ()
+) -> User:
     """A user with one role, limited to the named warehouses and channels."""
     user = User.objects.create_user(name or f"user{next(_numbers)}", password="correct horse battery")  # noqa: S106
     membership = Membership.objects.create(user=user, role=role)

@@ -78,11 +78,14 @@ def allocate_waiting(sku_ids: Iterable[int], *, actor: Actor) -> list[Winner]:
 def _serve(line_ids: Sequence[int], offset: int, actor: Actor) -> list[Winner]:
     orders = {
         order.pk: order
-        for order in upkeep.lock_many(OrderLine.objects.filter(pk__in=line_ids).values_list("order_id", flat=True))
+        for order in upkeep.lock_many(
+            OrderLine.objects.filter(pk__in=line_ids).values_list("order_id", flat=True)
+        )
     }
     place = {line_id: number for number, line_id in enumerate(line_ids)}
     lines = sorted(
-        OrderLine.objects.filter(pk__in=line_ids, short__gt=0).select_related("sku"), key=lambda line: place[line.pk]
+        OrderLine.objects.filter(pk__in=line_ids, short__gt=0).select_related("sku"),
+        key=lambda line: place[line.pk],
     )
     candidates: dict[int, tuple[int, ...]] = {}
     asked: dict[str, OrderLine] = {}
@@ -98,7 +101,9 @@ def _serve(line_ids: Sequence[int], offset: int, actor: Actor) -> list[Winner]:
         asked[name] = line
         assert line.sku_id is not None
         wanted.append(
-            ReserveLine(name, line.sku_id, line.short, candidates[order.channel_id], promise_at=holding.promise(order))
+            ReserveLine(
+                name, line.sku_id, line.short, candidates[order.channel_id], promise_at=holding.promise(order)
+            )
         )
     links: list[Allocation] = []
     won: list[tuple[OrderLine, int]] = []
@@ -108,7 +113,8 @@ def _serve(line_ids: Sequence[int], offset: int, actor: Actor) -> list[Winner]:
         if not result.reserved:
             continue
         links += [
-            Allocation(line_id=line.pk, reservation_id=part.reservation_id, per_unit=part.per_unit) for part in result.parts
+            Allocation(line_id=line.pk, reservation_id=part.reservation_id, per_unit=part.per_unit)
+            for part in result.parts
         ]
         places.setdefault(line.pk, set()).update(part.warehouse_id for part in result.parts)
         line.short -= result.reserved
@@ -129,7 +135,9 @@ def _serve(line_ids: Sequence[int], offset: int, actor: Actor) -> list[Winner]:
         where = ", ".join(sorted(codes[pk] for pk in places[line.pk]))
         rest = f"; {line.short} still short" if line.short else ""
         text = f"Backorder: {units} of {line.sku} arrived at {where}, served as number {number} ({due}){rest}"
-        events.append(timeline.entry(order.pk, "allocated", text, actor=actor, data={"rank": number, "units": units}))
+        events.append(
+            timeline.entry(order.pk, "allocated", text, actor=actor, data={"rank": number, "units": units})
+        )
     timeline.write(events)
     for order_id in sorted({line.order_id for line, _ in won}):
         upkeep.settle(orders[order_id], actor=actor, routed=False, reroute=True, changed=["lines"])
@@ -148,7 +156,9 @@ class PlacedPart:
     quantity: int
 
 
-def place_parts(order_id: int, parts: Sequence[PlacedPart], *, actor: Actor, note: str = "") -> list[Allocation]:
+def place_parts(
+    order_id: int, parts: Sequence[PlacedPart], *, actor: Actor, note: str = ""
+) -> list[Allocation]:
     """Apply a routing plan: move or split the order's reservations so that they lie where the plan says.
 
     Allocations that the plan does not name stay where they are; of a named one, units beyond the plan stay too.
@@ -171,12 +181,15 @@ def _place(order_id: int, parts: Sequence[PlacedPart], actor: Actor, note: str) 
     if order.holds_open:
         raise Conflict(f"{order.number} is on hold: release its holds before routing.", field="order")
     if order.state not in (Order.State.OPEN, Order.State.ROUTED, Order.State.PART_SHIPPED):
-        raise Conflict(f"{order.number} is {order.get_state_display().lower()}: there is nothing to route.", field="order")
+        raise Conflict(
+            f"{order.number} is {order.get_state_display().lower()}: there is nothing to route.",
+            field="order",
+        )
     allocations = {
         allocation.pk: allocation
-        for allocation in Allocation.objects.filter(line__order=order, reservation__quantity__gt=0).select_related(
-            "reservation", "line"
-        )
+        for allocation in Allocation.objects.filter(
+            line__order=order, reservation__quantity__gt=0
+        ).select_related("reservation", "line")
     }
     targets = Warehouse.objects.in_bulk({part.warehouse_id for part in parts})
     planned: dict[int, list[PlacedPart]] = {}
@@ -184,16 +197,22 @@ def _place(order_id: int, parts: Sequence[PlacedPart], actor: Actor, note: str) 
         if part.quantity < 1:
             raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
         if part.allocation_id not in allocations:
-            raise Conflict(f"{order.number}: allocation {part.allocation_id} holds nothing any more.", field="allocation")
+            raise Conflict(
+                f"{order.number}: allocation {part.allocation_id} holds nothing any more.", field="allocation"
+            )
         if part.warehouse_id not in targets:
-            raise UserError(f"warehouse: there is no warehouse with id {part.warehouse_id}.", field="warehouse")
+            raise UserError(
+                f"warehouse: there is no warehouse with id {part.warehouse_id}.", field="warehouse"
+            )
         planned.setdefault(part.allocation_id, []).append(part)
     fresh: list[Allocation] = []
     for allocation_id in sorted(planned):
         allocation = allocations[allocation_id]
         held = allocation.reservation
         if sum(part.quantity for part in planned[allocation_id]) > held.quantity:
-            raise Conflict(f"{order.number}: allocation {allocation_id} holds only {held.quantity}.", field="quantity")
+            raise Conflict(
+                f"{order.number}: allocation {allocation_id} holds only {held.quantity}.", field="quantity"
+            )
         away: dict[int, int] = {}
         for part in planned[allocation_id]:
             if part.warehouse_id != held.warehouse_id:
@@ -207,7 +226,9 @@ def _place(order_id: int, parts: Sequence[PlacedPart], actor: Actor, note: str) 
                 mcf=targets[warehouse_id].kind in holding.FOREIGN_POOLS,
             )
             if moved.pk != held.pk:
-                fresh.append(Allocation(line=allocation.line, reservation=moved, per_unit=allocation.per_unit))
+                fresh.append(
+                    Allocation(line=allocation.line, reservation=moved, per_unit=allocation.per_unit)
+                )
     Allocation.objects.bulk_create(fresh)
     after = list(
         Allocation.objects.filter(line__order=order, reservation__quantity__gt=0)
@@ -215,12 +236,14 @@ def _place(order_id: int, parts: Sequence[PlacedPart], actor: Actor, note: str) 
         .order_by("id")
     )
     if after:
-        units: dict[str, int] = {}
+        by_place: dict[str, int] = {}
         for allocation in after:
             code = allocation.reservation.warehouse.code
-            units[code] = units.get(code, 0) + allocation.reservation.quantity
-        text = note or "Routed to " + ", ".join(f"{code} ({count})" for code, count in sorted(units.items()))
-        timeline.add(order.pk, "routed", text, actor=actor, data={"warehouses": units})
+            by_place[code] = by_place.get(code, 0) + allocation.reservation.quantity
+        text = note or "Routed to " + ", ".join(
+            f"{code} ({count})" for code, count in sorted(by_place.items())
+        )
+        timeline.add(order.pk, "routed", text, actor=actor, data={"warehouses": by_place})
     upkeep.settle(order, actor=actor, routed=bool(after), changed=["routing"])
     return after
 
@@ -259,7 +282,9 @@ def record_shipped(
         raise Conflict(f"{order.number} is on hold: release its holds before shipping.", field="order")
     by_reservation = {links[pk].reservation_id: units for pk, units in leaving.items()}
     lines = list(
-        OrderLine.objects.filter(pk__in={row.line_id for row in links.values()}).select_related("sku").order_by("id")
+        OrderLine.objects.filter(pk__in={row.line_id for row in links.values()})
+        .select_related("sku")
+        .order_by("id")
     )
     parts = holding.parts_by_line([line.pk for line in lines])
     texts = []
@@ -310,7 +335,9 @@ def settle_lost(reservation_ids: Iterable[int], *, actor: Actor, why: str = "sto
     many lines changed.
     """
     lines = set(
-        Allocation.objects.filter(reservation__in=set(reservation_ids)).values_list("line_id", "line__order_id")
+        Allocation.objects.filter(reservation__in=set(reservation_ids)).values_list(
+            "line_id", "line__order_id"
+        )
     )
     changed = 0
     for order_id in sorted({order_id for _, order_id in lines}):
@@ -360,7 +387,9 @@ def give_back(allocation_id: int, quantity: int, *, actor: Actor, reason: str) -
         with stock_transaction():
             link = Allocation.objects.filter(pk=allocation_id).select_related("line").first()
             if link is None:
-                raise NotFound(f"allocation: there is no allocation with id {allocation_id}.", field="allocation")
+                raise NotFound(
+                    f"allocation: there is no allocation with id {allocation_id}.", field="allocation"
+                )
             upkeep.lock(link.line.order_id)
             held = Reservation.objects.get(pk=link.reservation_id).quantity
             units = min(quantity, held)

@@ -1,5 +1,398 @@
+"""Orders over HTTP: the queue, one order, entering orders, holds and cancellations."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import django_filters
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema, extend_schema_field
+from rest_framework import mixins, serializers, viewsets
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.routers import BaseRouter
+
+from oms.core.access import principal_of, require
+from oms.core.actor import actor_of
+from oms.core.api.fields import MoneyField, SparseFieldsMixin, expect_version
+from oms.core.api.idempotency import IdempotentMixin
+from oms.core.errors import UserError
+from oms.orders import entry, selectors, services
+from oms.orders.drafts import ContactDraft
+from oms.orders.models import Hold, Order, OrderEvent, OrderLine, SalesChannel
+
+
+class OrderLineSerializer(serializers.ModelSerializer[OrderLine]):
+    sku = serializers.SerializerMethodField(
+        help_text="our SKU code; null while the channel's code is not mapped"
+    )
+    unit_price = MoneyField("unit_price", "order.currency")
+    discount = MoneyField("discount", "order.currency")
+    tax = MoneyField("tax", "order.currency")
+
+    class Meta:
+        model = OrderLine
+        fields = ["id", "external_id", "sku", "external_sku", "title", "kind", "quantity", "reserved", "shipped",
+                  "cancelled", "short", "returned", "unit_price", "discount", "tax"]  # fmt: skip
+        read_only_fields = fields
+
+    def get_sku(self, line: OrderLine) -> str | None:
+        return line.sku.code if line.sku is not None else None
+
+
+class HoldSerializer(serializers.ModelSerializer[Hold]):
+    class Meta:
+        model = Hold
+        fields = [
+            "id",
+            "reason",
+            "line",
+            "note",
+            "placed_by",
+            "placed_at",
+            "expires_at",
+            "released_at",
+            "released_by",
+        ]
+        read_only_fields = fields
+
+
+class OrderSerializer(SparseFieldsMixin, serializers.ModelSerializer[Order]):
+    number = serializers.CharField(read_only=True)
+    channel = serializers.CharField(source="channel.code", read_only=True)
+    on_hold = serializers.BooleanField(read_only=True)
+    warehouses = serializers.SerializerMethodField()
+    subtotal, discount, shipping, tax, total = (
+        MoneyField(name) for name in ("subtotal", "discount", "shipping", "tax", "total")
+    )
+    lines = OrderLineSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = Order
+        fields = [
+            "id", "number", "channel", "external_id", "external_number", "kind", "state", "payment_state",
+            "fulfilled_by", "is_test", "placed_at", "imported_at", "ship_by", "ship_by_source", "deliver_by",
+            "shipped_at", "delivered_at", "cancelled_at", "cancel_reason", "buyer_cancel_requested",
+            "service_level", "risk", "on_hold", "short_units", "unmapped_lines", "tags", "warehouses",
+            "ship_city", "ship_region", "ship_country", "subtotal", "discount", "shipping", "tax", "total",
+            "version", "lines",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.ListField(child=serializers.CharField()))
+    def get_warehouses(self, order: Order) -> list[str]:
+        return selectors.warehouse_codes(order)
+
+
+class OrderDetailSerializer(OrderSerializer):
+    contact = serializers.SerializerMethodField(help_text="masked without the scope pii:read")
+    holds = HoldSerializer(many=True, read_only=True)
+
+    class Meta(OrderSerializer.Meta):
+        fields = [*OrderSerializer.Meta.fields, "contact", "holds"]
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.DictField())
+    def get_contact(self, order: Order) -> dict[str, Any]:
+        return selectors.contact_for(order, principal_of(self.context["request"]))
+
+
+class TimelineSerializer(serializers.ModelSerializer[OrderEvent]):
+    class Meta:
+        model = OrderEvent
+        fields = ["id", "at", "kind", "text", "actor"]
+        read_only_fields = fields
+
+
+_MOST = Decimal("9999999999.9999")
+
+
+def _amount(**extra: Any) -> serializers.DecimalField:
+    return serializers.DecimalField(
+        max_digits=14, decimal_places=4, min_value=Decimal(0), max_value=_MOST, **extra
+    )
+
+
+class NewLine(serializers.Serializer[Any]):
+    sku = serializers.CharField(max_length=80, help_text="SKU code, barcode or another alias")
+    quantity = serializers.IntegerField(min_value=1, max_value=1_000_000)
+    unit_price = _amount()
+    discount = _amount(default=Decimal(0))
+    tax = _amount(default=Decimal(0))
+
+
+class NewContact(serializers.Serializer[Any]):
+    name = serializers.CharField(max_length=120)
+    company = serializers.CharField(max_length=120, required=False, allow_blank=True)
+    email = serializers.EmailField(required=False, allow_blank=True)
+    phone = serializers.CharField(max_length=40, required=False, allow_blank=True)
+    address1 = serializers.CharField(max_length=160)
+    address2 = serializers.CharField(max_length=160, required=False, allow_blank=True)
+    address3 = serializers.CharField(max_length=160, required=False, allow_blank=True)
+    city = serializers.CharField(max_length=80)
+    region = serializers.CharField(max_length=40, required=False, allow_blank=True)
+    postal_code = serializers.CharField(max_length=20, required=False, allow_blank=True)
+    country = serializers.RegexField(r"^[A-Za-z]{2}\Z", help_text="ISO 3166 alpha-2")
+    residential = serializers.BooleanField(default=True)
+
+
+class NewOrder(serializers.Serializer[Any]):
+    channel = serializers.SlugField(max_length=40, help_text="a manual or custom channel")
+    external_id = serializers.CharField(
+        max_length=80, required=False, help_text="your own id; the same one twice is refused"
+    )
+    currency = serializers.RegexField(r"^[A-Z]{3}\Z", required=False, help_text="left out: the channel's")
+    kind = serializers.ChoiceField(choices=Order.Kind.choices, default="sale")
+    lines = NewLine(many=True, allow_empty=False, max_length=2000)  # type: ignore[call-arg]
+    contact = NewContact()
+    shipping = _amount(default=Decimal(0))
+    discount = _amount(default=Decimal(0), help_text="on the whole order")
+    service_level = serializers.CharField(max_length=60, required=False, allow_blank=True)
+    ship_by = serializers.DateTimeField(required=False)
+    placed_at = serializers.DateTimeField(required=False)
+    tags = serializers.ListField(child=serializers.CharField(max_length=40), required=False, max_length=50)
+    note = serializers.CharField(max_length=400, required=False, allow_blank=True)
+
+
+class HoldRequest(serializers.Serializer[Any]):
+    reason = serializers.ChoiceField(choices=Hold.Reason.choices, default="person")
+    note = serializers.CharField(max_length=255, required=False, allow_blank=True)
+    line = serializers.IntegerField(required=False, min_value=1, max_value=2**62)
+    expires_at = serializers.DateTimeField(required=False)
+
+
+class ReleaseRequest(serializers.Serializer[Any]):
+    hold = serializers.IntegerField(
+        required=False, min_value=1, max_value=2**62, help_text="left out: every open hold"
+    )
+    note = serializers.CharField(max_length=200, required=False, allow_blank=True)
+
+
+class CancelLine(serializers.Serializer[Any]):
+    line = serializers.IntegerField(min_value=1, max_value=2**62)
+    quantity = serializers.IntegerField(min_value=1, max_value=1_000_000)
+
+
+class CancelRequest(serializers.Serializer[Any]):
+    reason = serializers.ChoiceField(choices=list(services.CANCEL_REASONS.items()))
+    lines = CancelLine(
+        many=True, required=False, allow_empty=False, help_text="left out: everything not shipped"
+    )
+    note = serializers.CharField(max_length=150, required=False, allow_blank=True)
+    version = serializers.IntegerField(required=False, min_value=1, max_value=2**31 - 1)
+
+
+class NoteRequest(serializers.Serializer[Any]):
+    text = serializers.CharField(max_length=400)
+
+
+class TagsRequest(serializers.Serializer[Any]):
+    tags = serializers.ListField(child=serializers.CharField(max_length=40), max_length=50)
+
+
+class MapRequest(serializers.Serializer[Any]):
+    external_sku = serializers.CharField(max_length=120)
+    sku = serializers.CharField(max_length=80)
+    remember = serializers.BooleanField(default=False, help_text="store the code as an alias of the SKU")
+
+
+class MapAnswer(serializers.Serializer[Any]):
+    repaired = serializers.IntegerField(help_text="waiting lines that were repaired")
+
+
+class OrderFilter(django_filters.FilterSet):
+    channel = django_filters.CharFilter(field_name="channel__code")
+    state = django_filters.ChoiceFilter(choices=Order.State.choices)
+    external_id = django_filters.CharFilter(max_length=80)
+    external_number = django_filters.CharFilter(max_length=80)
+    placed_after = django_filters.IsoDateTimeFilter(field_name="placed_at", lookup_expr="gte")
+    placed_before = django_filters.IsoDateTimeFilter(field_name="placed_at", lookup_expr="lt")
+    view = django_filters.ChoiceFilter(
+        choices=[(view.key, view.label) for view in selectors.VIEWS.values()], method="by_view"
+    )
+    q = django_filters.CharFilter(method="by_words", max_length=80, label="number, SKU or name")
+
+    class Meta:
+        model = Order
+        fields = ["channel", "state", "external_id", "external_number"]
+
+    def by_view(self, orders: QuerySet[Order], name: str, value: str) -> QuerySet[Order]:
+        return selectors.queue(orders, selectors.Filter(view=value))[0]
+
+    def by_words(self, orders: QuerySet[Order], name: str, value: str) -> QuerySet[Order]:
+        return selectors.search(orders, value)
+
+
+class OrderViewSet(
+    IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Order]
+):
+    """Orders of the channels and warehouses you may see, newest first."""
+
+    queryset = Order.objects.none()
+    serializer_class = OrderSerializer
+    filterset_class = OrderFilter
+    keyset_order = ("-placed_at", "-id")
+    lookup_value_regex = "[0-9]{1,18}"
+    required_scopes = {"GET": "orders:read", "POST": "orders:write"}
+
+    def get_queryset(self) -> QuerySet[Order]:
+        if getattr(self, "swagger_fake_view", False):
+            return Order.objects.none()
+        found = selectors.for_list(selectors.visible(principal_of(self.request)))
+        return (
+            found.select_related("channel", "contact").prefetch_related("holds")
+            if self.action != "list"
+            else found
+        )
+
+    def get_serializer_class(self) -> type[Any]:
+        return OrderSerializer if self.action == "list" else OrderDetailSerializer
+
+    def _checked(self, request: Request, body: type[serializers.Serializer[Any]]) -> dict[str, Any]:
+        form = body(data=request.data)
+        form.is_valid(raise_exception=True)
+        checked: dict[str, Any] = form.validated_data
+        return checked
+
+    def _order(self, pk: str, permission: str) -> Order:
+        principal = principal_of(self.request)
+        order = selectors.get_visible(principal, int(pk))
+        require(principal, permission, channel_code=order.channel.code)
+        return order
+
+    def _answer(self, order_id: int, status: int = 200) -> Response:
+        order = self.get_queryset().get(pk=order_id)
+        return Response(OrderDetailSerializer(order, context=self.get_serializer_context()).data, status)
+
+    @extend_schema(request=NewOrder, responses={201: OrderDetailSerializer})
+    def create(self, request: Request) -> Response:
+        """Enter an order on a manual or custom channel. Send an `Idempotency-Key`."""
+        data = self._checked(request, NewOrder)
+        principal = principal_of(request)
+        channel = SalesChannel.objects.filter(code=data["channel"]).first()
+        if channel is None:
+            raise UserError(f"channel: there is no channel '{data['channel']}'.", field="channel")
+        require(principal, "orders.edit", channel_code=channel.code)
+        order = entry.enter(
+            channel=channel,
+            lines=[entry.EntryLine(**line) for line in data["lines"]],
+            contact=ContactDraft(**data["contact"]),
+            actor=actor_of(principal),
+            source="api",
+            **{
+                name: data[name]
+                for name in ("external_id", "currency", "kind", "shipping", "discount", "service_level", "ship_by",
+                             "placed_at", "tags", "note")
+                if name in data
+            },
+        )  # fmt: skip
+        return self._answer(order.pk, 201)
+
+    @extend_schema(request=HoldRequest, responses=OrderDetailSerializer)
+    @action(detail=True, methods=["post"])
+    def hold(self, request: Request, pk: str) -> Response:
+        """Put the order, or one line, on hold."""
+        data = self._checked(request, HoldRequest)
+        order = self._order(pk, "orders.hold")
+        services.place_hold(
+            order.pk, data["reason"], actor=actor_of(principal_of(request)), note=data.get("note", ""),
+            line_id=data.get("line"), expires_at=data.get("expires_at"),
+        )  # fmt: skip
+        return self._answer(order.pk)
+
+    @extend_schema(request=ReleaseRequest, responses=OrderDetailSerializer)
+    @action(detail=True, methods=["post"])
+    def release(self, request: Request, pk: str) -> Response:
+        """Release one hold, or all of them."""
+        data = self._checked(request, ReleaseRequest)
+        order = selectors.get_visible(principal_of(request), int(pk))
+        principal = principal_of(request)
+        if "hold" in data:
+            if not Hold.objects.filter(pk=data["hold"], order=order).exists():
+                raise UserError(f"hold: {order.number} has no hold {data['hold']}.", field="hold")
+            services.release_hold(
+                data["hold"], actor=actor_of(principal), principal=principal, note=data.get("note", "")
+            )
+        else:
+            services.release_holds(
+                order.pk, actor=actor_of(principal), principal=principal, note=data.get("note", "")
+            )
+        return self._answer(order.pk)
+
+    @extend_schema(request=CancelRequest, responses=OrderDetailSerializer)
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, pk: str) -> Response:
+        """Cancel units that have not left, or everything open; the channel is told."""
+        data = self._checked(request, CancelRequest)
+        order = self._order(pk, "orders.edit")
+        expect_version(request, order.version)
+        quantities: dict[int, int] | None = None
+        if "lines" in data:
+            quantities = {}
+            for line in data["lines"]:
+                quantities[line["line"]] = quantities.get(line["line"], 0) + line["quantity"]
+        services.cancel_lines(
+            order.pk,
+            quantities,
+            reason=data["reason"],
+            actor=actor_of(principal_of(request)),
+            note=data.get("note", ""),
+        )
+        return self._answer(order.pk)
+
+    @extend_schema(request=None, responses=OrderDetailSerializer)
+    @action(detail=True, methods=["post"])
+    def route(self, request: Request, pk: str) -> Response:
+        """Ask routing to look at the order again."""
+        order = self._order(pk, "orders.route")
+        services.request_route(order.pk, actor=actor_of(principal_of(request)))
+        return self._answer(order.pk)
+
+    @extend_schema(request=NoteRequest, responses=OrderDetailSerializer)
+    @action(detail=True, methods=["post"])
+    def notes(self, request: Request, pk: str) -> Response:
+        """Write a note for the team."""
+        data = self._checked(request, NoteRequest)
+        order = self._order(pk, "orders.edit")
+        services.add_note(order.pk, data["text"], actor=actor_of(principal_of(request)))
+        return self._answer(order.pk)
+
+    @extend_schema(request=TagsRequest, responses=OrderDetailSerializer)
+    @action(detail=True, methods=["post"])
+    def tags(self, request: Request, pk: str) -> Response:
+        """Replace the order's tags."""
+        data = self._checked(request, TagsRequest)
+        order = self._order(pk, "orders.edit")
+        services.set_tags(order.pk, data["tags"], actor=actor_of(principal_of(request)))
+        return self._answer(order.pk)
+
+    @extend_schema(request=MapRequest, responses=MapAnswer)
+    @action(detail=True, methods=["post"])
+    def map(self, request: Request, pk: str) -> Response:
+        """Say which SKU an unknown code means; every waiting order of the channel is repaired."""
+        data = self._checked(request, MapRequest)
+        order = self._order(pk, "orders.edit")
+        sku = entry.find_sku(data["sku"])
+        repaired = services.map_external_sku(
+            order.channel,
+            data["external_sku"],
+            sku.pk,
+            actor=actor_of(principal_of(request)),
+            remember=data["remember"],
+        )
+        return Response({"repaired": repaired})
+
+    @extend_schema(responses=TimelineSerializer(many=True))
+    @action(detail=True, methods=["get"], pagination_class=None, filterset_class=None)
+    def timeline(self, request: Request, pk: str) -> Response:
+        """Every step of the order in order of time, at most the newest 500."""
+        order = selectors.get_visible(principal_of(request), int(pk))
+        newest = list(order.events.order_by("-id")[:500])
+        return Response(TimelineSerializer(newest[::-1], many=True).data)
 
 
 def register(router: BaseRouter) -> None:
     """Name this app's resources under /api/v1/."""
+    router.register("orders", OrderViewSet, basename="order")

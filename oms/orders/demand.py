@@ -55,7 +55,9 @@ def roll_up(days: Iterable[dt.date]) -> int:
             keep = {(row.sku_id, row.channel_code) for row in rows}
             gone = [
                 pk
-                for pk, sku_id, channel in DemandDay.objects.filter(day=day).values_list("pk", "sku_id", "channel_code")
+                for pk, sku_id, channel in DemandDay.objects.filter(day=day).values_list(
+                    "pk", "sku_id", "channel_code"
+                )
                 if (sku_id, channel) not in keep
             ]
             DemandDay.objects.filter(pk__in=gone).delete()

@@ -33,7 +33,9 @@ class Part:
 
 def part_of(allocation: Allocation) -> Part:
     reservation = allocation.reservation
-    return Part(reservation.pk, reservation.sku_id, allocation.per_unit, reservation.quantity, reservation.consumed)
+    return Part(
+        reservation.pk, reservation.sku_id, allocation.per_unit, reservation.quantity, reservation.consumed
+    )
 
 
 def _groups(parts: Iterable[Part]) -> dict[int, list[Part]]:
@@ -78,7 +80,9 @@ def surplus(parts: Iterable[Part], keep: int) -> dict[int, int]:
 def parts_by_line(line_ids: Sequence[int]) -> dict[int, list[Part]]:
     """The allocations of many lines in one query."""
     found: dict[int, list[Part]] = {}
-    for allocation in Allocation.objects.filter(line__in=line_ids).select_related("reservation").order_by("id"):
+    for allocation in (
+        Allocation.objects.filter(line__in=line_ids).select_related("reservation").order_by("id")
+    ):
         found.setdefault(allocation.line_id, []).append(part_of(allocation))
     return found
 

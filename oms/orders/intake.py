@@ -85,15 +85,23 @@ def take(drafts: Sequence[OrderDraft], *, channel: SalesChannel, actor: Actor, s
             newest[clean.external_id] = index
     # of several versions of one order only the newest is stored: the others would be overwritten at once
     todo = [(index, draft) for index, draft in good if newest[draft.external_id] == index]
-    todo.sort(key=lambda item: item[1].external_id)  # same order everywhere: two batches never wait for each other
+    todo.sort(
+        key=lambda item: item[1].external_id
+    )  # same order everywhere: two batches never wait for each other
     for start in range(0, len(todo), BATCH):
         chunk = todo[start : start + BATCH]
-        for (index, _), answer in zip(chunk, _take_chunk([d for _, d in chunk], channel, actor, source), strict=True):
+        for (index, _), answer in zip(
+            chunk, _take_chunk([d for _, d in chunk], channel, actor, source), strict=True
+        ):
             answers[index] = answer
     for index, draft in good:
         if index not in answers:
             winner = answers[newest[draft.external_id]]
-            answers[index] = winner if winner.order_id is None else Taken(winner.order_id, "stale", "a newer version came along")
+            answers[index] = (
+                winner
+                if winner.order_id is None
+                else Taken(winner.order_id, "stale", "a newer version came along")
+            )
     return [answers[index] for index in range(len(drafts))]
 
 
@@ -123,7 +131,11 @@ def _take_one(draft: OrderDraft, channel: SalesChannel, actor: Actor, source: st
         except IntegrityError as error:
             if attempt == _TRIES:
                 log.exception("order %s of %s breaks a rule of the database", draft.external_id, channel.code)
-                return Taken(None, "error", f"order {draft.external_id}: the database refused it ({error.__class__.__name__}).")
+                return Taken(
+                    None,
+                    "error",
+                    f"order {draft.external_id}: the database refused it ({error.__class__.__name__}).",
+                )
         except DataError:
             return Taken(None, "error", f"order {draft.external_id}: a value does not fit its field.")
         except UserError as error:
@@ -144,7 +156,9 @@ class _Work:
     changed: dict[str, Any] = field(default_factory=dict)
     new_lines: list[OrderLine] = field(default_factory=list)
     touched_lines: set[OrderLine] = field(default_factory=set)
-    keep: list[tuple[OrderLine, int]] = field(default_factory=list)  # (line, units to keep held): release the rest
+    keep: list[tuple[OrderLine, int]] = field(
+        default_factory=list
+    )  # (line, units to keep held): release the rest
     asks: list[tuple[OrderLine, int]] = field(default_factory=list)  # (line, units to reserve)
     got: int = 0
     was_routable: bool = False
@@ -216,7 +230,9 @@ class _Batch:
         else:
             sku = self.skus.get(line.sku_id)
             if sku is None:
-                raise UserError(f"lines: there is no SKU with id {line.sku_id} (line '{line.external_id}').", field="sku")
+                raise UserError(
+                    f"lines: there is no SKU with id {line.sku_id} (line '{line.external_id}').", field="sku"
+                )
         return sku.merged_into if sku is not None and sku.merged_into_id else sku
 
     def _rate(self, code: str, placed_at: dt.datetime) -> tuple[Decimal, dt.date | None]:
@@ -261,7 +277,8 @@ class _Batch:
         fresh = [
             draft
             for draft in drafts
-            if draft.external_id not in known or draft.channel_updated_at >= known[draft.external_id].channel_updated_at
+            if draft.external_id not in known
+            or draft.channel_updated_at >= known[draft.external_id].channel_updated_at
         ]
         self._load_skus(fresh)
         works: dict[str, _Work] = {}
@@ -271,7 +288,9 @@ class _Batch:
             if order is None:
                 works[draft.external_id] = self._new(draft)
             elif draft.channel_updated_at < order.channel_updated_at:
-                log.info("stale version of order %s ignored: %s", order.pk, draft.channel_updated_at.isoformat())
+                log.info(
+                    "stale version of order %s ignored: %s", order.pk, draft.channel_updated_at.isoformat()
+                )
                 answers[draft.external_id] = Taken(order.pk, "stale", "an older version than the stored one")
             else:
                 order.channel = self.channel
@@ -395,7 +414,9 @@ class _Batch:
         for name in ("subtotal", "discount", "shipping", "tax", "total"):
             money |= work.set(name, getattr(draft, name))
         if money:
-            work.note("money", f"Amounts changed by the channel; the total is now {order.total} {order.currency}")
+            work.note(
+                "money", f"Amounts changed by the channel; the total is now {order.total} {order.currency}"
+            )
         for name in ("external_number", "service_level", "deliver_by", "fulfilled_by", "is_test"):
             work.set(name, getattr(draft, name))
         if work.set("payment_state", draft.payment_state):
@@ -409,14 +430,21 @@ class _Batch:
         if draft.contact is not None and (contact is None or contact.erased_at is None):
             data = _contact_data(draft)
             if contact is None:
-                self.contacts.append(OrderContact(order=order, data=data))
+                self.contacts.append(_contact_row(order, draft))
             elif contact.data != data:
                 OrderContact.objects.filter(pk=contact.pk).update(data=data)
             if contact is None or contact.data != data:
                 before = {name: getattr(order, name) for name in _ADDRESS_FIELDS}
                 _address(order, draft)
-                work.changed.update({n: getattr(order, n) for n in _ADDRESS_FIELDS if getattr(order, n) != before[n]})
-                work.note("address", "Address received from the channel" if contact is None else "Address changed by the channel")
+                work.changed.update(
+                    {n: getattr(order, n) for n in _ADDRESS_FIELDS if getattr(order, n) != before[n]}
+                )
+                work.note(
+                    "address",
+                    "Address received from the channel"
+                    if contact is None
+                    else "Address changed by the channel",
+                )
                 work.parts_changed.append("address")
         open_reasons = {hold.reason: hold for hold in holds if hold.line_id is None}
         if work.set("risk", draft.risk):
@@ -470,7 +498,10 @@ class _Batch:
                 work.touched_lines.add(row)
         if price:
             work.touched_lines.add(row)
-            work.note("lines", f"Price of {_name(row)} changed to {row.unit_price.normalize():f} {work.order.currency}")
+            work.note(
+                "lines",
+                f"Price of {_name(row)} changed to {row.unit_price.normalize():f} {work.order.currency}",
+            )
         if row.sku_id is None and (sku := self._sku_of(line)) is not None:
             row.sku = sku
             row.kind = holding.kind_of(sku) if line.kind == "product" else "service"
@@ -479,7 +510,9 @@ class _Batch:
         told_shipped, told_cancelled = _told(work.draft, line)
         if work.order.fulfilled_by == Order.FulfilledBy.CHANNEL and told_shipped > row.shipped:
             row.shipped = told_shipped
-            row.short = min(row.short, row.quantity - row.shipped - min(row.cancelled, row.quantity - row.shipped))
+            row.short = min(
+                row.short, row.quantity - row.shipped - min(row.cancelled, row.quantity - row.shipped)
+            )
             work.touched_lines.add(row)
             work.note("shipped", f"{_name(row)}: {told_shipped} of {line.quantity} shipped by the channel")
         quantity = line.quantity
@@ -488,7 +521,8 @@ class _Batch:
             row.cancelled_here = max(0, row.cancelled_here - (row.quantity - quantity))
         if quantity < row.shipped:
             self._trouble(
-                work, "edited_after_shipping",
+                work,
+                "edited_after_shipping",
                 f"{_name(row)}: the channel now says {quantity}, but {row.shipped} are shipped; shipped units stay",
             )
             quantity = row.shipped
@@ -497,7 +531,9 @@ class _Batch:
             work.note("lines", _edit_text(row, quantity, cancelled), before=row.quantity, after=quantity)
             work.parts_changed.append("lines")
         self._resize(work, row, quantity, cancelled, wants)
-        return 0 if work.order.fulfilled_by == Order.FulfilledBy.CHANNEL else max(0, told_shipped - row.shipped)
+        return (
+            0 if work.order.fulfilled_by == Order.FulfilledBy.CHANNEL else max(0, told_shipped - row.shipped)
+        )
 
     def _resize(self, work: _Work, row: OrderLine, quantity: int, cancelled: int, wants: bool) -> None:
         """Set what is ordered and cancelled; hold, free or ask for exactly the difference."""
@@ -545,7 +581,12 @@ class _Batch:
     def _hold(self, work: _Work, reason: str, note: str, *, expires_at: dt.datetime | None = None) -> None:
         self.holds.append(
             Hold(
-                order=work.order, reason=reason, note=note, placed_by=str(self.actor), placed_at=self.at, expires_at=expires_at
+                order=work.order,
+                reason=reason,
+                note=note,
+                placed_by=str(self.actor),
+                placed_at=self.at,
+                expires_at=expires_at,
             )
         )
         self._holds_open(work, +1)
@@ -572,14 +613,16 @@ class _Batch:
             kind,
             f"{kind}:{work.order.pk}",
             f"{work.order.number}: {text}"[:200],
-            object_url=f"/orders/{work.order.pk}/",
+            object_url=f"/orders/{work.order.number}/",
             channel_code=self.channel.code,
             due_at=work.order.ship_by,
         )
 
     def _shipped_elsewhere(self, work: _Work, units: int) -> None:
         text = f"The channel shows {_count(units, 'unit')} as shipped that did not leave through us"
-        known = Hold.objects.filter(order=work.order, reason=Hold.Reason.RULE).values_list("note", "released_at")
+        known = Hold.objects.filter(order=work.order, reason=Hold.Reason.RULE).values_list(
+            "note", "released_at"
+        )
         if any(note == text for note, _ in known):
             return  # a person knows already
         if not any(released_at is None for _, released_at in known):
@@ -597,9 +640,17 @@ class _Batch:
                 self._hold(work, Hold.Reason.BUYER_CANCEL, "the buyer asked the channel to cancel")
             window_ends = draft.placed_at + dt.timedelta(minutes=self.channel.hold_minutes)
             if self.at < window_ends and draft.fulfilled_by == "us" and unshipped:
-                self._hold(work, Hold.Reason.WINDOW, "the channel's cancellation window", expires_at=window_ends)
-        if (gap := money_gap(draft)) and (work.is_new or "total" in work.changed or "subtotal" in work.changed):
-            work.note("money", f"The channel's total differs from its parts by {gap.normalize():f} {draft.currency}", gap=str(gap))
+                self._hold(
+                    work, Hold.Reason.WINDOW, "the channel's cancellation window", expires_at=window_ends
+                )
+        if (gap := money_gap(draft)) and (
+            work.is_new or "total" in work.changed or "subtotal" in work.changed
+        ):
+            work.note(
+                "money",
+                f"The channel's total differs from its parts by {gap.normalize():f} {draft.currency}",
+                gap=str(gap),
+            )
         goods = [line for line in work.lines if line.kind == OrderLine.Kind.PRODUCT]
         delivered = draft.status == "delivered" and not any(line.outstanding for line in goods)
         state = states.derive(
@@ -616,7 +667,12 @@ class _Batch:
             before = order.state
             if work.set("state", state):
                 states.check(order.number, before, state)
-                work.note("state", f"{Order.State(before).label} → {Order.State(state).label}", before=before, after=state)
+                work.note(
+                    "state",
+                    f"{Order.State(before).label} → {Order.State(state).label}",
+                    before=before,
+                    after=state,
+                )
             work.set("unmapped_lines", unmapped)
             work.set("short_units", sum(line.short for line in work.lines))
         put = work.set if not work.is_new else lambda name, value: setattr(order, name, value)
@@ -625,7 +681,10 @@ class _Batch:
                 put("cancelled_at", draft.channel_updated_at)
                 put("cancel_reason", draft.cancel_reason)
                 if not work.is_new:
-                    work.note("cancelled", f"Cancelled by the channel{': ' + draft.cancel_reason if draft.cancel_reason else ''}")
+                    work.note(
+                        "cancelled",
+                        f"Cancelled by the channel{': ' + draft.cancel_reason if draft.cancel_reason else ''}",
+                    )
         elif order.cancelled_at is not None:
             put("cancelled_at", None)
             put("cancel_reason", "")
@@ -645,13 +704,14 @@ class _Batch:
         for work in new:
             self._queue_charges(work)
             if work.draft.contact is not None:
-                self.contacts.append(OrderContact(order=work.order, data=_contact_data(work.draft)))
+                self.contacts.append(_contact_row(work.order, work.draft))
         for contact in self.contacts:
             contact.order_id = contact.order.pk
             contact.expires_at = upkeep.pii_expiry(contact.order, self.channel)
-        for row in (*self.charges, *self.holds):
-            row.order_id = row.order.pk
+        for hold in self.holds:
+            hold.order_id = hold.order.pk
         for charge in self.charges:
+            charge.order_id = charge.order.pk
             charge.line_id = charge.line.pk if charge.line is not None else None
         OrderContact.objects.bulk_create(self.contacts)
         OrderCharge.objects.bulk_create(self.charges)
@@ -675,7 +735,9 @@ class _Batch:
                 assert line.sku_id is not None
                 name = holding.reference(work.order, line)
                 asks[name] = (work, line)
-                wanted.append(ReserveLine(name, line.sku_id, units, candidates, promise_at=holding.promise(work.order)))
+                wanted.append(
+                    ReserveLine(name, line.sku_id, units, candidates, promise_at=holding.promise(work.order))
+                )
         if not wanted:
             return
         fresh = {line.pk for work in works for line in work.new_lines}
@@ -695,7 +757,9 @@ class _Batch:
                 else:
                     work.touched_lines.add(line)
             for part in result.parts:
-                links.append(Allocation(line_id=line.pk, reservation_id=part.reservation_id, per_unit=part.per_unit))
+                links.append(
+                    Allocation(line_id=line.pk, reservation_id=part.reservation_id, per_unit=part.per_unit)
+                )
                 at = got.setdefault(work.order.pk, {})
                 code = places.get(part.warehouse_id, str(part.warehouse_id))
                 at[code] = at.get(code, 0) + part.quantity
@@ -745,11 +809,14 @@ class _Batch:
                     Order.objects.filter(pk=order.pk).update(channel_updated_at=draft.channel_updated_at)
                 if {"state", "delivered_at", "cancelled_at"} & set(work.changed):
                     expires = upkeep.pii_expiry(order, self.channel)
-                    OrderContact.objects.filter(order=order, erased_at__isnull=True).update(expires_at=expires)
+                    OrderContact.objects.filter(order=order, erased_at__isnull=True).update(
+                        expires_at=expires
+                    )
             if holding.routable(order) and (work.got or (not work.is_new and not work.was_routable)):
                 news.append(("order.route", key, {}))
             events.extend(
-                timeline.entry(order.pk, kind, text, actor=self.actor, data=data, at=self.at) for kind, text, data in work.notes
+                timeline.entry(order.pk, kind, text, actor=self.actor, data=data, at=self.at)
+                for kind, text, data in work.notes
             )
         if touched:
             OrderLine.objects.bulk_update(
@@ -766,7 +833,7 @@ class _Batch:
                 "fx_missing",
                 f"fx_missing:{code}",
                 f"No exchange rate for {code}",
-                detail=f"Orders in {code} are stored, but sums in the business currency leave them out until a rate is entered.",
+                detail=f"Orders in {code} are stored; sums in the business currency leave them out.",
                 object_url="/settings/",
                 channel_code=self.channel.code,
             )
@@ -787,7 +854,7 @@ class _Batch:
                 upkeep.unmapped_key(self.channel, code),
                 f"Unknown SKU '{code}' from {self.channel.name}"[:200],
                 detail=f"Order {work.order.number} waits. Map the code once and every waiting order is repaired.",
-                object_url=f"/orders/{work.order.pk}/",
+                object_url=f"/orders/{work.order.number}/",
                 channel_code=self.channel.code,
                 due_at=work.order.ship_by,
             )
@@ -823,6 +890,10 @@ def _contact_data(draft: OrderDraft) -> dict[str, Any]:
     return {name: value for name, value in asdict(draft.contact).items() if value != ""}
 
 
+def _contact_row(order: Order, draft: OrderDraft) -> OrderContact:
+    return OrderContact(order=order, data=_contact_data(draft))  # type: ignore[misc]  # encrypted JSON
+
+
 def _charge_row(order: Order, line: OrderLine | None, kind: str, title: str, amount: Decimal) -> OrderCharge:
     return OrderCharge(order=order, line=line, kind=kind, title=title, amount=amount, currency=order.currency)
 
@@ -832,7 +903,9 @@ def _count(number: int, noun: str) -> str:
 
 
 def _name(line: OrderLine) -> str:
-    return line.external_sku or (line.sku.code if line.sku is not None else "") or line.title or line.external_id
+    return (
+        line.external_sku or (line.sku.code if line.sku is not None else "") or line.title or line.external_id
+    )
 
 
 def _edit_text(row: OrderLine, quantity: int, cancelled: int) -> str:

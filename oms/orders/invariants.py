@@ -20,11 +20,14 @@ def stored_once() -> Iterator[str]:
     for row in orders.order_by():
         yield f"order {row['external_id']} of channel {row['channel']} is stored {row['n']} times"
     lines = OrderLine.objects.values("order", "external_id").annotate(n=Count("id")).filter(n__gt=1)
-    for row in lines.order_by():
-        yield f"line {row['external_id']} of order {row['order']} is stored {row['n']} times"
+    for twin in lines.order_by():
+        yield f"line {twin['external_id']} of order {twin['order']} is stored {twin['n']} times"
 
 
-@invariant("O2", "per line ordered = reserved + shipped + cancelled + short + unallocated, and reserved is really held")
+@invariant(
+    "O2",
+    "per line ordered = reserved + shipped + cancelled + short + unallocated, and reserved is really held",
+)
 def line_counts() -> Iterator[str]:
     wrong = OrderLine.objects.filter(quantity__lt=F("reserved") + F("shipped") + F("cancelled") + F("short"))
     for line in wrong.iterator():
@@ -56,15 +59,17 @@ def counters() -> Iterator[str]:
         short=Coalesce(Sum("lines__short"), 0),
     )
     for order in summed.exclude(short=F("short_units")).iterator():
-        yield f"order {order.pk} says {order.short_units} short, its lines {order.short}"  # type: ignore[attr-defined]
+        yield f"order {order.pk} says {order.short_units} short, its lines {order.short}"
     held = live.annotate(held=Count("holds", filter=Q(holds__released_at__isnull=True)))
-    for order in held.exclude(held=F("holds_open")).iterator():
-        yield f"order {order.pk} says {order.holds_open} holds, {order.held} are open"  # type: ignore[attr-defined]
+    for owner in held.exclude(held=F("holds_open")).iterator():
+        yield f"order {owner.pk} says {owner.holds_open} holds, {owner.held} are open"
     for hold in Hold.objects.filter(released_at__isnull=True, order__holds_open=0):
         yield f"hold {hold.pk} is open, but its order counts none"
 
 
-@invariant("O3", "a finished or cancelled order holds no open reservation, and every state follows from its lines")
+@invariant(
+    "O3", "a finished or cancelled order holds no open reservation, and every state follows from its lines"
+)
 def finished_orders_hold_nothing() -> Iterator[str]:
     rows = Allocation.objects.filter(reservation__quantity__gt=0, line__order__state__in=states.FINAL)
     for allocation in rows.select_related("line").iterator():
@@ -88,7 +93,10 @@ def no_old_buyer_data() -> Iterator[str]:
     for contact in OrderContact.objects.filter(erased_at__isnull=True, expires_at__lt=late).iterator():
         yield f"order {contact.order_id}: buyer data should have been erased at {contact.expires_at}"
     forgotten = OrderContact.objects.filter(
-        erased_at__isnull=True, expires_at__isnull=True, order__state__in=states.FINAL, order__channel__pii_days__isnull=False
+        erased_at__isnull=True,
+        expires_at__isnull=True,
+        order__state__in=states.FINAL,
+        order__channel__pii_days__isnull=False,
     )
     for contact in forgotten.iterator():
         yield f"order {contact.order_id} is finished, but its buyer data has no date"

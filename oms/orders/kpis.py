@@ -45,7 +45,9 @@ def _demand(start: dt.datetime, end: dt.datetime, channel: str) -> QuerySet[Orde
         sku__isnull=False,
     )
     # a line that was cancelled before anything was tried is no demand
-    lines = lines.filter(Q(quantity__gt=F("cancelled")) | Q(allocations__isnull=False) | Q(short_at_entry__gt=0)).distinct()
+    lines = lines.filter(
+        Q(quantity__gt=F("cancelled")) | Q(allocations__isnull=False) | Q(short_at_entry__gt=0)
+    ).distinct()
     return lines.filter(order__channel__code=channel) if channel else lines
 
 
@@ -73,7 +75,9 @@ def cycle_hours(start: dt.datetime, end: dt.datetime, *, channel: str = "") -> l
     if channel:
         orders = orders.filter(channel__code=channel)
     rows = orders.values_list("placed_at", "shipped_at")
-    return sorted((shipped - placed).total_seconds() / 3600 for placed, shipped in rows if shipped is not None)
+    return sorted(
+        (shipped - placed).total_seconds() / 3600 for placed, shipped in rows if shipped is not None
+    )
 
 
 def percentile(ascending: Sequence[float], share: float) -> float | None:

@@ -30,13 +30,19 @@ class SalesChannel(models.Model):
     code = models.SlugField(max_length=40, unique=True)
     name = models.CharField(max_length=80)
     kind = models.CharField(max_length=12, choices=Kind.choices)
-    prefix = models.CharField(max_length=4, default="SO", help_text="starts the numbers of its orders: SH-10041")
+    prefix = models.CharField(
+        max_length=4, default="SO", help_text="starts the numbers of its orders: SH-10041"
+    )
     currency = CurrencyField(default="USD")
     time_zone = models.CharField(max_length=50, default="UTC")
-    handling_days = models.PositiveSmallIntegerField(default=1, help_text="ship-by when the channel names none")
+    handling_days = models.PositiveSmallIntegerField(
+        default=1, help_text="ship-by when the channel names none"
+    )
     hold_minutes = models.PositiveIntegerField(default=0, help_text="cancellation window before release")
     reserve_unpaid = models.BooleanField(default=True, help_text="pending orders hold stock")
-    pii_days = models.PositiveSmallIntegerField(null=True, blank=True, help_text="erase buyer data so many days after delivery")
+    pii_days = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="erase buyer data so many days after delivery"
+    )
     min_shelf_life_days = models.PositiveSmallIntegerField(default=0)
     is_active = models.BooleanField(default=True)
 
@@ -58,7 +64,9 @@ class ChannelWarehouse(models.Model):
 
     class Meta:
         ordering = ["rank", "id"]
-        constraints = [models.UniqueConstraint(fields=["channel", "warehouse"], name="channel_warehouse_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["channel", "warehouse"], name="channel_warehouse_once")
+        ]
 
 
 class Order(models.Model):
@@ -97,7 +105,9 @@ class Order(models.Model):
     is_test = models.BooleanField(default=False)
     placed_at = models.DateTimeField()
     imported_at = models.DateTimeField(default=timezone.now)
-    channel_updated_at = models.DateTimeField(help_text="version of the channel's copy; an older one is ignored")
+    channel_updated_at = models.DateTimeField(
+        help_text="version of the channel's copy; an older one is ignored"
+    )
     ship_by = models.DateTimeField(null=True, blank=True)
     ship_by_source = models.CharField(max_length=10, blank=True, help_text="channel or computed")
     deliver_by = models.DateTimeField(null=True, blank=True)
@@ -114,20 +124,30 @@ class Order(models.Model):
     shipping = MoneyAmountField(default=0)
     tax = MoneyAmountField(default=0)
     total = MoneyAmountField(default=0, help_text="as the channel states it")
-    fx_rate = models.DecimalField(max_digits=18, decimal_places=8, default=1, help_text="to the business currency, stamped once")
-    fx_day = models.DateField(null=True, blank=True, help_text="day of the rate; empty = no rate was known, sums leave it out")
+    fx_rate = models.DecimalField(
+        max_digits=18, decimal_places=8, default=1, help_text="to the business currency, stamped once"
+    )
+    fx_day = models.DateField(
+        null=True, blank=True, help_text="day of the rate; empty = no rate was known, sums leave it out"
+    )
     ship_country = models.CharField(max_length=2, blank=True)
     ship_region = models.CharField(max_length=40, blank=True)
     ship_postal = models.CharField(max_length=20, blank=True)
     ship_city = models.CharField(max_length=80, blank=True)
-    ship_name = models.CharField(max_length=120, blank=True, help_text="short form for lists; erased with the contact")
+    ship_name = models.CharField(
+        max_length=120, blank=True, help_text="short form for lists; erased with the contact"
+    )
     residential = models.BooleanField(default=True)
     tags = models.JSONField(default=list, blank=True)
     holds_open = models.PositiveSmallIntegerField(default=0, help_text="open holds on the order or its lines")
     short_units = models.PositiveIntegerField(default=0, help_text="sum of short over its lines")
     unmapped_lines = models.PositiveSmallIntegerField(default=0)
-    routing_locked = models.BooleanField(default=False, help_text="set by a person: automatic re-routing keeps off")
-    parent = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="children")
+    routing_locked = models.BooleanField(
+        default=False, help_text="set by a person: automatic re-routing keeps off"
+    )
+    parent = models.ForeignKey(
+        "self", on_delete=models.PROTECT, null=True, blank=True, related_name="children"
+    )
     source = models.CharField(max_length=12, default="webhook", help_text="webhook, poll, api, csv, manual")
     version = models.PositiveIntegerField(default=1)
 
@@ -141,7 +161,9 @@ class Order(models.Model):
             models.Index(fields=["-placed_at", "-id"], name="order_placed_idx"),
             models.Index(fields=["channel", "-placed_at", "-id"], name="order_channel_placed_idx"),
             models.Index(
-                fields=["ship_by", "id"], condition=Q(state__in=["open", "routed", "part_shipped"]), name="order_live_idx"
+                fields=["ship_by", "id"],
+                condition=Q(state__in=["open", "routed", "part_shipped"]),
+                name="order_live_idx",
             ),
             models.Index(fields=["state", "-placed_at", "-id"], name="order_state_idx"),
             models.Index(fields=["external_number"], name="order_external_number_idx"),
@@ -173,7 +195,8 @@ class OrderContact(models.Model):
 
     order = models.OneToOneField(Order, on_delete=models.CASCADE, related_name="contact")
     data = EncryptedJSONField(
-        default=dict, help_text="name, company, email, phone, address1-3, city, region, postal_code, country, note"
+        default=dict,
+        help_text="name, company, email, phone, address1-3, city, region, postal_code, country, note",
     )
     expires_at = models.DateTimeField(null=True, blank=True, db_index=True)
     erased_at = models.DateTimeField(null=True, blank=True)
@@ -194,16 +217,22 @@ class OrderLine(models.Model):
     external_id = models.CharField(max_length=80)
     sku = models.ForeignKey(Sku, on_delete=models.PROTECT, null=True, blank=True, related_name="order_lines")
     external_sku = models.CharField(max_length=120, blank=True, help_text="the code the channel sent")
-    listing_ref = models.CharField(max_length=120, blank=True, help_text="the channel's listing or variant id")
+    listing_ref = models.CharField(
+        max_length=120, blank=True, help_text="the channel's listing or variant id"
+    )
     title = models.CharField(max_length=255, blank=True)
     kind = models.CharField(max_length=8, choices=Kind.choices, default=Kind.PRODUCT)
     quantity = models.PositiveIntegerField()
     reserved = models.PositiveIntegerField(default=0)
     shipped = models.PositiveIntegerField(default=0)
     cancelled = models.PositiveIntegerField(default=0)
-    cancelled_here = models.PositiveIntegerField(default=0, help_text="part of cancelled that we decided, not the channel")
+    cancelled_here = models.PositiveIntegerField(
+        default=0, help_text="part of cancelled that we decided, not the channel"
+    )
     short = models.PositiveIntegerField(default=0)
-    short_at_entry = models.PositiveIntegerField(default=0, help_text="units that could not be reserved at the first try (3.7a)")
+    short_at_entry = models.PositiveIntegerField(
+        default=0, help_text="units that could not be reserved at the first try (3.7a)"
+    )
     returned = models.PositiveIntegerField(default=0, help_text="received back over all RMAs")
     unit_price = MoneyAmountField(default=0)
     discount = MoneyAmountField(default=0)
@@ -218,11 +247,15 @@ class OrderLine(models.Model):
                 condition=Q(quantity__gte=F("reserved") + F("shipped") + F("cancelled") + F("short")),
                 name="order_line_counts_within",
             ),
-            models.CheckConstraint(condition=Q(shipped__gte=F("returned")), name="order_line_returned_within"),
+            models.CheckConstraint(
+                condition=Q(shipped__gte=F("returned")), name="order_line_returned_within"
+            ),
         ]
         indexes = [
             models.Index(fields=["sku"], condition=Q(short__gt=0), name="order_line_short_idx"),
-            models.Index(fields=["external_sku"], condition=Q(sku__isnull=True), name="order_line_unmapped_idx"),
+            models.Index(
+                fields=["external_sku"], condition=Q(sku__isnull=True), name="order_line_unmapped_idx"
+            ),
         ]
 
     @property
@@ -244,7 +277,9 @@ class Allocation(models.Model):
     per_unit = models.PositiveIntegerField(default=1)
 
     class Meta:
-        constraints = [models.CheckConstraint(condition=Q(per_unit__gt=0), name="allocation_per_unit_positive")]
+        constraints = [
+            models.CheckConstraint(condition=Q(per_unit__gt=0), name="allocation_per_unit_positive")
+        ]
 
 
 class Hold(models.Model):
@@ -274,12 +309,16 @@ class Hold(models.Model):
         ordering = ["id"]
         constraints = [
             models.UniqueConstraint(
-                fields=["order", "line", "reason"], condition=Q(released_at__isnull=True), name="hold_open_once",
+                fields=["order", "line", "reason"],
+                condition=Q(released_at__isnull=True),
+                name="hold_open_once",
                 nulls_distinct=False,
             ),
         ]
         indexes = [
-            models.Index(fields=["expires_at"], condition=Q(released_at__isnull=True), name="hold_expiry_idx"),
+            models.Index(
+                fields=["expires_at"], condition=Q(released_at__isnull=True), name="hold_expiry_idx"
+            ),
         ]
 
 
@@ -309,7 +348,9 @@ class OrderCharge(models.Model):
         CHANNEL_FEE = "channel_fee", "Channel fee"
 
     order = models.ForeignKey(Order, on_delete=models.CASCADE, related_name="charges")
-    line = models.ForeignKey(OrderLine, on_delete=models.CASCADE, null=True, blank=True, related_name="charges")
+    line = models.ForeignKey(
+        OrderLine, on_delete=models.CASCADE, null=True, blank=True, related_name="charges"
+    )
     kind = models.CharField(max_length=12, choices=Kind.choices)
     title = models.CharField(max_length=120, blank=True)
     amount = MoneyAmountField()

@@ -19,7 +19,9 @@ def erase(*, at: dt.datetime | None = None, limit: int = 500, actor: Actor | Non
     """Erase the contacts whose date has come; returns how many. Harmless to repeat."""
     moment = at or now()
     due = OrderContact.objects.filter(expires_at__lte=moment, erased_at__isnull=True).order_by("expires_at")
-    return erase_orders(list(due.values_list("order_id", flat=True)[:limit]), actor=actor or task_actor("erase"))
+    return erase_orders(
+        list(due.values_list("order_id", flat=True)[:limit]), actor=actor or task_actor("erase")
+    )
 
 
 def erase_orders(order_ids: list[int], *, actor: Actor) -> int:
@@ -29,7 +31,11 @@ def erase_orders(order_ids: list[int], *, actor: Actor) -> int:
         with transaction.atomic():
             orders = list(
                 Order.objects.select_for_update(of=("self",), no_key=True)
-                .filter(pk__in=order_ids[start : start + 100], contact__erased_at__isnull=True, contact__isnull=False)
+                .filter(
+                    pk__in=order_ids[start : start + 100],
+                    contact__erased_at__isnull=True,
+                    contact__isnull=False,
+                )
                 .order_by("pk")
             )
             ids = [order.pk for order in orders]

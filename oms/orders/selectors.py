@@ -117,7 +117,9 @@ class Filter:
     sort: str = ""
 
 
-def queue(orders: QuerySet[Order], chosen: Filter, *, at: dt.datetime | None = None) -> tuple[QuerySet[Order], tuple[str, ...]]:
+def queue(
+    orders: QuerySet[Order], chosen: Filter, *, at: dt.datetime | None = None
+) -> tuple[QuerySet[Order], tuple[str, ...]]:
     """Filtered orders and their keyset order. Unknown values of the URL filter nothing."""
     moment = at or now()
     view = VIEWS.get(chosen.view, VIEWS["all"])
@@ -129,7 +131,9 @@ def queue(orders: QuerySet[Order], chosen: Filter, *, at: dt.datetime | None = N
     if chosen.warehouse:
         found = found.filter(
             Exists(
-                Allocation.objects.filter(line__order=OuterRef("pk"), reservation__warehouse__code=chosen.warehouse)
+                Allocation.objects.filter(
+                    line__order=OuterRef("pk"), reservation__warehouse__code=chosen.warehouse
+                )
             )
         )
     if chosen.tag:
@@ -153,7 +157,9 @@ def tagged(tag: str) -> Q:
         return Q(tags__contains=[tag])
     import json
 
-    return Q(tags__icontains=json.dumps(tag, ensure_ascii=True)) | Q(tags__icontains=json.dumps(tag, ensure_ascii=False))
+    return Q(tags__icontains=json.dumps(tag, ensure_ascii=True)) | Q(
+        tags__icontains=json.dumps(tag, ensure_ascii=False)
+    )
 
 
 def search(orders: QuerySet[Order], text: str) -> QuerySet[Order]:
@@ -185,7 +191,9 @@ def number_to_id(text: str) -> int | None:
     if match is None:
         return None
     pk = int(match[2]) - Order.NUMBER_BASE
-    known = Order.objects.filter(pk=pk, channel__prefix__iexact=match[1]).exists() if 0 < pk < 2**63 else False
+    known = (
+        Order.objects.filter(pk=pk, channel__prefix__iexact=match[1]).exists() if 0 < pk < 2**63 else False
+    )
     return pk if known else None
 
 
@@ -196,7 +204,8 @@ def view_counts(scope: Scope, *, at: dt.datetime | None = None, fresh: bool = Fa
         return dict(kept)
     moment = at or now()
     counted = [view for view in VIEWS.values() if view.key != "all"]
-    parts, parameters = [], []
+    parts: list[str] = []
+    parameters: list[Any] = []
     for view in counted:
         rows = within(scope).filter(view.where(moment)).order_by().values_list(Value(1))[: COUNT_CAP + 1]
         sql, values = rows.query.sql_with_params()
@@ -300,7 +309,9 @@ def open_holds(order: Order) -> QuerySet[Hold]:
 def contact_for(order: Order, principal: Any) -> dict[str, Any]:
     """The buyer's data as this principal may see it: whole with the right to personal data, else masked."""
     contact = getattr(order, "contact", None)
-    data: dict[str, Any] = dict(contact.data or {}) if contact is not None and contact.erased_at is None else {}
+    data: dict[str, Any] = (
+        dict(contact.data or {}) if contact is not None and contact.erased_at is None else {}
+    )
     if can(principal, "pii.view", channel_code=order.channel.code):
         return data
     return mask_contact(data, order)

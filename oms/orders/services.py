@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from inventory import reservations
@@ -69,17 +70,24 @@ def place_hold(
     when nothing is left to hold back, `NotFound`.
     """
     if reason not in Hold.Reason.values:
-        raise UserError(f"reason: '{reason}' is unknown; use one of {', '.join(Hold.Reason.values)}.", field="reason")
+        raise UserError(
+            f"reason: '{reason}' is unknown; use one of {', '.join(Hold.Reason.values)}.", field="reason"
+        )
     if expires_at is not None and expires_at <= now():
         raise UserError("expires_at: choose a time in the future.", field="expires_at")
 
     def work() -> Hold:
         order = upkeep.lock(order_id)
         if order.state in states.FINAL:
-            raise Conflict(f"{order.number} is {order.get_state_display().lower()}: there is nothing to hold back.", field="state")
+            raise Conflict(
+                f"{order.number} is {order.get_state_display().lower()}: there is nothing to hold back.",
+                field="state",
+            )
         if line_id is not None and not OrderLine.objects.filter(pk=line_id, order=order).exists():
             raise UserError(f"line: {order.number} has no line {line_id}.", field="line")
-        known = Hold.objects.filter(order=order, line=line_id, reason=reason, released_at__isnull=True).first()
+        known = Hold.objects.filter(
+            order=order, line=line_id, reason=reason, released_at__isnull=True
+        ).first()
         if known is not None:
             return known
         hold = Hold.objects.create(
@@ -112,12 +120,19 @@ def release_hold(hold_id: int, *, actor: Actor, principal: Any = None, note: str
 
 
 def release_holds(
-    order_id: int, *, actor: Actor, principal: Any = None, note: str = "", reasons: Iterable[str] | None = None
+    order_id: int,
+    *,
+    actor: Actor,
+    principal: Any = None,
+    note: str = "",
+    reasons: Iterable[str] | None = None,
 ) -> list[Hold]:
     """Take away every open hold of the order (or those of `reasons`); none when one of them may not be."""
 
     def work() -> list[Hold]:
-        wanted = Hold.objects.select_related("order__channel").filter(order=order_id, released_at__isnull=True)
+        wanted = Hold.objects.select_related("order__channel").filter(
+            order=order_id, released_at__isnull=True
+        )
         holds = list(wanted if reasons is None else wanted.filter(reason__in=list(reasons)))
         for hold in holds:
             may_release(hold, actor, principal)
@@ -157,13 +172,15 @@ def release_expired_holds(*, at: dt.datetime | None = None, limit: int = 500) ->
     """Release holds whose time is over (cancellation windows, holds until a date). Returns how many."""
     moment = at or now()
     due = list(
-        Hold.objects.filter(released_at__isnull=True, expires_at__lte=moment).order_by("expires_at", "pk")[:limit]
+        Hold.objects.filter(released_at__isnull=True, expires_at__lte=moment).order_by("expires_at", "pk")[
+            :limit
+        ]
     )
     by_order: dict[int, list[int]] = {}
     for hold in due:
         by_order.setdefault(hold.order_id, []).append(hold.pk)
     for order_id, hold_ids in sorted(by_order.items()):
-        _run(lambda o=order_id, h=hold_ids: _release(h, o, actor=task_actor("holds"), note="its time is over"))  # type: ignore[misc]
+        _run(partial(_release, hold_ids, order_id, actor=task_actor("holds"), note="its time is over"))
     return len(due)
 
 
@@ -187,12 +204,19 @@ def cancel_lines(
     Raises `UserError` (reason, line, quantity), `Conflict` (more than is open), `NotFound`.
     """
     if reason not in CANCEL_REASONS:
-        raise UserError(f"reason: '{reason}' is unknown; use one of {', '.join(CANCEL_REASONS)}.", field="reason")
+        raise UserError(
+            f"reason: '{reason}' is unknown; use one of {', '.join(CANCEL_REASONS)}.", field="reason"
+        )
 
     def work() -> Order:
         order = upkeep.lock(order_id)
-        lines = {line.pk: line for line in OrderLine.objects.filter(order=order).select_related("sku").order_by("id")}
-        wanted = {pk: line.outstanding for pk, line in lines.items()} if quantities is None else dict(quantities)
+        lines = {
+            line.pk: line
+            for line in OrderLine.objects.filter(order=order).select_related("sku").order_by("id")
+        }
+        wanted = (
+            {pk: line.outstanding for pk, line in lines.items()} if quantities is None else dict(quantities)
+        )
         wanted = {pk: units for pk, units in wanted.items() if units or quantities is not None}
         for pk, units in wanted.items():
             if pk not in lines:
@@ -209,7 +233,10 @@ def cancel_lines(
         if not wanted:
             if order.state == Order.State.CANCELLED:
                 return order
-            raise Conflict(f"{order.number}: nothing is left to cancel; shipped units come back as a return.", field="lines")
+            raise Conflict(
+                f"{order.number}: nothing is left to cancel; shipped units come back as a return.",
+                field="lines",
+            )
         parts = holding.parts_by_line([pk for pk in wanted if lines[pk].reserved])
         give: dict[int, int] = {}
         texts = []
@@ -223,16 +250,29 @@ def cancel_lines(
                 line.reserved = room
                 give.update(holding.surplus(parts[pk], room))
             texts.append(f"{units} × {line.sku or line.external_sku or line.title}")
-        OrderLine.objects.bulk_update([lines[pk] for pk in wanted], ["cancelled", "cancelled_here", "reserved", "short"])
-        whole = all(not line.outstanding and not line.shipped for line in lines.values() if line.kind == OrderLine.Kind.PRODUCT)
+        OrderLine.objects.bulk_update(
+            [lines[pk] for pk in wanted], ["cancelled", "cancelled_here", "reserved", "short"]
+        )
+        whole = all(
+            not line.outstanding and not line.shipped
+            for line in lines.values()
+            if line.kind == OrderLine.Kind.PRODUCT
+        )
         if whole:
             order.cancel_reason = reason
             _drop_holds(order, actor)
         words = f"Cancelled {', '.join(texts)}: {CANCEL_REASONS[reason]}{' – ' + clean(note, 150) if note else ''}"
-        timeline.add(order.pk, "cancelled", words, actor=actor, data={"reason": reason, "lines": {str(k): v for k, v in wanted.items()}})
+        timeline.add(
+            order.pk,
+            "cancelled",
+            words,
+            actor=actor,
+            data={"reason": reason, "lines": {str(k): v for k, v in wanted.items()}},
+        )
         if tell_channel and order.channel.kind != SalesChannel.Kind.MANUAL:
             told = [
-                {"line_id": pk, "external_id": lines[pk].external_id, "quantity": units} for pk, units in sorted(wanted.items())
+                {"line_id": pk, "external_id": lines[pk].external_id, "quantity": units}
+                for pk, units in sorted(wanted.items())
             ]
             emit("order.cancel_to_channel", str(order.pk), lines=told, reason=reason, whole=whole)
         upkeep.settle(order, actor=actor, changed=["lines"])
@@ -244,7 +284,9 @@ def cancel_lines(
 
 
 def _drop_holds(order: Order, actor: Actor) -> None:
-    Hold.objects.filter(order=order, released_at__isnull=True).update(released_at=now(), released_by=str(actor))
+    Hold.objects.filter(order=order, released_at__isnull=True).update(
+        released_at=now(), released_by=str(actor)
+    )
 
 
 # --- mapping ------------------------------------------------------------------------------------
@@ -280,14 +322,16 @@ def map_external_sku(
         orders.setdefault(order_id, []).append(line_id)
     repaired = 0
     for order_id, line_ids in orders.items():
-        repaired += _run(lambda o=order_id, ids=line_ids: _map_lines(o, ids, sku, actor))  # type: ignore[misc]
+        repaired += _run(partial(_map_lines, order_id, line_ids, sku, actor))
     close_item(upkeep.unmapped_key(channel, code), f"mapped to {sku.code}", actor=actor)
     return repaired
 
 
 def _remember(code: str, sku: Sku) -> None:
     if len(code) > 80:
-        raise UserError("external_sku: only codes of at most 80 characters can be remembered.", field="external_sku")
+        raise UserError(
+            "external_sku: only codes of at most 80 characters can be remembered.", field="external_sku"
+        )
     other = SkuAlias.objects.filter(value__iexact=code).select_related("sku").first()
     taken = Sku.objects.filter(code__iexact=code).exclude(pk=sku.pk).first() or (
         other.sku if other is not None and other.sku_id != sku.pk else None
@@ -309,14 +353,18 @@ def _map_lines(order_id: int, line_ids: Sequence[int], sku: Sku, actor: Actor) -
             asks[holding.reference(order, line)] = line
     places = holding.candidates(order.channel_id) if asks else ()
     wanted = [
-        ReserveLine(name, sku.pk, line.outstanding, places, promise_at=holding.promise(order)) for name, line in asks.items()
+        ReserveLine(name, sku.pk, line.outstanding, places, promise_at=holding.promise(order))
+        for name, line in asks.items()
     ]
     links = []
     for result in reservations.reserve(wanted, actor=actor):
         line = asks[result.reference]
         line.reserved, line.short = result.reserved, result.short
         line.short_at_entry = result.short
-        links += [Allocation(line=line, reservation_id=part.reservation_id, per_unit=part.per_unit) for part in result.parts]
+        links += [
+            Allocation(line=line, reservation_id=part.reservation_id, per_unit=part.per_unit)
+            for part in result.parts
+        ]
     OrderLine.objects.bulk_update(lines, ["sku", "kind", "reserved", "short", "short_at_entry"])
     Allocation.objects.bulk_create(links)
     if lines:
@@ -371,7 +419,10 @@ def request_route(order_id: int, *, actor: Actor) -> None:
         if order.fulfilled_by == Order.FulfilledBy.CHANNEL:
             raise Conflict(f"{order.number} is shipped by the channel.", field="order")
         if order.state not in (Order.State.OPEN, Order.State.ROUTED, Order.State.PART_SHIPPED):
-            raise Conflict(f"{order.number} is {order.get_state_display().lower()}: there is nothing to route.", field="order")
+            raise Conflict(
+                f"{order.number} is {order.get_state_display().lower()}: there is nothing to route.",
+                field="order",
+            )
         timeline.add(order.pk, "route", "Routing asked for", actor=actor)
         emit("order.route", str(order.pk))
 
@@ -388,7 +439,10 @@ def create_order(draft: OrderDraft, *, channel: SalesChannel, actor: Actor, sour
         if answer.order_id is None:
             raise UserError(answer.message)
         if answer.outcome != "created":
-            raise Conflict(f"external_id: {channel.name} has an order '{draft.external_id}' already.", field="external_id")
+            raise Conflict(
+                f"external_id: {channel.name} has an order '{draft.external_id}' already.",
+                field="external_id",
+            )
         return Order.objects.select_related("channel").get(pk=answer.order_id)
 
     return _run(work)

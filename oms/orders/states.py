@@ -70,4 +70,6 @@ def check(number: str, now: str, to: str) -> None:
     """Raise `Conflict` with a sentence when an order may not go from state `now` to `to`."""
     if now != to and to not in ORDER[now]:
         allowed = ", ".join(sorted(ORDER[now])) or "nothing: it is final"
-        raise Conflict(f"{number} is {now} and cannot become {to}; allowed from here: {allowed}.", field="state")
+        raise Conflict(
+            f"{number} is {now} and cannot become {to}; allowed from here: {allowed}.", field="state"
+        )

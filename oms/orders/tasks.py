@@ -7,7 +7,7 @@ import datetime as dt
 from oms.core.actor import task_actor
 from oms.core.clock import business_day
 from oms.core.doorbell import periodic
-from oms.orders import allocation, demand, pii, services, supply
+from oms.orders import allocation, bulk, demand, pii, services, supply  # noqa: F401 - bulk registers its job
 
 #: cancellations still change demand this many days later
 ROLL_UP_DAYS = 35

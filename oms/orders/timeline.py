@@ -12,10 +12,23 @@ from oms.orders.models import OrderEvent
 
 
 def entry(
-    order_id: int, kind: str, text: str, *, actor: Actor, data: Mapping[str, Any] | None = None, at: dt.datetime | None = None
+    order_id: int,
+    kind: str,
+    text: str,
+    *,
+    actor: Actor,
+    data: Mapping[str, Any] | None = None,
+    at: dt.datetime | None = None,
 ) -> OrderEvent:
     """An unsaved timeline line, for callers that write many at once with `write()`."""
-    return OrderEvent(order_id=order_id, at=at or now(), kind=kind[:30], text=text[:400], actor=str(actor), data=dict(data or {}))
+    return OrderEvent(
+        order_id=order_id,
+        at=at or now(),
+        kind=kind[:30],
+        text=text[:400],
+        actor=str(actor),
+        data=dict(data or {}),
+    )
 
 
 def write(entries: Iterable[OrderEvent]) -> None:
@@ -23,7 +36,9 @@ def write(entries: Iterable[OrderEvent]) -> None:
     OrderEvent.objects.bulk_create(entries)
 
 
-def add(order_id: int, kind: str, text: str, *, actor: Actor, data: Mapping[str, Any] | None = None) -> OrderEvent:
+def add(
+    order_id: int, kind: str, text: str, *, actor: Actor, data: Mapping[str, Any] | None = None
+) -> OrderEvent:
     """Write one line. `kind` is a short word such as routed, hold, return; `text` is what a person reads."""
     line = entry(order_id, kind, text, actor=actor, data=data)
     line.save(force_insert=True)

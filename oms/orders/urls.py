@@ -1,4 +1,17 @@
-from django.urls import URLPattern
+from django.urls import path
+
+from oms.orders import views
 
 app_name = "orders"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("", views.queue, name="list"),
+    path("new/", views.create, name="new"),
+    path("bulk/", views.bulk_action, name="bulk"),
+    path("<str:number>/", views.detail, name="detail"),
+    path("<str:number>/hold/", views.hold, name="hold"),
+    path("<str:number>/release/", views.release, name="release"),
+    path("<str:number>/cancel/", views.cancel, name="cancel"),
+    path("<str:number>/note/", views.note, name="note"),
+    path("<str:number>/tags/", views.tags, name="tags"),
+    path("<str:number>/map/", views.map_sku, name="map"),
+]

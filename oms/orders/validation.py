@@ -33,7 +33,9 @@ CURRENCIES = frozenset(
 
 _STATUSES = frozenset({"pending", "open", "shipped", "delivered", "cancelled"})
 #: every character that could move, hide or reorder what a person reads, but not the joiners of emoji and scripts
-_BIDI = dict.fromkeys([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF, 0x2028, 0x2029])
+_BIDI = dict.fromkeys(
+    [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF, 0x2028, 0x2029]
+)
 _PLAIN = re.compile(r"[ -~]*\Z")
 
 
@@ -72,7 +74,9 @@ def _units(value: int, what: str, *, least: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise UserError(f"{what}: '{value}' is not a whole number of units.", field="quantity")
     if value < least:
-        raise UserError(f"{what}: {value} is not possible; use a whole number of at least {least}.", field="quantity")
+        raise UserError(
+            f"{what}: {value} is not possible; use a whole number of at least {least}.", field="quantity"
+        )
     if value > MAX_QUANTITY:
         raise UserError(f"{what}: {value} is more than {MAX_QUANTITY:,} units.", field="quantity")
     return value
@@ -82,13 +86,17 @@ def _time(value: dt.datetime | None, what: str) -> dt.datetime | None:
     if value is None:
         return None
     if value.tzinfo is None:
-        raise UserError(f"{what}: has no time zone; send it with an offset, for example 2026-11-23T14:00:00Z.", field=what)
+        raise UserError(
+            f"{what}: has no time zone; send it with an offset, for example 2026-11-23T14:00:00Z.", field=what
+        )
     return value.astimezone(dt.UTC)
 
 
 def _charge(charge: ChargeDraft) -> ChargeDraft:
     if charge.kind not in ("tax", "shipping", "discount", "channel_fee"):
-        raise UserError(f"charges: '{charge.kind}' is not tax, shipping, discount or channel_fee.", field="charges")
+        raise UserError(
+            f"charges: '{charge.kind}' is not tax, shipping, discount or channel_fee.", field="charges"
+        )
     return ChargeDraft(charge.kind, _money(charge.amount, "charges"), clean(charge.title, 120))
 
 
@@ -99,7 +107,8 @@ def _line(line: LineDraft, number: int, *, tax_included: bool) -> LineDraft:
     shipped = _units(line.shipped, f"{where}.shipped", least=0)
     if cancelled + shipped > quantity:
         raise UserError(
-            f"{where}: {shipped} shipped and {cancelled} cancelled are more than the {quantity} ordered.", field="quantity"
+            f"{where}: {shipped} shipped and {cancelled} cancelled are more than the {quantity} ordered.",
+            field="quantity",
         )
     if line.kind not in ("product", "service"):
         raise UserError(f"{where}.kind: '{line.kind}' is not product or service.", field="kind")
@@ -126,14 +135,19 @@ def _line(line: LineDraft, number: int, *, tax_included: bool) -> LineDraft:
 
 def _contact(contact: ContactDraft) -> ContactDraft:
     texts = {
-        field.name: clean(getattr(contact, field.name) or "", 2000 if field.name == "note" else 200, lines=field.name == "note")
+        field.name: clean(
+            getattr(contact, field.name) or "",
+            2000 if field.name == "note" else 200,
+            lines=field.name == "note",
+        )
         for field in fields(ContactDraft)
         if field.name != "residential"
     }
     texts["country"] = texts["country"].upper()
     if texts["country"] and not re.fullmatch(r"[A-Z]{2}", texts["country"]):
         raise UserError(
-            f"contact.country: '{texts['country'][:20]}' is not a two-letter ISO 3166 code such as US.", field="country"
+            f"contact.country: '{texts['country'][:20]}' is not a two-letter ISO 3166 code such as US.",
+            field="country",
         )
     return ContactDraft(**texts, residential=bool(contact.residential))
 
@@ -146,9 +160,13 @@ def normalise(draft: OrderDraft) -> OrderDraft:
     if not draft.lines:
         raise UserError("lines: an order needs at least one line.", field="lines")
     if len(draft.lines) > MAX_LINES:
-        raise UserError(f"lines: {len(draft.lines)} lines; an order may have at most {MAX_LINES:,}.", field="lines")
+        raise UserError(
+            f"lines: {len(draft.lines)} lines; an order may have at most {MAX_LINES:,}.", field="lines"
+        )
     if draft.currency not in CURRENCIES:
-        raise UserError(f"currency: '{draft.currency}' is not an ISO 4217 code such as USD.", field="currency")
+        raise UserError(
+            f"currency: '{draft.currency}' is not an ISO 4217 code such as USD.", field="currency"
+        )
     for name, known in (
         ("status", _STATUSES),
         ("kind", {"sale", "replacement", "exchange", "wholesale"}),
@@ -156,8 +174,13 @@ def normalise(draft: OrderDraft) -> OrderDraft:
         ("risk", {"low", "medium", "high"}),
     ):
         if getattr(draft, name) not in known:
-            raise UserError(f"{name}: '{getattr(draft, name)}' is unknown; use one of {', '.join(sorted(known))}.", field=name)
-    lines = tuple(_line(line, number, tax_included=draft.tax_included) for number, line in enumerate(draft.lines, 1))
+            raise UserError(
+                f"{name}: '{getattr(draft, name)}' is unknown; use one of {', '.join(sorted(known))}.",
+                field=name,
+            )
+    lines = tuple(
+        _line(line, number, tax_included=draft.tax_included) for number, line in enumerate(draft.lines, 1)
+    )
     ids = [line.external_id for line in lines]
     if len(set(ids)) != len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
@@ -165,7 +188,11 @@ def normalise(draft: OrderDraft) -> OrderDraft:
     placed_at = _time(draft.placed_at, "placed_at")
     updated_at = _time(draft.channel_updated_at, "channel_updated_at")
     assert placed_at is not None and updated_at is not None
-    discount, shipping, tax = _money(draft.discount, "discount"), _money(draft.shipping, "shipping"), _money(draft.tax, "tax")
+    discount, shipping, tax = (
+        _money(draft.discount, "discount"),
+        _money(draft.shipping, "shipping"),
+        _money(draft.tax, "tax"),
+    )
     if draft.tax_included:
         shipping -= tax - sum((line.tax for line in lines), ZERO)
     subtotal = sum((line.unit_price * line.quantity for line in lines), ZERO)

@@ -4,280 +4,699 @@ import django.core.validators
 import django.db.models.deletion
 import django.db.models.expressions
 import django.utils.timezone
-import oms.core.fields
 from django.db import migrations, models
+
+import oms.core.fields
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('inventory', '0002_ledger_guards'),
+        ("inventory", "0002_ledger_guards"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='SalesChannel',
+            name="SalesChannel",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('code', models.SlugField(max_length=40, unique=True)),
-                ('name', models.CharField(max_length=80)),
-                ('kind', models.CharField(choices=[('shopify', 'Shopify'), ('amazon', 'Amazon'), ('ebay', 'eBay'), ('walmart', 'Walmart'), ('tiktok', 'TikTok Shop'), ('woocommerce', 'WooCommerce'), ('custom', 'Custom API'), ('manual', 'Manual and files')], max_length=12)),
-                ('prefix', models.CharField(default='SO', help_text='starts the numbers of its orders: SH-10041', max_length=4)),
-                ('currency', oms.core.fields.CurrencyField(default='USD', max_length=3, validators=[django.core.validators.RegexValidator('^[A-Z]{3}$', 'Use a three-letter ISO 4217 code such as USD.')])),
-                ('time_zone', models.CharField(default='UTC', max_length=50)),
-                ('handling_days', models.PositiveSmallIntegerField(default=1, help_text='ship-by when the channel names none')),
-                ('hold_minutes', models.PositiveIntegerField(default=0, help_text='cancellation window before release')),
-                ('reserve_unpaid', models.BooleanField(default=True, help_text='pending orders hold stock')),
-                ('pii_days', models.PositiveSmallIntegerField(blank=True, help_text='erase buyer data so many days after delivery', null=True)),
-                ('min_shelf_life_days', models.PositiveSmallIntegerField(default=0)),
-                ('is_active', models.BooleanField(default=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("code", models.SlugField(max_length=40, unique=True)),
+                ("name", models.CharField(max_length=80)),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("shopify", "Shopify"),
+                            ("amazon", "Amazon"),
+                            ("ebay", "eBay"),
+                            ("walmart", "Walmart"),
+                            ("tiktok", "TikTok Shop"),
+                            ("woocommerce", "WooCommerce"),
+                            ("custom", "Custom API"),
+                            ("manual", "Manual and files"),
+                        ],
+                        max_length=12,
+                    ),
+                ),
+                (
+                    "prefix",
+                    models.CharField(
+                        default="SO", help_text="starts the numbers of its orders: SH-10041", max_length=4
+                    ),
+                ),
+                (
+                    "currency",
+                    oms.core.fields.CurrencyField(
+                        default="USD",
+                        max_length=3,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[A-Z]{3}$", "Use a three-letter ISO 4217 code such as USD."
+                            )
+                        ],
+                    ),
+                ),
+                ("time_zone", models.CharField(default="UTC", max_length=50)),
+                (
+                    "handling_days",
+                    models.PositiveSmallIntegerField(
+                        default=1, help_text="ship-by when the channel names none"
+                    ),
+                ),
+                (
+                    "hold_minutes",
+                    models.PositiveIntegerField(default=0, help_text="cancellation window before release"),
+                ),
+                ("reserve_unpaid", models.BooleanField(default=True, help_text="pending orders hold stock")),
+                (
+                    "pii_days",
+                    models.PositiveSmallIntegerField(
+                        blank=True, help_text="erase buyer data so many days after delivery", null=True
+                    ),
+                ),
+                ("min_shelf_life_days", models.PositiveSmallIntegerField(default=0)),
+                ("is_active", models.BooleanField(default=True)),
             ],
             options={
-                'ordering': ['name'],
+                "ordering": ["name"],
             },
         ),
         migrations.CreateModel(
-            name='FxRate',
+            name="FxRate",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('currency', oms.core.fields.CurrencyField(max_length=3, validators=[django.core.validators.RegexValidator('^[A-Z]{3}$', 'Use a three-letter ISO 4217 code such as USD.')])),
-                ('day', models.DateField()),
-                ('rate', models.DecimalField(decimal_places=8, max_digits=18)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "currency",
+                    oms.core.fields.CurrencyField(
+                        max_length=3,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[A-Z]{3}$", "Use a three-letter ISO 4217 code such as USD."
+                            )
+                        ],
+                    ),
+                ),
+                ("day", models.DateField()),
+                ("rate", models.DecimalField(decimal_places=8, max_digits=18)),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('currency', 'day'), name='fx_rate_once'), models.CheckConstraint(condition=models.Q(('rate__gt', 0)), name='fx_rate_positive')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("currency", "day"), name="fx_rate_once"),
+                    models.CheckConstraint(condition=models.Q(("rate__gt", 0)), name="fx_rate_positive"),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Order',
+            name="Order",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('external_id', models.CharField(max_length=80)),
-                ('external_number', models.CharField(blank=True, help_text='what the shopper sees', max_length=80)),
-                ('kind', models.CharField(choices=[('sale', 'Sale'), ('replacement', 'Replacement'), ('exchange', 'Exchange'), ('wholesale', 'Wholesale')], default='sale', max_length=12)),
-                ('state', models.CharField(choices=[('pending', 'Waiting for payment'), ('open', 'To route'), ('routed', 'Ready to ship'), ('part_shipped', 'Partly shipped'), ('shipped', 'Shipped'), ('delivered', 'Delivered'), ('cancelled', 'Cancelled')], default='open', max_length=14)),
-                ('payment_state', models.CharField(default='paid', max_length=20)),
-                ('fulfilled_by', models.CharField(choices=[('us', 'Us'), ('channel', 'The channel (FBA, WFS)')], default='us', max_length=8)),
-                ('is_test', models.BooleanField(default=False)),
-                ('placed_at', models.DateTimeField()),
-                ('imported_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('channel_updated_at', models.DateTimeField(help_text="version of the channel's copy; an older one is ignored")),
-                ('ship_by', models.DateTimeField(blank=True, null=True)),
-                ('ship_by_source', models.CharField(blank=True, help_text='channel or computed', max_length=10)),
-                ('deliver_by', models.DateTimeField(blank=True, null=True)),
-                ('shipped_at', models.DateTimeField(blank=True, null=True)),
-                ('delivered_at', models.DateTimeField(blank=True, null=True)),
-                ('cancelled_at', models.DateTimeField(blank=True, null=True)),
-                ('cancel_reason', models.CharField(blank=True, max_length=60)),
-                ('buyer_cancel_requested', models.BooleanField(default=False)),
-                ('service_level', models.CharField(blank=True, max_length=60)),
-                ('risk', models.CharField(choices=[('low', 'Low'), ('medium', 'Medium'), ('high', 'High')], default='low', max_length=6)),
-                ('currency', oms.core.fields.CurrencyField(max_length=3, validators=[django.core.validators.RegexValidator('^[A-Z]{3}$', 'Use a three-letter ISO 4217 code such as USD.')])),
-                ('subtotal', oms.core.fields.MoneyAmountField(decimal_places=4, default=0, help_text='lines before discount, shipping and tax', max_digits=14)),
-                ('discount', oms.core.fields.MoneyAmountField(decimal_places=4, default=0, max_digits=14)),
-                ('shipping', oms.core.fields.MoneyAmountField(decimal_places=4, default=0, max_digits=14)),
-                ('tax', oms.core.fields.MoneyAmountField(decimal_places=4, default=0, max_digits=14)),
-                ('total', oms.core.fields.MoneyAmountField(decimal_places=4, default=0, help_text='as the channel states it', max_digits=14)),
-                ('fx_rate', models.DecimalField(decimal_places=8, default=1, help_text='to the business currency, stamped once', max_digits=18)),
-                ('fx_day', models.DateField(blank=True, help_text='day of the rate; empty = no rate was known, sums leave it out', null=True)),
-                ('ship_country', models.CharField(blank=True, max_length=2)),
-                ('ship_region', models.CharField(blank=True, max_length=40)),
-                ('ship_postal', models.CharField(blank=True, max_length=20)),
-                ('ship_city', models.CharField(blank=True, max_length=80)),
-                ('ship_name', models.CharField(blank=True, help_text='short form for lists; erased with the contact', max_length=120)),
-                ('residential', models.BooleanField(default=True)),
-                ('tags', models.JSONField(blank=True, default=list)),
-                ('holds_open', models.PositiveSmallIntegerField(default=0, help_text='open holds on the order or its lines')),
-                ('short_units', models.PositiveIntegerField(default=0, help_text='sum of short over its lines')),
-                ('unmapped_lines', models.PositiveSmallIntegerField(default=0)),
-                ('routing_locked', models.BooleanField(default=False, help_text='set by a person: automatic re-routing keeps off')),
-                ('source', models.CharField(default='webhook', help_text='webhook, poll, api, csv, manual', max_length=12)),
-                ('version', models.PositiveIntegerField(default=1)),
-                ('parent', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='children', to='orders.order')),
-                ('channel', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='orders', to='orders.saleschannel')),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("external_id", models.CharField(max_length=80)),
+                (
+                    "external_number",
+                    models.CharField(blank=True, help_text="what the shopper sees", max_length=80),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("sale", "Sale"),
+                            ("replacement", "Replacement"),
+                            ("exchange", "Exchange"),
+                            ("wholesale", "Wholesale"),
+                        ],
+                        default="sale",
+                        max_length=12,
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("pending", "Waiting for payment"),
+                            ("open", "To route"),
+                            ("routed", "Ready to ship"),
+                            ("part_shipped", "Partly shipped"),
+                            ("shipped", "Shipped"),
+                            ("delivered", "Delivered"),
+                            ("cancelled", "Cancelled"),
+                        ],
+                        default="open",
+                        max_length=14,
+                    ),
+                ),
+                ("payment_state", models.CharField(default="paid", max_length=20)),
+                (
+                    "fulfilled_by",
+                    models.CharField(
+                        choices=[("us", "Us"), ("channel", "The channel (FBA, WFS)")],
+                        default="us",
+                        max_length=8,
+                    ),
+                ),
+                ("is_test", models.BooleanField(default=False)),
+                ("placed_at", models.DateTimeField()),
+                ("imported_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "channel_updated_at",
+                    models.DateTimeField(help_text="version of the channel's copy; an older one is ignored"),
+                ),
+                ("ship_by", models.DateTimeField(blank=True, null=True)),
+                (
+                    "ship_by_source",
+                    models.CharField(blank=True, help_text="channel or computed", max_length=10),
+                ),
+                ("deliver_by", models.DateTimeField(blank=True, null=True)),
+                ("shipped_at", models.DateTimeField(blank=True, null=True)),
+                ("delivered_at", models.DateTimeField(blank=True, null=True)),
+                ("cancelled_at", models.DateTimeField(blank=True, null=True)),
+                ("cancel_reason", models.CharField(blank=True, max_length=60)),
+                ("buyer_cancel_requested", models.BooleanField(default=False)),
+                ("service_level", models.CharField(blank=True, max_length=60)),
+                (
+                    "risk",
+                    models.CharField(
+                        choices=[("low", "Low"), ("medium", "Medium"), ("high", "High")],
+                        default="low",
+                        max_length=6,
+                    ),
+                ),
+                (
+                    "currency",
+                    oms.core.fields.CurrencyField(
+                        max_length=3,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[A-Z]{3}$", "Use a three-letter ISO 4217 code such as USD."
+                            )
+                        ],
+                    ),
+                ),
+                (
+                    "subtotal",
+                    oms.core.fields.MoneyAmountField(
+                        decimal_places=4,
+                        default=0,
+                        help_text="lines before discount, shipping and tax",
+                        max_digits=14,
+                    ),
+                ),
+                ("discount", oms.core.fields.MoneyAmountField(decimal_places=4, default=0, max_digits=14)),
+                ("shipping", oms.core.fields.MoneyAmountField(decimal_places=4, default=0, max_digits=14)),
+                ("tax", oms.core.fields.MoneyAmountField(decimal_places=4, default=0, max_digits=14)),
+                (
+                    "total",
+                    oms.core.fields.MoneyAmountField(
+                        decimal_places=4, default=0, help_text="as the channel states it", max_digits=14
+                    ),
+                ),
+                (
+                    "fx_rate",
+                    models.DecimalField(
+                        decimal_places=8,
+                        default=1,
+                        help_text="to the business currency, stamped once",
+                        max_digits=18,
+                    ),
+                ),
+                (
+                    "fx_day",
+                    models.DateField(
+                        blank=True,
+                        help_text="day of the rate; empty = no rate was known, sums leave it out",
+                        null=True,
+                    ),
+                ),
+                ("ship_country", models.CharField(blank=True, max_length=2)),
+                ("ship_region", models.CharField(blank=True, max_length=40)),
+                ("ship_postal", models.CharField(blank=True, max_length=20)),
+                ("ship_city", models.CharField(blank=True, max_length=80)),
+                (
+                    "ship_name",
+                    models.CharField(
+                        blank=True, help_text="short form for lists; erased with the contact", max_length=120
+                    ),
+                ),
+                ("residential", models.BooleanField(default=True)),
+                ("tags", models.JSONField(blank=True, default=list)),
+                (
+                    "holds_open",
+                    models.PositiveSmallIntegerField(
+                        default=0, help_text="open holds on the order or its lines"
+                    ),
+                ),
+                (
+                    "short_units",
+                    models.PositiveIntegerField(default=0, help_text="sum of short over its lines"),
+                ),
+                ("unmapped_lines", models.PositiveSmallIntegerField(default=0)),
+                (
+                    "routing_locked",
+                    models.BooleanField(
+                        default=False, help_text="set by a person: automatic re-routing keeps off"
+                    ),
+                ),
+                (
+                    "source",
+                    models.CharField(
+                        default="webhook", help_text="webhook, poll, api, csv, manual", max_length=12
+                    ),
+                ),
+                ("version", models.PositiveIntegerField(default=1)),
+                (
+                    "parent",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="children",
+                        to="orders.order",
+                    ),
+                ),
+                (
+                    "channel",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="orders",
+                        to="orders.saleschannel",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-placed_at', '-id'],
+                "ordering": ["-placed_at", "-id"],
             },
         ),
         migrations.CreateModel(
-            name='OrderContact',
+            name="OrderContact",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('data', oms.core.fields.EncryptedJSONField(default=dict, help_text='name, company, email, phone, address1-3, city, region, postal_code, country, note')),
-                ('expires_at', models.DateTimeField(blank=True, db_index=True, null=True)),
-                ('erased_at', models.DateTimeField(blank=True, null=True)),
-                ('order', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='contact', to='orders.order')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "data",
+                    oms.core.fields.EncryptedJSONField(
+                        default=dict,
+                        help_text="name, company, email, phone, address1-3, city, region, postal_code, country, note",
+                    ),
+                ),
+                ("expires_at", models.DateTimeField(blank=True, db_index=True, null=True)),
+                ("erased_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "order",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="contact", to="orders.order"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='OrderLine',
+            name="OrderLine",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('external_id', models.CharField(max_length=80)),
-                ('external_sku', models.CharField(blank=True, help_text='the code the channel sent', max_length=120)),
-                ('listing_ref', models.CharField(blank=True, help_text="the channel's listing or variant id", max_length=120)),
-                ('title', models.CharField(blank=True, max_length=255)),
-                ('kind', models.CharField(choices=[('product', 'Product'), ('service', 'Fee or service')], default='product', max_length=8)),
-                ('quantity', models.PositiveIntegerField()),
-                ('reserved', models.PositiveIntegerField(default=0)),
-                ('shipped', models.PositiveIntegerField(default=0)),
-                ('cancelled', models.PositiveIntegerField(default=0)),
-                ('short', models.PositiveIntegerField(default=0)),
-                ('short_at_entry', models.PositiveIntegerField(default=0, help_text='units that could not be reserved at the first try (3.7a)')),
-                ('returned', models.PositiveIntegerField(default=0, help_text='received back over all RMAs')),
-                ('unit_price', oms.core.fields.MoneyAmountField(decimal_places=4, default=0, max_digits=14)),
-                ('discount', oms.core.fields.MoneyAmountField(decimal_places=4, default=0, max_digits=14)),
-                ('tax', oms.core.fields.MoneyAmountField(decimal_places=4, default=0, max_digits=14)),
-                ('promise_on', models.DateField(blank=True, help_text='when a short quantity is expected', null=True)),
-                ('order', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='lines', to='orders.order')),
-                ('sku', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='order_lines', to='inventory.sku')),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("external_id", models.CharField(max_length=80)),
+                (
+                    "external_sku",
+                    models.CharField(blank=True, help_text="the code the channel sent", max_length=120),
+                ),
+                (
+                    "listing_ref",
+                    models.CharField(
+                        blank=True, help_text="the channel's listing or variant id", max_length=120
+                    ),
+                ),
+                ("title", models.CharField(blank=True, max_length=255)),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[("product", "Product"), ("service", "Fee or service")],
+                        default="product",
+                        max_length=8,
+                    ),
+                ),
+                ("quantity", models.PositiveIntegerField()),
+                ("reserved", models.PositiveIntegerField(default=0)),
+                ("shipped", models.PositiveIntegerField(default=0)),
+                ("cancelled", models.PositiveIntegerField(default=0)),
+                ("short", models.PositiveIntegerField(default=0)),
+                (
+                    "short_at_entry",
+                    models.PositiveIntegerField(
+                        default=0, help_text="units that could not be reserved at the first try (3.7a)"
+                    ),
+                ),
+                ("returned", models.PositiveIntegerField(default=0, help_text="received back over all RMAs")),
+                ("unit_price", oms.core.fields.MoneyAmountField(decimal_places=4, default=0, max_digits=14)),
+                ("discount", oms.core.fields.MoneyAmountField(decimal_places=4, default=0, max_digits=14)),
+                ("tax", oms.core.fields.MoneyAmountField(decimal_places=4, default=0, max_digits=14)),
+                (
+                    "promise_on",
+                    models.DateField(blank=True, help_text="when a short quantity is expected", null=True),
+                ),
+                (
+                    "order",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="lines", to="orders.order"
+                    ),
+                ),
+                (
+                    "sku",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="order_lines",
+                        to="inventory.sku",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
+                "ordering": ["id"],
             },
         ),
         migrations.CreateModel(
-            name='OrderCharge',
+            name="OrderCharge",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('tax', 'Tax'), ('shipping', 'Shipping'), ('discount', 'Discount'), ('channel_fee', 'Channel fee')], max_length=12)),
-                ('title', models.CharField(blank=True, max_length=120)),
-                ('amount', oms.core.fields.MoneyAmountField(decimal_places=4, max_digits=14)),
-                ('currency', oms.core.fields.CurrencyField(max_length=3, validators=[django.core.validators.RegexValidator('^[A-Z]{3}$', 'Use a three-letter ISO 4217 code such as USD.')])),
-                ('order', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='charges', to='orders.order')),
-                ('line', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='charges', to='orders.orderline')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("tax", "Tax"),
+                            ("shipping", "Shipping"),
+                            ("discount", "Discount"),
+                            ("channel_fee", "Channel fee"),
+                        ],
+                        max_length=12,
+                    ),
+                ),
+                ("title", models.CharField(blank=True, max_length=120)),
+                ("amount", oms.core.fields.MoneyAmountField(decimal_places=4, max_digits=14)),
+                (
+                    "currency",
+                    oms.core.fields.CurrencyField(
+                        max_length=3,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[A-Z]{3}$", "Use a three-letter ISO 4217 code such as USD."
+                            )
+                        ],
+                    ),
+                ),
+                (
+                    "order",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="charges", to="orders.order"
+                    ),
+                ),
+                (
+                    "line",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="charges",
+                        to="orders.orderline",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Hold',
+            name="Hold",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('reason', models.CharField(choices=[('fraud', 'Fraud risk'), ('address', 'Address not valid'), ('payment', 'Payment'), ('buyer_cancel', 'Buyer asked to cancel'), ('window', "Channel's cancellation window"), ('rule', 'Automation rule'), ('person', 'Put on hold by a person'), ('awaiting_return', 'Waiting for a return')], max_length=16)),
-                ('note', models.CharField(blank=True, max_length=255)),
-                ('placed_by', models.CharField(max_length=120)),
-                ('placed_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('expires_at', models.DateTimeField(blank=True, null=True)),
-                ('released_at', models.DateTimeField(blank=True, null=True)),
-                ('released_by', models.CharField(blank=True, max_length=120)),
-                ('order', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='holds', to='orders.order')),
-                ('line', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='holds', to='orders.orderline')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "reason",
+                    models.CharField(
+                        choices=[
+                            ("fraud", "Fraud risk"),
+                            ("address", "Address not valid"),
+                            ("payment", "Payment"),
+                            ("buyer_cancel", "Buyer asked to cancel"),
+                            ("window", "Channel's cancellation window"),
+                            ("rule", "Automation rule"),
+                            ("person", "Put on hold by a person"),
+                            ("awaiting_return", "Waiting for a return"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("note", models.CharField(blank=True, max_length=255)),
+                ("placed_by", models.CharField(max_length=120)),
+                ("placed_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("expires_at", models.DateTimeField(blank=True, null=True)),
+                ("released_at", models.DateTimeField(blank=True, null=True)),
+                ("released_by", models.CharField(blank=True, max_length=120)),
+                (
+                    "order",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="holds", to="orders.order"
+                    ),
+                ),
+                (
+                    "line",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="holds",
+                        to="orders.orderline",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
+                "ordering": ["id"],
             },
         ),
         migrations.CreateModel(
-            name='Allocation',
+            name="Allocation",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('per_unit', models.PositiveIntegerField(default=1)),
-                ('reservation', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='allocation', to='inventory.reservation')),
-                ('line', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='allocations', to='orders.orderline')),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("per_unit", models.PositiveIntegerField(default=1)),
+                (
+                    "reservation",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="allocation",
+                        to="inventory.reservation",
+                    ),
+                ),
+                (
+                    "line",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="allocations",
+                        to="orders.orderline",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='ChannelWarehouse',
+            name="ChannelWarehouse",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('publishes', models.BooleanField(default=True)),
-                ('fulfils', models.BooleanField(default=True)),
-                ('rank', models.PositiveSmallIntegerField(default=1, help_text='order of the provisional reservation')),
-                ('warehouse', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='sales_channels', to='inventory.warehouse')),
-                ('channel', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='warehouses', to='orders.saleschannel')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("publishes", models.BooleanField(default=True)),
+                ("fulfils", models.BooleanField(default=True)),
+                (
+                    "rank",
+                    models.PositiveSmallIntegerField(
+                        default=1, help_text="order of the provisional reservation"
+                    ),
+                ),
+                (
+                    "warehouse",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="sales_channels",
+                        to="inventory.warehouse",
+                    ),
+                ),
+                (
+                    "channel",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="warehouses",
+                        to="orders.saleschannel",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['rank', 'id'],
+                "ordering": ["rank", "id"],
             },
         ),
         migrations.CreateModel(
-            name='OrderEvent',
+            name="OrderEvent",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('kind', models.CharField(max_length=30)),
-                ('text', models.CharField(max_length=400)),
-                ('actor', models.CharField(max_length=120)),
-                ('data', models.JSONField(blank=True, default=dict)),
-                ('order', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='events', to='orders.order')),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("kind", models.CharField(max_length=30)),
+                ("text", models.CharField(max_length=400)),
+                ("actor", models.CharField(max_length=120)),
+                ("data", models.JSONField(blank=True, default=dict)),
+                (
+                    "order",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="events", to="orders.order"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
-                'indexes': [models.Index(fields=['order', 'id'], name='order_event_idx')],
+                "ordering": ["id"],
+                "indexes": [models.Index(fields=["order", "id"], name="order_event_idx")],
             },
         ),
         migrations.AddIndex(
-            model_name='orderline',
-            index=models.Index(condition=models.Q(('short__gt', 0)), fields=['sku'], name='order_line_short_idx'),
+            model_name="orderline",
+            index=models.Index(
+                condition=models.Q(("short__gt", 0)), fields=["sku"], name="order_line_short_idx"
+            ),
         ),
         migrations.AddIndex(
-            model_name='orderline',
-            index=models.Index(condition=models.Q(('sku__isnull', True)), fields=['external_sku'], name='order_line_unmapped_idx'),
+            model_name="orderline",
+            index=models.Index(
+                condition=models.Q(("sku__isnull", True)),
+                fields=["external_sku"],
+                name="order_line_unmapped_idx",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='orderline',
-            constraint=models.UniqueConstraint(fields=('order', 'external_id'), name='order_line_external_once'),
+            model_name="orderline",
+            constraint=models.UniqueConstraint(
+                fields=("order", "external_id"), name="order_line_external_once"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='orderline',
-            constraint=models.CheckConstraint(condition=models.Q(('quantity__gte', django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('reserved'), '+', models.F('shipped')), '+', models.F('cancelled')), '+', models.F('short')))), name='order_line_counts_within'),
+            model_name="orderline",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "quantity__gte",
+                        django.db.models.expressions.CombinedExpression(
+                            django.db.models.expressions.CombinedExpression(
+                                django.db.models.expressions.CombinedExpression(
+                                    models.F("reserved"), "+", models.F("shipped")
+                                ),
+                                "+",
+                                models.F("cancelled"),
+                            ),
+                            "+",
+                            models.F("short"),
+                        ),
+                    )
+                ),
+                name="order_line_counts_within",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='orderline',
-            constraint=models.CheckConstraint(condition=models.Q(('shipped__gte', models.F('returned'))), name='order_line_returned_within'),
+            model_name="orderline",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("shipped__gte", models.F("returned"))), name="order_line_returned_within"
+            ),
         ),
         migrations.AddIndex(
-            model_name='hold',
-            index=models.Index(condition=models.Q(('released_at__isnull', True)), fields=['expires_at'], name='hold_expiry_idx'),
+            model_name="hold",
+            index=models.Index(
+                condition=models.Q(("released_at__isnull", True)),
+                fields=["expires_at"],
+                name="hold_expiry_idx",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='hold',
-            constraint=models.UniqueConstraint(condition=models.Q(('released_at__isnull', True)), fields=('order', 'line', 'reason'), name='hold_open_once', nulls_distinct=False),
+            model_name="hold",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("released_at__isnull", True)),
+                fields=("order", "line", "reason"),
+                name="hold_open_once",
+                nulls_distinct=False,
+            ),
         ),
         migrations.AddConstraint(
-            model_name='allocation',
-            constraint=models.CheckConstraint(condition=models.Q(('per_unit__gt', 0)), name='allocation_per_unit_positive'),
+            model_name="allocation",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("per_unit__gt", 0)), name="allocation_per_unit_positive"
+            ),
         ),
         migrations.AddIndex(
-            model_name='order',
-            index=models.Index(fields=['-placed_at', '-id'], name='order_placed_idx'),
+            model_name="order",
+            index=models.Index(fields=["-placed_at", "-id"], name="order_placed_idx"),
         ),
         migrations.AddIndex(
-            model_name='order',
-            index=models.Index(fields=['channel', '-placed_at', '-id'], name='order_channel_placed_idx'),
+            model_name="order",
+            index=models.Index(fields=["channel", "-placed_at", "-id"], name="order_channel_placed_idx"),
         ),
         migrations.AddIndex(
-            model_name='order',
-            index=models.Index(condition=models.Q(('state__in', ['open', 'routed', 'part_shipped'])), fields=['ship_by', 'id'], name='order_live_idx'),
+            model_name="order",
+            index=models.Index(
+                condition=models.Q(("state__in", ["open", "routed", "part_shipped"])),
+                fields=["ship_by", "id"],
+                name="order_live_idx",
+            ),
         ),
         migrations.AddIndex(
-            model_name='order',
-            index=models.Index(fields=['state', '-placed_at', '-id'], name='order_state_idx'),
+            model_name="order",
+            index=models.Index(fields=["state", "-placed_at", "-id"], name="order_state_idx"),
         ),
         migrations.AddIndex(
-            model_name='order',
-            index=models.Index(fields=['external_number'], name='order_external_number_idx'),
+            model_name="order",
+            index=models.Index(fields=["external_number"], name="order_external_number_idx"),
         ),
         migrations.AddIndex(
-            model_name='order',
-            index=models.Index(condition=models.Q(('holds_open__gt', 0)), fields=['-placed_at', '-id'], name='order_held_idx'),
+            model_name="order",
+            index=models.Index(
+                condition=models.Q(("holds_open__gt", 0)), fields=["-placed_at", "-id"], name="order_held_idx"
+            ),
         ),
         migrations.AddIndex(
-            model_name='order',
-            index=models.Index(condition=models.Q(('short_units__gt', 0), ('state__in', ['pending', 'open', 'routed', 'part_shipped'])), fields=['-placed_at', '-id'], name='order_short_idx'),
+            model_name="order",
+            index=models.Index(
+                condition=models.Q(
+                    ("short_units__gt", 0), ("state__in", ["pending", "open", "routed", "part_shipped"])
+                ),
+                fields=["-placed_at", "-id"],
+                name="order_short_idx",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='order',
-            constraint=models.UniqueConstraint(fields=('channel', 'external_id'), name='order_external_once'),
+            model_name="order",
+            constraint=models.UniqueConstraint(fields=("channel", "external_id"), name="order_external_once"),
         ),
         migrations.AddConstraint(
-            model_name='order',
-            constraint=models.CheckConstraint(condition=models.Q(('fx_rate__gt', 0)), name='order_fx_positive'),
+            model_name="order",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("fx_rate__gt", 0)), name="order_fx_positive"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='channelwarehouse',
-            constraint=models.UniqueConstraint(fields=('channel', 'warehouse'), name='channel_warehouse_once'),
+            model_name="channelwarehouse",
+            constraint=models.UniqueConstraint(
+                fields=("channel", "warehouse"), name="channel_warehouse_once"
+            ),
         ),
     ]

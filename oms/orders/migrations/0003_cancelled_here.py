@@ -4,15 +4,16 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('orders', '0002_one_open_hold'),
+        ("orders", "0002_one_open_hold"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='orderline',
-            name='cancelled_here',
-            field=models.PositiveIntegerField(default=0, help_text='part of cancelled that we decided, not the channel'),
+            model_name="orderline",
+            name="cancelled_here",
+            field=models.PositiveIntegerField(
+                default=0, help_text="part of cancelled that we decided, not the channel"
+            ),
         ),
     ]

@@ -1,0 +1,85 @@
+"""Orders and channels in the admin: to look at and, for channels, to set up. Orders change only through services."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from oms.orders.models import ChannelWarehouse, FxRate, Hold, Order, OrderEvent, OrderLine, SalesChannel
+
+
+class ReadOnly(admin.ModelAdmin):
+    """What services write is looked at here, never edited past them."""
+
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class LineInline(admin.TabularInline):
+    model = OrderLine
+    can_delete = False
+    extra = 0
+    fields = ("sku", "external_sku", "quantity", "reserved", "shipped", "cancelled", "short", "unit_price")
+    readonly_fields = fields
+
+
+class HoldInline(admin.TabularInline):
+    model = Hold
+    can_delete = False
+    extra = 0
+    readonly_fields = (
+        "line",
+        "reason",
+        "note",
+        "placed_by",
+        "placed_at",
+        "expires_at",
+        "released_at",
+        "released_by",
+    )
+
+
+@admin.register(Order)
+class OrderAdmin(ReadOnly):
+    list_display = ("number", "channel", "state", "placed_at", "ship_by", "total", "currency")
+    list_filter = ("state", "channel")
+    list_select_related = ("channel",)
+    search_fields = ("=external_id", "=external_number")
+    date_hierarchy = None
+    inlines = (LineInline, HoldInline)
+
+
+@admin.register(OrderEvent)
+class OrderEventAdmin(ReadOnly):
+    list_display = ("at", "order_id", "kind", "text", "actor")
+    search_fields = ("=order__external_id",)
+
+
+class WarehouseInline(admin.TabularInline):
+    model = ChannelWarehouse
+    extra = 0
+
+
+@admin.register(SalesChannel)
+class SalesChannelAdmin(admin.ModelAdmin):
+    list_display = ("code", "name", "kind", "currency", "handling_days", "hold_minutes", "is_active")
+    inlines = (WarehouseInline,)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(FxRate)
+class FxRateAdmin(admin.ModelAdmin):
+    list_display = ("currency", "day", "rate")
+    list_filter = ("currency",)

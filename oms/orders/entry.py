@@ -1,0 +1,122 @@
+"""Orders that no channel sent: typed in by a person or posted by an integrator. One way in for both."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from inventory.models import Sku
+from inventory.selectors import resolve_codes
+from oms.core.access import can
+from oms.core.actor import Actor
+from oms.core.clock import now
+from oms.core.errors import UserError
+from oms.orders import services
+from oms.orders.drafts import ZERO, ContactDraft, LineDraft, OrderDraft
+from oms.orders.models import Order, SalesChannel
+
+#: channels whose orders are made here; those of a marketplace come from the marketplace
+OPEN_KINDS = (SalesChannel.Kind.MANUAL, SalesChannel.Kind.CUSTOM)
+
+
+@dataclass(frozen=True, slots=True)
+class EntryLine:
+    """One line by SKU code or alias; money in the order's currency, tax and discount for the whole line."""
+
+    sku: str
+    quantity: int
+    unit_price: Decimal
+    discount: Decimal = ZERO
+    tax: Decimal = ZERO
+
+
+def channels_for_entry(principal: object) -> list[SalesChannel]:
+    """Channels on which the principal may enter orders by hand."""
+    found = SalesChannel.objects.filter(kind__in=OPEN_KINDS, is_active=True)
+    return [channel for channel in found if can(principal, "orders.edit", channel_code=channel.code)]
+
+
+def enter(
+    *,
+    channel: SalesChannel,
+    lines: Sequence[EntryLine],
+    contact: ContactDraft,
+    actor: Actor,
+    source: str,
+    external_id: str = "",
+    currency: str = "",
+    shipping: Decimal = ZERO,
+    discount: Decimal = ZERO,
+    kind: str = "sale",
+    service_level: str = "",
+    ship_by: dt.datetime | None = None,
+    placed_at: dt.datetime | None = None,
+    tags: Sequence[str] = (),
+    note: str = "",
+) -> Order:
+    """Store one order and reserve its stock. `external_id` empty makes one; the same one twice is refused.
+
+    Raises `UserError` naming the field (unknown SKU, closed channel, amounts) and `Conflict` for a known id.
+    """
+    if channel.kind not in OPEN_KINDS:
+        raise UserError(
+            f"channel: orders of {channel.name} come from the channel itself; choose a manual or custom channel.",
+            field="channel",
+        )
+    if not channel.is_active:
+        raise UserError(f"channel: {channel.name} is switched off.", field="channel")
+    if not lines:
+        raise UserError("lines: add at least one line.", field="lines")
+    found = resolve_codes([line.sku for line in lines])
+    drafts = []
+    for number, line in enumerate(lines, 1):
+        sku = found.get(line.sku)
+        if sku is None:
+            raise UserError(f"lines[{number}].sku: there is no SKU or alias '{line.sku[:60]}'.", field="sku")
+        if line.unit_price < 0 or line.discount < 0 or line.tax < 0:
+            raise UserError(
+                f"lines[{number}]: prices, discounts and taxes cannot be negative.", field="unit_price"
+            )
+        drafts.append(
+            LineDraft(
+                external_id=str(number),
+                quantity=line.quantity,
+                external_sku=sku.code,
+                sku_id=sku.pk,
+                title=sku.title,
+                unit_price=line.unit_price,
+                discount=line.discount,
+                tax=line.tax,
+            )
+        )
+    moment = now()
+    draft = OrderDraft(
+        external_id=external_id or services.new_external_id(),
+        external_number=external_id,
+        placed_at=placed_at or moment,
+        channel_updated_at=moment,
+        currency=currency or channel.currency,
+        lines=tuple(drafts),
+        kind=kind,  # type: ignore[arg-type]  # checked by validation, with a sentence
+        ship_by=ship_by,
+        service_level=service_level,
+        contact=contact,
+        shipping=shipping,
+        discount=discount + sum((line.discount for line in lines), ZERO),
+        tax=sum((line.tax for line in lines), ZERO),
+        tags=tuple(tags),
+    )
+    order = services.create_order(draft, channel=channel, actor=actor, source=source)
+    if note:
+        services.add_note(order.pk, note, actor=actor)
+    return order
+
+
+def find_sku(code: str) -> Sku:
+    """The SKU behind a code or alias typed by a person. Raises `UserError`."""
+    sku = resolve_codes([code]).get(code)
+    if sku is None:
+        raise UserError(f"sku: there is no SKU or alias '{code[:60]}'.", field="sku")
+    return sku
