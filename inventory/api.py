@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from typing import Any, cast
+from typing import Any
 
 import django_filters
 from django.db.models import Prefetch, QuerySet
@@ -74,7 +74,7 @@ def the_warehouse(code: str, principal: Any, permission: str) -> Warehouse:
 
 
 class ProductSerializer(SparseFieldsMixin, serializers.ModelSerializer[Product]):
-    skus = serializers.SlugRelatedField(slug_field="code", many=True, read_only=True)
+    skus: Any = serializers.SlugRelatedField(slug_field="code", many=True, read_only=True)
 
     class Meta:
         model = Product
@@ -127,7 +127,7 @@ class SkuSerializer(SparseFieldsMixin, serializers.ModelSerializer[Sku]):
 
     def validate_code(self, value: str) -> str:
         known = selectors.resolve_codes([value]).get(value)
-        if known is not None and (self.instance is None or known.pk != cast(Sku, self.instance).pk):
+        if known is not None and (self.instance is None or known.pk != self.instance.pk):
             raise serializers.ValidationError(f"'{value}' already finds {known.code}; choose another code.")
         return value
 
@@ -471,7 +471,7 @@ class ReserveRequest(serializers.Serializer[Any]):
         max_length=50,
         help_text="codes in order of preference",
     )
-    lines = ReserveItem(many=True, min_length=1, max_length=200)
+    lines = ReserveItem(many=True, min_length=1, max_length=200)  # type: ignore[call-arg]
     expires_in = serializers.IntegerField(
         min_value=1, max_value=int(LONGEST_HOLD.total_seconds()), default=900, help_text="seconds"
     )

@@ -32,10 +32,10 @@ def follow(movements: Sequence[Movement], after: Mapping[Pair, Balances]) -> Non
 
 
 def _change(movement: Movement) -> None:
+    assert movement.bin_id is not None  # the caller chose movements that name one
     place: dict[str, Any] = {"bin_id": movement.bin_id, "sku_id": movement.sku_id}
-    rows = BinStock.objects.filter(**place, lot_id=movement.lot_id)
-    if movement.lot_id is None:
-        rows = BinStock.objects.filter(**place, lot__isnull=True)
+    lot: dict[str, Any] = {"lot__isnull": True} if movement.lot_id is None else {"lot_id": movement.lot_id}
+    rows = BinStock.objects.filter(**place, **lot)
     if rows.filter(quantity__gte=-movement.quantity).update(quantity=F("quantity") + movement.quantity):
         return
     if movement.quantity > 0:

@@ -102,7 +102,7 @@ def reserved_is_promises() -> Iterable[str]:
 @invariant("S4", "Available is computed from the buckets and stored nowhere.")
 def available_not_stored() -> Iterable[str]:
     for model in (StockLevel, Sku, Reservation):
-        names = {field.column for field in model._meta.concrete_fields}
+        names = {field.name for field in model._meta.concrete_fields}
         for name in sorted(names & {"available", "sellable", "ats"}):
             yield f"{model._meta.db_table}.{name} stores what must be computed"
 
@@ -179,7 +179,7 @@ def kits_resolve() -> Iterable[str]:
     for row in KitComponent.objects.filter(Q(quantity__lt=1) | Q(component__kind=Sku.Kind.SERVICE)):
         yield f"kit {row.kit_id}: component {row.component_id} × {row.quantity} is not allowed"
     nested = KitComponent.objects.filter(kit__kind=Sku.Kind.KIT, component__kind=Sku.Kind.KIT)
-    for kit_id in sorted(set(nested.values_list("kit_id", flat=True))):
+    for kit_id in nested.values_list("kit_id", flat=True).order_by("kit_id").distinct():
         try:
             kits.flatten([kit_id])
         except UserError as error:

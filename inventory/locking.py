@@ -131,7 +131,13 @@ def lock_levels(pairs: Iterable[Pair]) -> dict[Pair, Balances]:
     )
     return {
         (row.sku_id, row.warehouse_id): Balances(
-            *(getattr(row, bucket) for bucket in BUCKETS), row.average_cost
+            row.on_hand,
+            row.reserved,
+            row.damaged,
+            row.quarantine,
+            row.inspection,
+            row.in_transit,
+            row.average_cost,
         )
         for row in rows  # evaluated here: an unevaluated lock is no lock
         if (row.sku_id, row.warehouse_id) in wanted
@@ -203,7 +209,7 @@ def _change_chunk(
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         rows = cursor.fetchall()
-    return {(row[0], row[1]): Balances(*row[2:8], _money(row[8])) for row in rows}
+    return {(sku, warehouse): Balances(*buckets, average_cost=_money(cost)) for sku, warehouse, *buckets, cost in rows}
 
 
 def _money(value: object) -> Decimal:

@@ -275,7 +275,7 @@ class StockLevelQuerySet(models.QuerySet["StockLevel"]):
         _refuse(fields)
         return super().bulk_update(objs, fields, batch_size)
 
-    def bulk_create(self, objs: Any, *args: Any, **kwargs: Any) -> list[StockLevel]:
+    def bulk_create(self, objs: Any, *args: Any, **kwargs: Any) -> list[Any]:
         rows = list(objs)
         for row in rows:
             _refuse(row.own_balances())

@@ -653,7 +653,9 @@ def apply_pool_snapshot(
     if complete:
         held = StockLevel.objects.filter(warehouse=pool, on_hand__gt=0).values_list("sku_id", flat=True)
         wanted |= {sku_id: PoolFigure(sku_id, 0) for sku_id in held if sku_id not in wanted}
-    changed, same, stale, lost = 0, 0, [], {}
+    changed, same = 0, 0
+    stale: list[int] = []
+    lost: dict[int, int] = {}
     for _, figure in sorted(wanted.items()):
         outcome, given_up = _snapshot_one(pool, figure, taken_at, actor, key)
         changed += outcome == "changed"
