@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 TYPES: dict[str, tuple[type, ...]] = {
@@ -63,6 +64,7 @@ def problems(value: Any, schema: dict[str, Any], path: str = "body") -> list[str
     return found
 
 
+@lru_cache(maxsize=4096)
 def parse_time(text: str) -> float | None:
     """Seconds since 1970 of an ISO 8601 time that names its zone; None when it is not one."""
     try:

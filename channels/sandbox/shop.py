@@ -294,8 +294,12 @@ class Shop:
     planned: list[Planned] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     operations: dict[str, int] = field(default_factory=dict)  # requests by operation
+    owners: dict[str, str] = field(
+        default_factory=dict
+    )  # order id by the id of its part, package, refund, return
     sold: dict[str, int] = field(default_factory=dict)  # real units the merchant has to ship, by real SKU
     world: World = field(default=None, repr=False, metadata=VOLATILE)  # type: ignore[assignment]
+    numbers: dict[int, Item] = field(default_factory=dict, repr=False, metadata=VOLATILE)  # items by number
     log: deque[LogEntry] = field(default_factory=lambda: deque(maxlen=5000), repr=False, metadata=VOLATILE)
     dice: random.Random = field(default_factory=random.Random, repr=False, metadata=VOLATILE)
     forced: str = field(default="", metadata=VOLATILE)  # refusal code planned for the call in hand
@@ -304,6 +308,7 @@ class Shop:
         """Bind the shop to its world; the dice are seeded so that a run can be repeated."""
         self.world = world
         self.dice = random.Random(f"{self.seed}:{self.id}")
+        self.numbers = {item.number: item for item in self.items.values()}
 
     # --- to be played by the platform --------------------------------------------------------------
     @property
@@ -371,7 +376,7 @@ class Shop:
                 asked = {next(iter(self.locations)): asked}
             for place, quantity in asked.items():
                 item.stock[self.location_id(str(place))] = Stock(int(quantity), 0, now)
-        self.items[sku] = item
+        self.items[sku] = self.numbers[number] = item
         return item
 
     def location_id(self, text: str) -> str:
@@ -552,6 +557,8 @@ class Shop:
                     stock.updated_at = now
         self._sold(wanted, by_channel, 1)
         self.orders[order.id] = order
+        for assignment in order.assignments:
+            self.owners[assignment.id] = order.id
         self.count("orders")
         self.count("units", sum(wanted.values()))
         self.announce("created", order)
@@ -638,12 +645,14 @@ class Shop:
                     stock.committed -= quantity
                     stock.updated_at = fulfilment.at
         order.fulfilments.append(fulfilment)
+        self.owners[fulfilment.id] = order.id
         self.touch(order)
         self.count("fulfilments")
         self.announce("fulfilled", order, fulfilment=fulfilment)
 
     def add_refund(self, order: Order, refund: Refund) -> None:
         order.refunds.append(refund)
+        self.owners[refund.id] = order.id
         self.touch(order)
         self.count("refunds")
         self.announce("refunded", order, refund=refund)
@@ -690,6 +699,7 @@ class Shop:
                     else:
                         share = {line.id: shares[line.sku]}
                         number = str(self.world.serial("assignment"))
+                        self.owners[number] = order.id
                         order.assignments.append(
                             Assignment(number, place, share, dict(share), self.world.now())
                         )
@@ -732,6 +742,7 @@ class Shop:
         number = str(self.world.serial("return"))
         back = Return(number, f"{order.name}-R{len(order.returns) + 1}", self.world.now(), found, status)
         order.returns.append(back)
+        self.owners[back.id] = order.id
         self.touch(order)
         self.announce("return", order, back=back)
         return back

@@ -54,7 +54,7 @@ class WebhookSender:
         self.client = httpx.AsyncClient(
             timeout=httpx.Timeout(5.0, connect=1.0), limits=limits, trust_env=False
         )
-        self.deliveries: deque[Delivery] = deque(maxlen=20000)
+        self.deliveries: deque[Delivery] = deque(maxlen=10_000)
         self.tasks: set[asyncio.Task[None]] = set()
         self.slots = asyncio.Semaphore(32)
         self.numbers = 0

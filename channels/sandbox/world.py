@@ -16,7 +16,7 @@ from channels.sandbox.shoppers import Shoppers, stop_all
 from channels.sandbox.snapshot import dump, load
 from channels.sandbox.webhooks import WebhookSender
 
-KEPT_BYTES = 64 * 1024  # of each body in the journal
+KEPT_BYTES = 16 * 1024  # of each body in the journal
 # where the numbers of each kind begin, as long as the platforms' own
 FIRST_NUMBERS = {
     "line": 14_200_000_000_000,

@@ -138,7 +138,8 @@ def lively_store(sandbox: SandboxClient, http: httpx.Client) -> tuple[Store, str
     given = {"lineItemsByFulfillmentOrder": [{"fulfillmentOrderId": gid}], "trackingInfo": tracking}
     assert store.gql(ship, f=given)["fulfillmentCreate"]["userErrors"] == []
     sandbox.act("acme", order["id"], "return", lines=[{"sku": "MUG", "quantity": 1}], reason="UNWANTED")
-    refund = """mutation($i: RefundInput!) { refundCreate(input: $i) @idempotent(key: "1") { userErrors { message } } }"""
+    refund = """mutation($i: RefundInput!) {
+      refundCreate(input: $i) @idempotent(key: "1") { userErrors { message } } }"""
     order_gid = f"gid://shopify/Order/{order['id']}"
     money = {"orderId": order_gid, "kind": "REFUND", "gateway": "shopify_payments", "amount": "14.00"}
     line = {
@@ -155,6 +156,7 @@ def test_answers_fit_the_official_types(
     sandbox: SandboxClient, http: httpx.Client, official: graphql.GraphQLSchema
 ) -> None:
     store, order_id = lively_store(sandbox, http)
+    item = selection(SCHEMA, "InventoryItem", 3)
     queries = [
         (
             f"{{ orders(first: 5) {{ nodes {{ {selection(SCHEMA, 'Order', 2)} }} pageInfo {{ endCursor }} }} }}",
@@ -165,7 +167,7 @@ def test_answers_fit_the_official_types(
             {"id": f"gid://shopify/Order/{order_id}"},
         ),
         (
-            f"{{ inventoryItems(first: 5) {{ edges {{ cursor node {{ {selection(SCHEMA, 'InventoryItem', 3)} }} }} }} }}",
+            f"{{ inventoryItems(first: 5) {{ edges {{ cursor node {{ {item} }} }} }} }}",
             {},
         ),
         (f"{{ productVariants(first: 5) {{ nodes {{ {selection(SCHEMA, 'ProductVariant', 3)} }} }} }}", {}),

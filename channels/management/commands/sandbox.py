@@ -40,4 +40,6 @@ class Command(BaseCommand):
                 say=ready,
             )
         except OSError as error:
-            raise CommandError(f"Cannot listen on {options['host']}:{options['port']}: {error.strerror}.") from error
+            raise CommandError(
+                f"Cannot listen on {options['host']}:{options['port']}: {error.strerror}."
+            ) from error

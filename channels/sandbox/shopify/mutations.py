@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
@@ -25,6 +26,7 @@ from channels.sandbox.shopify.resolvers import (
 from channels.sandbox.shopify.store import Adjustment, Call, Change, Remembered, subscribe
 
 MAX_QUANTITIES = 250
+MAX_KEYS = 20_000  # idempotency keys remembered, oldest forgotten first
 MAX_QUANTITY = 1_000_000_000
 REASONS = {
     "correction",
@@ -65,7 +67,10 @@ def remembered(call: Call, mutation: str, arguments: dict[str, Any]) -> tuple[st
             "BAD_REQUEST",
             [mutation],
         )
-    parameters = json.dumps([mutation, arguments], sort_keys=True, default=str)
+    text = json.dumps([mutation, arguments], sort_keys=True, default=str)
+    parameters = hashlib.sha256(text.encode()).hexdigest()
+    while len(call.store.remembered) >= MAX_KEYS:
+        del call.store.remembered[next(iter(call.store.remembered))]
     return call.idempotency_key, parameters, call.store.remembered.get(call.idempotency_key)
 
 

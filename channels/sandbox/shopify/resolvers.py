@@ -287,40 +287,23 @@ def _find(call: Call, kind: str, number: str) -> Typed | None:
         return Typed(kind, store.subscriptions[number]) if number in store.subscriptions else None
     if kind == "Shop":
         return Typed(kind, store)
-    if kind in ITEM_NUMBERS:
-        for item in store.items.values():
-            if str(ITEM_NUMBERS[kind](item)) == number:
-                return Typed(kind, item)
-        return None
+    if kind in rest.FIRST_ITEM:
+        item = store.numbers.get(int(number) - rest.FIRST_ITEM[kind]) if number.isdigit() else None
+        return Typed(kind, item) if item else None
     if kind == "InventoryLevel":
         place, _, rest_of = number.partition("?inventory_item_id=")
         found = _find(call, "InventoryItem", rest_of)
         return Typed(kind, Level(found.value, place)) if found and place in found.value.stock else None
-    for order in store.orders.values():
-        if kind == "FulfillmentOrder":
-            for assignment in order.assignments:
-                if assignment.id == number:
-                    return Typed(kind, Part(order, assignment))
-        elif kind == "Fulfillment":
-            for done in order.fulfilments:
-                if done.id == number:
-                    return Typed(kind, Shipped(order, done))
-        elif kind == "Refund":
-            for refund in order.refunds:
-                if refund.id == number:
-                    return Typed(kind, RefundOf(order, refund))
-        elif kind == "Return":
-            for back in order.returns:
-                if back.id == number:
-                    return Typed(kind, ReturnOf(order, back))
-    return None
-
-
-ITEM_NUMBERS: dict[str, Callable[[Item], int]] = {
-    "Product": rest.product_number,
-    "ProductVariant": rest.variant_number,
-    "InventoryItem": rest.item_number,
-}
+    order = store.orders.get(store.owners.get(number, ""))
+    if order is None:
+        return None
+    found_in: dict[str, list[Any]] = {
+        "FulfillmentOrder": [Part(order, one) for one in order.assignments if one.id == number],
+        "Fulfillment": [Shipped(order, one) for one in order.fulfilments if one.id == number],
+        "Refund": [RefundOf(order, one) for one in order.refunds if one.id == number],
+        "Return": [ReturnOf(order, one) for one in order.returns if one.id == number],
+    }
+    return next((Typed(kind, one) for one in found_in.get(kind, [])), None)
 
 
 def _node(call: Call, text: str) -> Typed | None:

@@ -9,6 +9,11 @@ from typing import Any
 from channels.sandbox.shop import Fulfilment, Item, Line, Order, Refund, Return, Shop
 
 CENT = Decimal("0.01")
+FIRST_ITEM = {
+    "Product": 8_100_000_000_000,
+    "ProductVariant": 44_000_000_000_000,
+    "InventoryItem": 46_000_000_000_000,
+}
 
 
 def gid(kind: str, number: str | int) -> str:
@@ -16,15 +21,15 @@ def gid(kind: str, number: str | int) -> str:
 
 
 def product_number(item: Item) -> int:
-    return 8_100_000_000_000 + item.number
+    return FIRST_ITEM["Product"] + item.number
 
 
 def variant_number(item: Item) -> int:
-    return 44_000_000_000_000 + item.number
+    return FIRST_ITEM["ProductVariant"] + item.number
 
 
 def item_number(item: Item) -> int:
-    return 46_000_000_000_000 + item.number
+    return FIRST_ITEM["InventoryItem"] + item.number
 
 
 def product_gid(item: Item) -> str:

@@ -83,7 +83,7 @@ class Adjustment:
 class Remembered:
     """What an idempotency key stands for."""
 
-    parameters: str
+    parameters: str  # digest
     failed: bool
     adjustment: Adjustment | None = None
     order_id: str = ""
