@@ -140,7 +140,8 @@ def short_pick(line_id: int, missing: int, *, reason: str, actor: Actor) -> Ship
         if not shipment.lines.exists():
             set_state(shipment, Shipment.State.CANCELLED)
         text = f"{shipment.number}: {missing} × {line.sku} {SHORT_REASONS[reason]} in {shipment.warehouse}"
-        timeline.add(shipment.order_id, "short_pick", text, actor=actor, data={"warehouse": shipment.warehouse.code, "sku": line.sku.code})
+        timeline.add(shipment.order_id, "short_pick", text, actor=actor, 
+                     data={"warehouse": shipment.warehouse.code, "sku": line.sku.code, "line": line.order_line_id})  # fmt: skip
         raise_item(
             "count_needed",
             f"count:{line.sku_id}:{shipment.warehouse_id}",

@@ -23,7 +23,7 @@ from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.exceptions_inbox import close_item, raise_item
 from oms.orders import allocation as orders_allocation
 from oms.orders import holding, services, timeline
-from oms.orders.models import Allocation, Order, OrderLine
+from oms.orders.models import Allocation, Order, OrderEvent, OrderLine
 
 #: a warehouse sold out between reading and writing: plan again so many times
 TRIES = 5
@@ -92,7 +92,7 @@ def _free_allocations(order: Order) -> dict[int, list[tuple[Allocation, int]]]:
     found: dict[int, list[tuple[Allocation, int]]] = defaultdict(list)
     for allocation in (
         Allocation.objects.filter(line__order=order, reservation__quantity__gt=0)
-        .select_related("reservation__sku", "reservation__warehouse", "line__sku")
+        .select_related("reservation__sku", "reservation__warehouse", "line__sku__product")
         .order_by("pk")
     ):
         units = allocation.reservation.quantity - busy[allocation.pk]
@@ -103,6 +103,9 @@ def _free_allocations(order: Order) -> dict[int, list[tuple[Allocation, int]]]:
 
 def _order_view(order: Order, free: dict[int, list[tuple[Allocation, int]]]) -> OrderView:
     lines, weight, value = [], 0, Decimal(0)
+    refused: dict[int, set[str]] = defaultdict(set)
+    for event in OrderEvent.objects.filter(order=order, kind="short_pick"):
+        refused[event.data.get("line", 0)].add(event.data["warehouse"])
     for line_id, parts in free.items():
         per_unit: dict[str, int] = {}
         held: dict[str, int] = defaultdict(int)
@@ -117,12 +120,18 @@ def _order_view(order: Order, free: dict[int, list[tuple[Allocation, int]]]) -> 
         value += quantity * line.unit_price
         if quantity:
             mcf = all(allocation.reservation.sku.mcf_allowed for allocation, _ in parts)
-            lines.append(LineView(line_id, line.sku.code, quantity, tuple(sorted(per_unit.items())), mcf))
+            lines.append(
+                LineView(
+                    line_id, line.sku.code, quantity, tuple(sorted(per_unit.items())), mcf, tuple(sorted(refused[line_id])),
+                    tuple(word for word in (line.sku.product.brand, line.sku.product.category) if word),
+                )
+            )  # fmt: skip
     return OrderView(
         number=order.number, channel=order.channel.code, country=order.ship_country, region=order.ship_region,
         postal=order.ship_postal, value=value, currency=order.currency, weight_g=weight, lines=tuple(lines),
         tags=tuple(order.tags), service=order.service_level, risk=order.risk,
-        blocked=shipments.why_not_shippable(order), ship_by=order.ship_by,
+        blocked=shipments.why_not_shippable(order), ship_by=order.ship_by, short_units=order.short_units,
+        shipments_made=order.shipments.exclude(state__in=[Shipment.State.READY, Shipment.State.CANCELLED]).count(),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from fulfillment import states
 from fulfillment.models import LabelPurchase, Shipment, TrackingEvent
 from fulfillment.packing import live_parcels
 from fulfillment.shipments import locked, set_state, why_not_shippable
+from inventory import reservations
 from inventory.locking import retrying
 from oms.core.actor import Actor
 from oms.core.clock import now
@@ -47,12 +48,16 @@ def _ship(shipment_id: int, actor: Actor, evidence: str, when: dt.datetime) -> S
                 raise Conflict(f"{shipment.number}: parcel {parcel.number} has no label yet.", field="label")
         set_state(shipment, Shipment.State.SHIPPED, shipped_at=when, shipped_evidence=evidence)
         lines = list(shipment.lines.select_related("allocation").order_by("pk"))
-        # consumes the reservations: the hot stock rows are touched here, close to the commit
         allocation.record_shipped(
             [(line.allocation_id, line.quantity) for line in lines],
             shipment_number=shipment.number, at=when, actor=actor,
         )  # fmt: skip
         emit("shipment.shipped", str(shipment.pk))
+        # the hot stock rows come last before the commit
+        reservations.consume(
+            {line.allocation.reservation_id: line.quantity for line in lines},
+            actor=actor, reference=shipment.number, key=f"ship:{shipment.pk}",
+        )  # fmt: skip
     return shipment
 
 
