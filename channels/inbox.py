@@ -15,7 +15,6 @@ from typing import Any
 
 from django.db import transaction
 
-
 from channels.connectors.base import ChannelError, Connector, Notification, Retry, get_connector
 from channels.models import ChannelAccount, InboxMessage, Listing
 from channels.session import do, needs_person
@@ -47,7 +46,11 @@ def actor_for(account: ChannelAccount) -> Actor:
 def accept(account: ChannelAccount, notifications: Sequence[Notification]) -> int:
     """Store verified notifications once each and tell the dispatcher; returns how many were new. At most 3 statements."""
     ids = [one.delivery_id for one in notifications]
-    known = set(InboxMessage.objects.filter(account=account, delivery_id__in=ids).values_list("delivery_id", flat=True))
+    known = set(
+        InboxMessage.objects.filter(account=account, delivery_id__in=ids).values_list(
+            "delivery_id", flat=True
+        )
+    )
     fresh = {one.delivery_id: one for one in notifications if one.delivery_id not in known}
     if not fresh:
         return 0
@@ -107,8 +110,12 @@ def _claim(account_id: int) -> list[InboxMessage]:
     if not ids:
         return []
     until = at + CLAIM + dt.timedelta(microseconds=random.randrange(1_000_000))
-    InboxMessage.objects.filter(pk__in=ids, state=State.RECEIVED, next_attempt_at__lte=at).update(next_attempt_at=until)
-    return list(InboxMessage.objects.filter(pk__in=ids, state=State.RECEIVED, next_attempt_at=until).order_by("id"))
+    InboxMessage.objects.filter(pk__in=ids, state=State.RECEIVED, next_attempt_at__lte=at).update(
+        next_attempt_at=until
+    )
+    return list(
+        InboxMessage.objects.filter(pk__in=ids, state=State.RECEIVED, next_attempt_at=until).order_by("id")
+    )
 
 
 def _work(account: ChannelAccount, messages: list[InboxMessage]) -> int:
@@ -141,21 +148,30 @@ def _work(account: ChannelAccount, messages: list[InboxMessage]) -> int:
 def _finish(messages: Sequence[InboxMessage], state: str, error: str = "") -> int:
     if not messages:
         return 0
-    done = InboxMessage.objects.filter(pk__in=[message.pk for message in messages], state=State.RECEIVED).update(
-        state=state, done_at=now(), error=error[:400]
-    )
+    done = InboxMessage.objects.filter(
+        pk__in=[message.pk for message in messages], state=State.RECEIVED
+    ).update(state=state, done_at=now(), error=error[:400])
     for message in messages:
         if message.attempts:
             close_item(f"inbox:{message.pk}", "the message was worked off")
     return done
 
 
-def _postpone(account: ChannelAccount, messages: Sequence[InboxMessage], error: str, *, wait: float | None = None, count: bool = True) -> None:
+def _postpone(
+    account: ChannelAccount,
+    messages: Sequence[InboxMessage],
+    error: str,
+    *,
+    wait: float | None = None,
+    count: bool = True,
+) -> None:
     """Try again later, with growing pauses; after six counted failures a person is asked (RELIABILITY 5.18)."""
     for message in messages:
         attempts = message.attempts + (1 if count else 0)
         if attempts >= MAX_ATTEMPTS:
-            InboxMessage.objects.filter(pk=message.pk).update(state=State.DEAD, attempts=attempts, error=error[:400])
+            InboxMessage.objects.filter(pk=message.pk).update(
+                state=State.DEAD, attempts=attempts, error=error[:400]
+            )
             _tell(account, message, error)
             continue
         pause = wait if wait is not None else min(2**attempts, 600) * random.uniform(0.8, 1.2)
@@ -194,10 +210,14 @@ def _orders(account: ChannelAccount, connector: Connector, messages: list[InboxM
     return finished
 
 
-Failures = dict[str, tuple[str, float | None, bool]]  # order → (what went wrong, seconds to wait, counts as an attempt)
+Failures = dict[
+    str, tuple[str, float | None, bool]
+]  # order → (what went wrong, seconds to wait, counts as an attempt)
 
 
-def _read(account: ChannelAccount, connector: Connector, by_order: Mapping[str, list[InboxMessage]]) -> tuple[dict[str, OrderDraft], Failures]:
+def _read(
+    account: ChannelAccount, connector: Connector, by_order: Mapping[str, list[InboxMessage]]
+) -> tuple[dict[str, OrderDraft], Failures]:
     drafts: dict[str, OrderDraft] = {}
     failures: Failures = {}
     numbers = list(by_order)
@@ -214,7 +234,11 @@ def _read(account: ChannelAccount, connector: Connector, by_order: Mapping[str, 
             drafts.update({draft.external_id: draft for draft in _get(account, part)})
         except ChannelError as error:
             waits = error.kind in (Retry.THROTTLED, Retry.TRANSIENT, Retry.AUTH)
-            bodies = _from_bodies(connector, {number: by_order[number] for number in rest[start:]}) if waits else {}
+            bodies = (
+                _from_bodies(connector, {number: by_order[number] for number in rest[start:]})
+                if waits
+                else {}
+            )
             for number in rest[start:] if waits else part:
                 if number in bodies:
                     drafts[number] = bodies[number]
@@ -232,7 +256,11 @@ def _get(account: ChannelAccount, numbers: Sequence[str]) -> list[OrderDraft]:
 
 
 def _one_by_one(
-    account: ChannelAccount, part: Sequence[str], drafts: dict[str, OrderDraft], failures: Failures, error: Exception
+    account: ChannelAccount,
+    part: Sequence[str],
+    drafts: dict[str, OrderDraft],
+    failures: Failures,
+    error: Exception,
 ) -> None:
     """Find the order that cannot be read; the others of its batch go on."""
     if len(part) == 1:
@@ -244,7 +272,11 @@ def _one_by_one(
         except ChannelError as failure:
             failures[number] = (failure.message, failure.retry_after, failure.kind is Retry.REJECTED)
         except UNREADABLE as unreadable:
-            failures[number] = (f"the order cannot be read: {type(unreadable).__name__} {unreadable}", None, True)
+            failures[number] = (
+                f"the order cannot be read: {type(unreadable).__name__} {unreadable}",
+                None,
+                True,
+            )
 
 
 def _from_bodies(connector: Connector, by_order: Mapping[str, list[InboxMessage]]) -> dict[str, OrderDraft]:
@@ -265,13 +297,17 @@ def _from_bodies(connector: Connector, by_order: Mapping[str, list[InboxMessage]
 
 def _from_list(account: ChannelAccount, by_order: Mapping[str, list[InboxMessage]]) -> dict[str, OrderDraft]:
     """Many orders by one list call, where single calls are dear; what it does not show is read singly."""
-    events = [message.event_at or message.received_at for messages in by_order.values() for message in messages]
+    events = [
+        message.event_at or message.received_at for messages in by_order.values() for message in messages
+    ]
     since = (min(events) - dt.timedelta(minutes=2)).astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     found: dict[str, OrderDraft] = {}
     cursor = ""
     try:
         for _ in range(5):
-            page = do(account.pk, lambda connector, access, at=cursor: connector.list_orders(access, since, at))
+            page = do(
+                account.pk, lambda connector, access, at=cursor: connector.list_orders(access, since, at)
+            )
             found.update({draft.external_id: draft for draft in page.drafts if draft.external_id in by_order})
             cursor = page.cursor
             if not cursor or len(found) == len(by_order):
@@ -281,7 +317,9 @@ def _from_list(account: ChannelAccount, by_order: Mapping[str, list[InboxMessage
     return found
 
 
-def _book(account: ChannelAccount, drafts: Mapping[str, OrderDraft], by_order: Mapping[str, list[InboxMessage]]) -> int:
+def _book(
+    account: ChannelAccount, drafts: Mapping[str, OrderDraft], by_order: Mapping[str, list[InboxMessage]]
+) -> int:
     finished = 0
     numbers = list(drafts)
     for start in range(0, len(numbers), intake.BATCH):
@@ -299,7 +337,9 @@ def _book(account: ChannelAccount, drafts: Mapping[str, OrderDraft], by_order: M
 
 def take(account: ChannelAccount, drafts: Sequence[OrderDraft], *, source: str) -> list[intake.Taken]:
     """Book drafts of an account with its listings' SKUs filled in. Also counts as news of the account."""
-    answers = intake.take(mapped(account.pk, drafts), channel=account.sales_channel, actor=actor_for(account), source=source)
+    answers = intake.take(
+        mapped(account.pk, drafts), channel=account.sales_channel, actor=actor_for(account), source=source
+    )
     if any(answer.outcome in ("created", "updated") for answer in answers):
         ChannelAccount.objects.filter(pk=account.pk).update(last_order_at=now())
     return answers
@@ -307,13 +347,27 @@ def take(account: ChannelAccount, drafts: Sequence[OrderDraft], *, source: str) 
 
 def mapped(account_id: int, drafts: Sequence[OrderDraft]) -> list[OrderDraft]:
     """Lines whose listing is mapped carry its SKU; the others are looked up by code at order entry. One query."""
-    codes = {line.external_sku for draft in drafts for line in draft.lines if line.external_sku and line.sku_id is None}
-    refs = {line.listing_ref for draft in drafts for line in draft.lines if line.listing_ref and line.sku_id is None}
+    codes = {
+        line.external_sku
+        for draft in drafts
+        for line in draft.lines
+        if line.external_sku and line.sku_id is None
+    }
+    refs = {
+        line.listing_ref
+        for draft in drafts
+        for line in draft.lines
+        if line.listing_ref and line.sku_id is None
+    }
     if not codes and not refs:
         return list(drafts)
     rows = Listing.objects.filter(account=account_id, sku__isnull=False)
     by_code = dict(rows.filter(external_sku__in=codes).values_list("external_sku", "sku_id"))
-    by_ref = dict(rows.filter(variant_id__in=refs).values_list("variant_id", "sku_id")) if refs - set(by_code) else {}
+    by_ref = (
+        dict(rows.filter(variant_id__in=refs).values_list("variant_id", "sku_id"))
+        if refs - set(by_code)
+        else {}
+    )
 
     def line_sku(line: Any) -> int | None:
         return by_code.get(line.external_sku) or by_ref.get(line.listing_ref)
@@ -354,7 +408,9 @@ def _quantities(account: ChannelAccount, connector: Connector, messages: list[In
             listing.read_at, listing.read_quantity = found
             changed.append(listing)
     for listing in sorted(changed, key=lambda one: one.pk):
-        Listing.objects.filter(pk=listing.pk).update(read_at=listing.read_at, read_quantity=listing.read_quantity)
+        Listing.objects.filter(pk=listing.pk).update(
+            read_at=listing.read_at, read_quantity=listing.read_quantity
+        )
     return _finish(messages, State.DONE)
 
 
@@ -378,7 +434,9 @@ def replay(message_id: int, *, actor: Actor) -> InboxMessage:
 def ignore(message_id: int, *, actor: Actor) -> InboxMessage:
     """Give a message up. Raises `NotFound`."""
     with transaction.atomic():
-        if not InboxMessage.objects.filter(pk=message_id, state=State.DEAD).update(state=State.IGNORED, done_at=now()):
+        if not InboxMessage.objects.filter(pk=message_id, state=State.DEAD).update(
+            state=State.IGNORED, done_at=now()
+        ):
             raise NotFound("message: it is not waiting for a person any more.", field="message")
         close_item(f"inbox:{message_id}", "ignored", actor=actor)
     return InboxMessage.objects.get(pk=message_id)

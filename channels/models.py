@@ -29,12 +29,18 @@ class ChannelAccount(models.Model):
 
     sales_channel = models.OneToOneField(SalesChannel, on_delete=models.PROTECT, related_name="account")
     connector = models.CharField(max_length=20, help_text="key of the connector registry")
-    hook_key = models.CharField(max_length=40, unique=True, default=new_hook_key, help_text="last part of its webhook address")
-    config = models.JSONField(default=dict, blank=True, help_text="shop domain, seller id, marketplace, region …")
+    hook_key = models.CharField(
+        max_length=40, unique=True, default=new_hook_key, help_text="last part of its webhook address"
+    )
+    config = models.JSONField(
+        default=dict, blank=True, help_text="shop domain, seller id, marketplace, region …"
+    )
     credentials = EncryptedJSONField(default=dict, blank=True)
     tokens = EncryptedJSONField(default=dict, blank=True, help_text="short-lived access tokens")
     tokens_expire_at = models.DateTimeField(null=True, blank=True)
-    refresh_lease_until = models.DateTimeField(null=True, blank=True, help_text="one process at a time asks for a new token")
+    refresh_lease_until = models.DateTimeField(
+        null=True, blank=True, help_text="one process at a time asks for a new token"
+    )
     state = models.CharField(max_length=10, choices=State.choices, default=State.SETUP)
     state_reason = models.CharField(max_length=255, blank=True)
     pushes_paused_at = models.DateTimeField(null=True, blank=True)
@@ -86,14 +92,18 @@ class Listing(models.Model):
     id = models.BigAutoField(primary_key=True)
     account = models.ForeignKey(ChannelAccount, on_delete=models.CASCADE, related_name="listings")
     external_id = models.CharField(max_length=120, help_text="listing, offer or inventory item id")
-    location_id = models.CharField(max_length=120, blank=True, help_text="the channel's location, where it counts per location")
+    location_id = models.CharField(
+        max_length=120, blank=True, help_text="the channel's location, where it counts per location"
+    )
     variant_id = models.CharField(max_length=120, blank=True)
     external_sku = models.CharField(max_length=120, blank=True)
     title = models.CharField(max_length=255, blank=True)
     sku = models.ForeignKey(Sku, on_delete=models.PROTECT, null=True, blank=True, related_name="listings")
     fulfilment = models.CharField(max_length=8, choices=Fulfilment.choices, default=Fulfilment.MERCHANT)
     state = models.CharField(max_length=8, choices=State.choices, default=State.ACTIVE)
-    data = models.JSONField(default=dict, blank=True, help_text="what the connector needs to push: product type, offer id …")
+    data = models.JSONField(
+        default=dict, blank=True, help_text="what the connector needs to push: product type, offer id …"
+    )
     # how many we show (FEATURES 3.10)
     pack_size = models.PositiveIntegerField(default=1)
     buffer = models.PositiveIntegerField(default=0)
@@ -103,7 +113,9 @@ class Listing(models.Model):
     # level-triggered sync
     version = models.BigIntegerField(default=0)
     acked_version = models.BigIntegerField(default=0)
-    stale_since = models.DateTimeField(null=True, blank=True, help_text="commit time of the oldest change not yet acknowledged")
+    stale_since = models.DateTimeField(
+        null=True, blank=True, help_text="commit time of the oldest change not yet acknowledged"
+    )
     last_quantity = models.IntegerField(null=True, blank=True, help_text="last quantity sent")
     acked_quantity = models.IntegerField(null=True, blank=True)
     acked_at = models.DateTimeField(null=True, blank=True)
@@ -114,12 +126,16 @@ class Listing(models.Model):
     attempts = models.PositiveSmallIntegerField(default=0)
     next_attempt_at = models.DateTimeField(null=True, blank=True)
     last_error = models.CharField(max_length=400, blank=True)
-    dead = models.BooleanField(default=False, help_text="gave up after too many rejections; a person retries or drops it")
+    dead = models.BooleanField(
+        default=False, help_text="gave up after too many rejections; a person retries or drops it"
+    )
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["account", "external_id", "location_id"], name="listing_once"),
-            models.CheckConstraint(condition=Q(acked_version__lte=F("version")), name="listing_ack_within_version"),
+            models.CheckConstraint(
+                condition=Q(acked_version__lte=F("version")), name="listing_ack_within_version"
+            ),
             models.CheckConstraint(condition=Q(percent__lte=100), name="listing_percent_range"),
             models.CheckConstraint(condition=Q(pack_size__gt=0), name="listing_pack_positive"),
             models.CheckConstraint(
@@ -129,7 +145,11 @@ class Listing(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["account", "stale_since"], condition=Q(stale_since__isnull=False), name="listing_stale_idx"),
+            models.Index(
+                fields=["account", "stale_since"],
+                condition=Q(stale_since__isnull=False),
+                name="listing_stale_idx",
+            ),
             models.Index(fields=["account", "external_sku"], name="listing_external_sku_idx"),
             models.Index(fields=["account", "variant_id"], name="listing_variant_idx"),
         ]
@@ -178,7 +198,9 @@ class BulkPush(models.Model):
 
     account = models.ForeignKey(ChannelAccount, on_delete=models.CASCADE, related_name="bulk_pushes")
     handle = models.CharField(max_length=120, blank=True, help_text="the channel's id of the file")
-    items = models.JSONField(default=list, help_text="listing id, version, quantity, SKU, changed at; in file order")
+    items = models.JSONField(
+        default=list, help_text="listing id, version, quantity, SKU, changed at; in file order"
+    )
     lease_token = models.UUIDField()
     state = models.CharField(max_length=8, choices=State.choices, default=State.PLANNED)
     created_at = models.DateTimeField(default=timezone.now)
@@ -189,7 +211,9 @@ class BulkPush(models.Model):
     class Meta:
         verbose_name_plural = "bulk pushes"
         indexes = [
-            models.Index(fields=["account"], condition=Q(state__in=["planned", "sent"]), name="bulk_push_open_idx"),
+            models.Index(
+                fields=["account"], condition=Q(state__in=["planned", "sent"]), name="bulk_push_open_idx"
+            ),
         ]
 
 
@@ -219,7 +243,9 @@ class InboxMessage(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["account", "delivery_id"], name="inbox_delivery_once")]
         indexes = [
-            models.Index(fields=["account", "next_attempt_at"], condition=Q(state="received"), name="inbox_due_idx"),
+            models.Index(
+                fields=["account", "next_attempt_at"], condition=Q(state="received"), name="inbox_due_idx"
+            ),
             models.Index(fields=["received_at"], name="inbox_received_idx"),
         ]
 
@@ -264,7 +290,9 @@ class ChannelEffect(models.Model):
         ordering = ["id"]
         indexes = [
             models.Index(
-                fields=["next_attempt_at"], condition=Q(state__in=["planned", "sent", "in_doubt"]), name="effect_due_idx"
+                fields=["next_attempt_at"],
+                condition=Q(state__in=["planned", "sent", "in_doubt"]),
+                name="effect_due_idx",
             ),
         ]
 
@@ -292,5 +320,7 @@ class Drift(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["listing"], condition=Q(closed_at__isnull=True), name="drift_open_once"),
+            models.UniqueConstraint(
+                fields=["listing"], condition=Q(closed_at__isnull=True), name="drift_open_once"
+            ),
         ]

@@ -33,7 +33,9 @@ State = ChannelAccount.State
 
 
 def live_accounts() -> list[ChannelAccount]:
-    return list(ChannelAccount.objects.select_related("sales_channel").filter(state=State.CONNECTED).order_by("pk"))
+    return list(
+        ChannelAccount.objects.select_related("sales_channel").filter(state=State.CONNECTED).order_by("pk")
+    )
 
 
 def pull_orders(account_id: int, *, days: int | None = None) -> dict[str, int]:
@@ -50,7 +52,9 @@ def pull_orders(account_id: int, *, days: int | None = None) -> dict[str, int]:
         page = do(account_id, lambda connector, access, at=cursor: connector.list_orders(access, since, at))
         pages += 1
         # after an outage the most urgent orders of a page come first
-        drafts = sorted(page.drafts, key=lambda draft: (draft.ship_by is None, draft.ship_by or draft.placed_at))
+        drafts = sorted(
+            page.drafts, key=lambda draft: (draft.ship_by is None, draft.ship_by or draft.placed_at)
+        )
         for start in range(0, len(drafts), 100):
             part = drafts[start : start + 100]
             for draft, answer in zip(part, take(account, part, source="poll"), strict=True):
@@ -76,7 +80,9 @@ def _since(account: ChannelAccount, rules: Capabilities, days: int | None) -> st
     if days is not None:
         start = now() - dt.timedelta(days=days)
     elif account.orders_cursor:
-        start = dt.datetime.fromisoformat(account.orders_cursor.replace("Z", "+00:00")) - dt.timedelta(seconds=rules.overlap_seconds)
+        start = dt.datetime.fromisoformat(account.orders_cursor.replace("Z", "+00:00")) - dt.timedelta(
+            seconds=rules.overlap_seconds
+        )
     else:
         start = now() - dt.timedelta(days=7)
     return start.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -155,9 +161,13 @@ def pull_pool(account_id: int) -> operations.SnapshotResult | None:
         if not cursor:
             break
     skus = dict(
-        Listing.objects.filter(account=account, fulfilment=Listing.Fulfilment.CHANNEL, sku__isnull=False).values_list("external_sku", "sku_id")
+        Listing.objects.filter(
+            account=account, fulfilment=Listing.Fulfilment.CHANNEL, sku__isnull=False
+        ).values_list("external_sku", "sku_id")
     )
-    unknown = sorted(level.external_sku for level in levels if level.external_sku not in skus and level.sellable)
+    unknown = sorted(
+        level.external_sku for level in levels if level.external_sku not in skus and level.sellable
+    )
     key = f"channel:pool:{account_id}"
     if unknown:
         raise_item(
@@ -174,9 +184,15 @@ def pull_pool(account_id: int) -> operations.SnapshotResult | None:
             continue
         before = totals.get(sku_id, operations.PoolFigure(sku_id, 0, 0, 0, 0))
         totals[sku_id] = operations.PoolFigure(
-            sku_id, before.sellable + level.sellable, before.damaged + level.unsellable, 0, (before.in_transit or 0) + level.inbound
+            sku_id,
+            before.sellable + level.sellable,
+            before.damaged + level.unsellable,
+            0,
+            (before.in_transit or 0) + level.inbound,
         )
-    digest = hashlib.sha256(repr(sorted((f.sku_id, f.sellable, f.damaged, f.in_transit) for f in totals.values())).encode())
+    digest = hashlib.sha256(
+        repr(sorted((f.sku_id, f.sellable, f.damaged, f.in_transit) for f in totals.values())).encode()
+    )
     return operations.apply_pool_snapshot(
         warehouse_id=pool.pk, figures=list(totals.values()), taken_at=read_at, actor=actor_for(account),
         key=f"pool:{account_id}:{read_at:%Y%m%dT%H%M%S%f}:{digest.hexdigest()[:8]}",
@@ -232,7 +248,12 @@ def open_from_channel(account: ChannelAccount, order: Order, entry: RemoteReturn
 
 def _return_place(account: ChannelAccount, order: Order) -> int | None:
     """Where it came from, else the first own warehouse that serves the channel."""
-    shipped = order.shipments.exclude(state="cancelled").order_by("pk").values_list("warehouse_id", flat=True).first()
+    shipped = (
+        order.shipments.exclude(state="cancelled")
+        .order_by("pk")
+        .values_list("warehouse_id", flat=True)
+        .first()
+    )
     if shipped is not None:
         return int(shipped)
     return (

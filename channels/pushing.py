@@ -76,7 +76,12 @@ def mark_stale(changes: Mapping[int, dt.datetime]) -> int:
 
 def mark_listings(listings: QuerySet[Listing], *, forget: bool = False) -> int:
     """Make listings stale by themselves: a new rule, a re-sync, a retry. `forget` drops what we believe they show."""
-    changes: dict[str, Any] = {"version": F("version") + 1, "attempts": 0, "next_attempt_at": None, "dead": False}
+    changes: dict[str, Any] = {
+        "version": F("version") + 1,
+        "attempts": 0,
+        "next_attempt_at": None,
+        "dead": False,
+    }
     if forget:
         changes["acked_quantity"] = None
     at = now()
@@ -107,7 +112,9 @@ class Claimed:
 
     @property
     def ref(self) -> ListingRef:
-        return ListingRef(self.item.listing_id, self.item.external_id, self.item.external_sku, self.item.location_id)
+        return ListingRef(
+            self.item.listing_id, self.item.external_id, self.item.external_sku, self.item.location_id
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +172,9 @@ def plan(slots: Mapping[int, int]) -> Plan:
     if not ids:
         return found
     rows = list(
-        Listing.objects.filter(pk__in=ids, lease_token=token).select_related("account__sales_channel").order_by("stale_since", "pk")
+        Listing.objects.filter(pk__in=ids, lease_token=token)
+        .select_related("account__sales_channel")
+        .order_by("stale_since", "pk")
     )
     shown = quantities.compute(
         [
@@ -186,12 +195,16 @@ def plan(slots: Mapping[int, int]) -> Plan:
         else:
             by_account.setdefault(row.account_id, []).append(entry)
     if same:
-        acknowledge(token, [(entry.item.listing_id, entry.version, quantity, at) for entry, quantity in same], at)
+        acknowledge(
+            token, [(entry.item.listing_id, entry.version, quantity, at) for entry, quantity in same], at
+        )
         found.settled = len(same)
     for account_id, entries in by_account.items():
         account = accounts[account_id]
         access = access_of(account)
-        size = BULK_LIMIT if account_id in bulk else get_connector(account.connector).capabilities.quantity_batch
+        size = (
+            BULK_LIMIT if account_id in bulk else get_connector(account.connector).capabilities.quantity_batch
+        )
         for start in range(0, len(entries), size):
             found.batches.append(
                 Batch(access, token, tuple(entries[start : start + size]), at, bulk=account_id in bulk)
@@ -225,7 +238,16 @@ def _claim(account_id: int, limit: int, token: uuid.UUID, at: dt.datetime, until
     with connection.cursor() as cursor:
         cursor.execute(
             sql,
-            [token_value, time_of(until), account_id, time_of(at), time_of(at), NEAR_ZERO, time_of(at - FAIR_AFTER), limit],
+            [
+                token_value,
+                time_of(until),
+                account_id,
+                time_of(at),
+                time_of(at),
+                NEAR_ZERO,
+                time_of(at - FAIR_AFTER),
+                limit,
+            ],
         )
         return [row[0] for row in cursor.fetchall()]
 
@@ -259,7 +281,9 @@ def recompute(batch: Batch, listing_ids: Iterable[int]) -> dict[int, tuple[int, 
     rows = list(
         Listing.objects.filter(pk__in=list(listing_ids), lease_token=batch.token, stale_since__isnull=False)
     )
-    facts = quantities.facts(Listing.objects.filter(pk__in=[row.pk for row in rows]).values_list(*quantities.FACT_FIELDS))
+    facts = quantities.facts(
+        Listing.objects.filter(pk__in=[row.pk for row in rows]).values_list(*quantities.FACT_FIELDS)
+    )
     shown = quantities.compute(facts)
     return {row.pk: (shown[row.pk].quantity, row.version, row.stale_since) for row in rows if row.stale_since}
 
@@ -292,7 +316,9 @@ def acknowledge(
     time_of = connection.ops.adapt_datetimefield_value
     values = ", ".join(["(%s, %s, %s, %s)"] * len(rows))
     params: list[Any] = [
-        value for listing, version, quantity, at in sorted(rows) for value in (listing, version, quantity, time_of(at))
+        value
+        for listing, version, quantity, at in sorted(rows)
+        for value in (listing, version, quantity, time_of(at))
     ]
     token_value = Listing._meta.get_field("lease_token").get_db_prep_value(token, connection)
     lock, source = "", "told"
@@ -326,7 +352,10 @@ def settle(batch: Batch, outcomes: Sequence[Outcome]) -> int:
     with transaction.atomic():
         acked = acknowledge(
             batch.token,
-            [(one.claimed.item.listing_id, one.claimed.version, one.quantity, batch.claimed_at) for one in accepted],
+            [
+                (one.claimed.item.listing_id, one.claimed.version, one.quantity, batch.claimed_at)
+                for one in accepted
+            ],
             max((one.answered_at for one in outcomes), default=now()),
         )
         for one in outcomes:
@@ -415,7 +444,14 @@ def release(batch: Batch) -> None:
 def open_bulk(batch: Batch) -> int:
     """Write down what goes into a file before it is handed in."""
     rows = [
-        [one.item.listing_id, one.version, one.item.quantity, one.item.external_sku, one.changed_at.isoformat(), dict(one.item.data)]
+        [
+            one.item.listing_id,
+            one.version,
+            one.item.quantity,
+            one.item.external_sku,
+            one.changed_at.isoformat(),
+            dict(one.item.data),
+        ]
         for one in batch.claimed
     ]
     return BulkPush.objects.create(account_id=batch.access.account_id, items=rows, lease_token=batch.token).pk
@@ -429,9 +465,14 @@ def bulk_failed(bulk_id: int, error: str) -> None:
     """The file was not taken: its listings are stale again at once."""
     bulk = BulkPush.objects.get(pk=bulk_id)
     with transaction.atomic():
-        BulkPush.objects.filter(pk=bulk_id).update(state=BulkPush.State.FAILED, error=error[:400], finished_at=now())
+        BulkPush.objects.filter(pk=bulk_id).update(
+            state=BulkPush.State.FAILED, error=error[:400], finished_at=now()
+        )
         Listing.objects.filter(lease_token=bulk.lease_token, pk__in=[row[0] for row in bulk.items]).update(
-            lease_token=None, lease_until=None, next_attempt_at=now() + dt.timedelta(seconds=5), last_error=error[:400]
+            lease_token=None,
+            lease_until=None,
+            next_attempt_at=now() + dt.timedelta(seconds=5),
+            last_error=error[:400],
         )
 
 

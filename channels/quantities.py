@@ -63,7 +63,9 @@ class _World:
     def warehouses(self, listing: ListingFacts) -> tuple[int, ...]:
         if listing.location_id:
             place = self.places.get((listing.account_id, listing.location_id))
-            return (place,) if place is not None and place in self.published.get(listing.channel_id, ()) else ()
+            return (
+                (place,) if place is not None and place in self.published.get(listing.channel_id, ()) else ()
+            )
         return self.published.get(listing.channel_id, ())
 
     def parts(self, listing: ListingFacts) -> tuple[Part, ...]:
@@ -76,7 +78,9 @@ class _World:
             for warehouse in self.warehouses(listing):
                 level = self.levels.get((sku_id, warehouse))
                 if level is not None:
-                    pools.append(Pool(str(warehouse), level.on_hand, level.reserved, level.unavailable, level.safety))
+                    pools.append(
+                        Pool(str(warehouse), level.on_hand, level.reserved, level.unavailable, level.safety)
+                    )
             found.append(Part(str(sku_id), tuple(pools), per_unit, fences=self.fences.get(sku_id, ())))
         return tuple(found)
 
@@ -96,7 +100,9 @@ def compute(listings: Sequence[ListingFacts]) -> dict[int, Shown]:
     shown = {}
     for listing in listings:
         parts = world.parts(listing)
-        shown[listing.id] = listing_quantity(parts, _rule(listing)) if parts else Shown(0, (("kit without contents", 0),))
+        shown[listing.id] = (
+            listing_quantity(parts, _rule(listing)) if parts else Shown(0, (("kit without contents", 0),))
+        )
     limit = int(business.get("last_units"))
     if limit <= 0:
         return shown
@@ -124,7 +130,10 @@ def _read(listings: Sequence[ListingFacts]) -> _World:
     places: dict[tuple[int, str], int] = {}
     if any(listing.location_id for listing in listings):
         maps = LocationMap.objects.filter(account__in={listing.account_id for listing in listings})
-        places = {(account, place): warehouse for account, place, warehouse in maps.values_list("account_id", "external_id", "warehouse_id")}
+        places = {
+            (account, place): warehouse
+            for account, place, warehouse in maps.values_list("account_id", "external_id", "warehouse_id")
+        }
     at = now()
     fences: dict[int, list[Fence]] = {}
     rows = RingFence.objects.filter(sku__in=counted, starts_at__lte=at, ends_at__gt=at).order_by("pk")
@@ -140,9 +149,13 @@ def _read(listings: Sequence[ListingFacts]) -> _World:
     )
 
 
-def _shares(listings: Sequence[ListingFacts], shown: Mapping[int, Shown], scarce: Collection[int]) -> dict[int, Shown]:
+def _shares(
+    listings: Sequence[ListingFacts], shown: Mapping[int, Shown], scarce: Collection[int]
+) -> dict[int, Shown]:
     """Divide the last units over every listing that could sell them, so that together they show no more than there is."""
-    rivals = {listing.id: listing for listing in rivals_of(scarce)} | {listing.id: listing for listing in listings}
+    rivals = {listing.id: listing for listing in rivals_of(scarce)} | {
+        listing.id: listing for listing in listings
+    }
     world = _read(list(rivals.values()))
     claims, stock = [], {}
     for listing in rivals.values():
@@ -154,7 +167,10 @@ def _shares(listings: Sequence[ListingFacts], shown: Mapping[int, Shown], scarce
             for pool in part.pools:
                 stock[part.sku, pool.warehouse] = max(0, pool.free)
         kept = min(
-            (sum(f.remaining for f in part.fences if f.channel == listing.channel_code) // part.per_unit for part in parts),
+            (
+                sum(f.remaining for f in part.fences if f.channel == listing.channel_code) // part.per_unit
+                for part in parts
+            ),
             default=0,
         )
         claims.append(
@@ -195,7 +211,9 @@ def live_listings():  # type: ignore[no-untyped-def]
 def sellable(listing_id: int) -> Shown | None:
     """One listing's figure with its sum; None where nothing is ours to tell."""
     found = facts(
-        Listing.objects.filter(pk=listing_id, sku__isnull=False, fulfilment=Listing.Fulfilment.MERCHANT).values_list(*FACT_FIELDS)
+        Listing.objects.filter(
+            pk=listing_id, sku__isnull=False, fulfilment=Listing.Fulfilment.MERCHANT
+        ).values_list(*FACT_FIELDS)
     )
     return compute(found).get(listing_id) if found else None
 
@@ -207,7 +225,9 @@ def exposure(sku_id: int) -> tuple[int, int, int]:
     """
     listings = rivals_of([sku_id])
     world = _read(listings) if listings else None
-    acked = dict(Listing.objects.filter(pk__in=[one.id for one in listings]).values_list("pk", "acked_quantity"))
+    acked = dict(
+        Listing.objects.filter(pk__in=[one.id for one in listings]).values_list("pk", "acked_quantity")
+    )
     published, seen = 0, {}
     for listing in listings:
         assert world is not None
@@ -217,5 +237,3 @@ def exposure(sku_id: int) -> tuple[int, int, int]:
                 seen |= {pool.warehouse: max(0, pool.free) for pool in part.pools}
     available = sum(seen.values())
     return published, available, max(0, published - available)
-
-

@@ -228,5 +228,3 @@ def _refused_grant(error: ChannelError) -> ChannelError:
     if error.kind is Retry.REJECTED:
         return ChannelError(Retry.AUTH, error.message, code=error.code)
     return error
-
-

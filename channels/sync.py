@@ -44,7 +44,9 @@ class StockPusher:
     def __init__(self) -> None:
         self._busy: dict[int, int] = {}  # account → calls in flight
         self._connections: dict[int, int] = {}  # account → calls it may have in flight
-        self._paused: dict[int, float] = {}  # account → monotonic time until which the channel asked for quiet
+        self._paused: dict[
+            int, float
+        ] = {}  # account → monotonic time until which the channel asked for quiet
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self.acknowledged = 0
@@ -68,7 +70,9 @@ class StockPusher:
         for batch in plan.batches:
             account_id = batch.access.account_id
             self._busy[account_id] = self._busy.get(account_id, 0) + 1
-            self._connections[account_id] = get_connector(batch.access.connector).capabilities.quantity_connections
+            self._connections[account_id] = get_connector(
+                batch.access.connector
+            ).capabilities.quantity_connections
             task = asyncio.create_task(self._send(batch))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -142,10 +146,14 @@ class StockPusher:
         account_id = batch.access.account_id
         try:
             results = await ado(
-                account_id, lambda connector, access: connector.push_quantities(access, items), access=batch.access
+                account_id,
+                lambda connector, access: connector.push_quantities(access, items),
+                access=batch.access,
             )
         except ChannelError as error:
-            results = [PushResult(item.listing_id, error.kind, error.message, error.retry_after) for item in items]
+            results = [
+                PushResult(item.listing_id, error.kind, error.message, error.retry_after) for item in items
+            ]
         waits = [result.retry_after or 0.0 for result in results if result.failure is Retry.THROTTLED]
         if waits:
             self._paused[account_id] = time.monotonic() + min(max(*waits, 0.05), 900)
@@ -161,11 +169,19 @@ class StockPusher:
         refs = [one.ref for one in moved]
         try:
             shown = await ado(
-                batch.access.account_id, lambda connector, access: connector.read_quantities(access, refs), access=batch.access
+                batch.access.account_id,
+                lambda connector, access: connector.read_quantities(access, refs),
+                access=batch.access,
             )
         except ChannelError as error:
             return [
-                Outcome(one, PushResult(one.item.listing_id, error.kind, error.message, error.retry_after), one.item.quantity, sent_at, now())
+                Outcome(
+                    one,
+                    PushResult(one.item.listing_id, error.kind, error.message, error.retry_after),
+                    one.item.quantity,
+                    sent_at,
+                    now(),
+                )
                 for one in moved
             ]
         fresh = await in_db(pushing.recompute, batch, [one.item.listing_id for one in moved])
@@ -176,7 +192,9 @@ class StockPusher:
             if listing_id not in fresh:
                 continue
             if listing_id not in shown:
-                gone = PushResult(listing_id, Retry.REJECTED, "the channel does not show this listing any more")
+                gone = PushResult(
+                    listing_id, Retry.REJECTED, "the channel does not show this listing any more"
+                )
                 outcomes.append(Outcome(one, gone, one.item.quantity, sent_at, at))
                 continue
             theirs = shown[listing_id]
@@ -206,7 +224,9 @@ class StockPusher:
         bulk_id = await in_db(pushing.open_bulk, batch)
         try:
             handle = await ado(
-                batch.access.account_id, lambda connector, access: connector.push_bulk(access, items), access=batch.access
+                batch.access.account_id,
+                lambda connector, access: connector.push_bulk(access, items),
+                access=batch.access,
             )
         except ChannelError as error:
             await in_db(pushing.bulk_failed, bulk_id, error.message)
@@ -221,7 +241,9 @@ def read_bulk(account_id: int) -> int:
     for bulk in BulkPush.objects.filter(account=account_id, state=BulkPush.State.SENT).order_by("pk"):
         batch = pushing.bulk_batch(bulk)
         items = [one.item for one in batch.claimed]
-        results = do(account_id, lambda connector, access, h=bulk.handle, i=items: connector.bulk_result(access, h, i))
+        results = do(
+            account_id, lambda connector, access, h=bulk.handle, i=items: connector.bulk_result(access, h, i)
+        )
         if results is None:
             continue
         at = now()
@@ -288,7 +310,10 @@ def resync(account_id: int, *, actor: Actor) -> int:
     """Tell every mapped listing of an account again, whatever we believe it shows. Returns how many."""
     account = _account(account_id)
     rows = Listing.objects.filter(
-        account=account_id, sku__isnull=False, state=Listing.State.ACTIVE, fulfilment=Listing.Fulfilment.MERCHANT
+        account=account_id,
+        sku__isnull=False,
+        state=Listing.State.ACTIVE,
+        fulfilment=Listing.Fulfilment.MERCHANT,
     )
     count = mark_listings(rows, forget=True)
     record(actor, "channel.resync", account, after={"listings": count})

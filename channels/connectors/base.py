@@ -38,7 +38,9 @@ class Retry(StrEnum):
 class ChannelError(Exception):
     """A failed operation with its retry class; `retry_after` in seconds where the channel told it."""
 
-    def __init__(self, kind: Retry, message: str, *, code: str = "", retry_after: float | None = None) -> None:
+    def __init__(
+        self, kind: Retry, message: str, *, code: str = "", retry_after: float | None = None
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.message = message[:400]
@@ -111,6 +113,8 @@ class Capabilities:
     ship_per_location: bool = False
     #: our carrier code (upper case) → the channel's own
     carriers: Mapping[str, str] = field(default_factory=dict)
+    #: effects that may be sent again once a look-up has shown nothing: the channel or a first read guards them
+    repeatable: frozenset[str] = frozenset()
     #: carriers outside the list may be named in words
     other_carriers: bool = False
 
@@ -223,8 +227,20 @@ class Confirmation:
 
 
 @dataclass(frozen=True, slots=True)
+class RefundItem:
+    """Money for units of one order line, by the channel's own line id; 0 units for goodwill."""
+
+    line_external_id: str
+    quantity: int
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class RefundOrder:
-    """Money to give back, in the order's currency; restocking is never asked for, an inspector decides that."""
+    """Money to give back, in the order's currency; restocking is never asked for, an inspector decides that.
+
+    `amount` = items + shipping − fee. `external_id` = what the channel answered when it was sent.
+    """
 
     order_external_id: str
     reference: str
@@ -232,8 +248,10 @@ class RefundOrder:
     amount: Decimal
     shipping: Decimal
     currency: str
-    items: tuple[ShipItem, ...]
+    items: tuple[RefundItem, ...]
+    fee: Decimal = Decimal(0)
     reason: str = ""
+    external_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +262,7 @@ class CancelOrder:
     reference: str
     reason: str
     items: tuple[ShipItem, ...] = ()
+    external_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +384,9 @@ class Connector:
         """Hand in many quantities as one file; the handle by which its result is read later."""
         raise NotImplementedError
 
-    def bulk_result(self, access: Access, handle: str, items: Sequence[PushItem]) -> Op[list[PushResult] | None]:
+    def bulk_result(
+        self, access: Access, handle: str, items: Sequence[PushItem]
+    ) -> Op[list[PushResult] | None]:
         """Per-item results of a bulk file; None while the channel works on it."""
         raise NotImplementedError
 

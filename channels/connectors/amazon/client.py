@@ -11,12 +11,14 @@ import datetime as dt
 import gzip
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from channels.connectors.amazon import feeds, mapper, sigv4, webhooks
 from channels.connectors.base import (
     Access,
+    CancelOrder,
     Capabilities,
     ChannelError,
     Confirmation,
@@ -30,6 +32,7 @@ from channels.connectors.base import (
     PoolPage,
     PushItem,
     PushResult,
+    RefundOrder,
     RemoteListing,
     Retry,
     ShopFacts,
@@ -51,7 +54,9 @@ FBA_LOCATION = "FBA"
 _PLANS = {
     "orders.list": (0.0056, 20), "orders.get": (0.5, 30), "orders.confirm": (2, 10), "listings.patch": (5, 5),
     "listings.get": (5, 10), "listings.search": (5, 5), "fba": (2, 2), "feeds.document": (0.5, 15),
-    "feeds.create": (0.0083, 15), "feeds.get": (2, 15), "storage": (10, 10), "queue": (50, 50),
+    "feeds.create": (0.0083, 15), "feeds.get": (2, 15), "feeds.report": (0.0222, 10), "notifications.read": (1, 5),
+    "notifications.write": (1, 5),
+    "storage": (10, 10), "queue": (50, 50),
 }  # fmt: skip
 RATES = {name: Rate(per_second * 0.8, max(1.0, burst * 0.8)) for name, (per_second, burst) in _PLANS.items()}
 _MAX_QUANTITY_ISSUES = 3
@@ -75,13 +80,23 @@ class Amazon(Connector):
         list_above=8,
         overlap_seconds=300,
         fulfilled_by_channel=True,
+        cancel=True,
+        refund=True,
+        repeatable=frozenset({"ship"}),
         carriers=CARRIERS,
         other_carriers=True,
     )
     config_fields = (
         FieldSpec("seller_id", "Seller id"),
-        FieldSpec("marketplace_id", "Marketplace id", help="ATVPDKIKX0DER is amazon.com", default="ATVPDKIKX0DER"),
-        FieldSpec("queue_url", "Notification queue (SQS address)", required=False, help="without it orders come by polling only"),
+        FieldSpec(
+            "marketplace_id", "Marketplace id", help="ATVPDKIKX0DER is amazon.com", default="ATVPDKIKX0DER"
+        ),
+        FieldSpec(
+            "queue_url",
+            "Notification queue (SQS address)",
+            required=False,
+            help="without it orders come by polling only",
+        ),
     )
     credential_fields = (
         FieldSpec("client_id", "LWA client id", secret=True),
@@ -96,7 +111,9 @@ class Amazon(Connector):
             raise UserError("seller_id: give the seller (merchant) id of the account.", field="seller_id")
         market = str(config.get("marketplace_id", "")).strip()
         if market not in mapper.MARKETPLACES:
-            raise UserError(f"marketplace_id: '{market}' is unknown; amazon.com is ATVPDKIKX0DER.", field="marketplace_id")
+            raise UserError(
+                f"marketplace_id: '{market}' is unknown; amazon.com is ATVPDKIKX0DER.", field="marketplace_id"
+            )
         queue = str(config.get("queue_url", "")).strip()
         parts = urlsplit(queue)
         if queue and not (parts.scheme == "https" and (parts.hostname or "").endswith(".amazonaws.com")):
@@ -105,7 +122,13 @@ class Amazon(Connector):
                 field="queue_url",
             )
         region = mapper.MARKETPLACES[market][2]
-        return {**config, "seller_id": str(config["seller_id"]).strip(), "marketplace_id": market, "queue_url": queue, "region": region}
+        return {
+            **config,
+            "seller_id": str(config["seller_id"]).strip(),
+            "marketplace_id": market,
+            "queue_url": queue,
+            "region": region,
+        }
 
     # --- talking -------------------------------------------------------------------------------------
     def _host(self, access: Access) -> str:
@@ -170,7 +193,9 @@ class Amazon(Connector):
             params={"marketplaceIds": market, "pageSize": 1, "includedData": "summaries"},
         )  # fmt: skip
         country, currency, _ = mapper.MARKETPLACES[market]
-        return ShopFacts(f"Amazon {country} {access.config['seller_id']}", currency, ((FBA_LOCATION, "Amazon FBA"),))
+        return ShopFacts(
+            f"Amazon {country} {access.config['seller_id']}", currency, ((FBA_LOCATION, "Amazon FBA"),)
+        )
 
     # --- orders --------------------------------------------------------------------------------------
     def list_orders(self, access: Access, since: str, cursor: str) -> Op[OrderPage]:
@@ -183,7 +208,9 @@ class Amazon(Connector):
             params["paginationToken"] = cursor
         start = mapper.when(since) or now() - dt.timedelta(days=7)
         params["lastUpdatedAfter"] = start.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        answer = yield from self._call(access, "GET", "/orders/2026-01-01/orders", "orders.list", params=params, timeout=30.0)
+        answer = yield from self._call(
+            access, "GET", "/orders/2026-01-01/orders", "orders.list", params=params, timeout=30.0
+        )
         body = answer.json()
         drafts, refused = [], 0
         for order in body["orders"]:
@@ -194,7 +221,9 @@ class Amazon(Connector):
             except (ValueError, KeyError, TypeError, ArithmeticError):
                 refused += 1
         token = (body.get("pagination") or {}).get("nextToken") or ""
-        return OrderPage(tuple(drafts), token, since if token else body.get("lastUpdatedBefore") or since, refused)
+        return OrderPage(
+            tuple(drafts), token, since if token else body.get("lastUpdatedBefore") or since, refused
+        )
 
     def get_orders(self, access: Access, external_ids: Sequence[str]) -> Op[list[OrderDraft]]:
         found = []
@@ -213,7 +242,11 @@ class Amazon(Connector):
 
     def _order(self, access: Access, number: str, included: str) -> Op[dict[str, Any]]:
         answer = yield from self._call(
-            access, "GET", f"/orders/2026-01-01/orders/{quote(number, safe='')}", "orders.get", params={"includedData": included}
+            access,
+            "GET",
+            f"/orders/2026-01-01/orders/{quote(number, safe='')}",
+            "orders.get",
+            params={"includedData": included},
         )
         body = answer.json()
         found: dict[str, Any] = body.get("order", body)
@@ -225,7 +258,11 @@ class Amazon(Connector):
         for item in items:
             if item.fulfilled_by_channel:
                 results.append(
-                    PushResult(item.listing_id, Retry.REJECTED, "Amazon ships this listing: its quantity is never written")
+                    PushResult(
+                        item.listing_id,
+                        Retry.REJECTED,
+                        "Amazon ships this listing: its quantity is never written",
+                    )
                 )
                 continue
             try:
@@ -235,6 +272,10 @@ class Amazon(Connector):
                     body={"productType": feeds.product_type(item), "patches": [feeds.quantity_patch(item.quantity)]},
                 )  # fmt: skip
             except ChannelError as error:
+                if (
+                    error.kind is Retry.AUTH
+                ):  # the whole call is repeated with a new token; quantities are absolute
+                    raise
                 results.append(PushResult(item.listing_id, error.kind, error.message, error.retry_after))
                 continue
             results.append(_submission(item, answer.json()))
@@ -245,17 +286,29 @@ class Amazon(Connector):
 
     def push_bulk(self, access: Access, items: Sequence[PushItem]) -> Op[str]:
         if any(item.fulfilled_by_channel for item in items):
-            raise ChannelError(Retry.REJECTED, "Amazon ships one of these listings: its quantity is never written")
+            raise ChannelError(
+                Retry.REJECTED, "Amazon ships one of these listings: its quantity is never written"
+            )
+        content = json.dumps(
+            feeds.document(str(access.config["seller_id"]), items), separators=(",", ":")
+        ).encode()
+        return (yield from self._submit(access, feeds.FEED_TYPE, "application/json; charset=UTF-8", content))
+
+    def _submit(self, access: Access, feed_type: str, content_type: str, content: bytes) -> Op[str]:
+        """Hand in a feed: document, upload, feed. Returns its id. Only the last step takes effect."""
         answer = yield from self._call(
-            access, "POST", "/feeds/2021-06-30/documents", "feeds.document", body={"contentType": "application/json; charset=UTF-8"}
+            access,
+            "POST",
+            "/feeds/2021-06-30/documents",
+            "feeds.document",
+            body={"contentType": content_type},
         )
         target = answer.json()
-        content = json.dumps(feeds.document(str(access.config["seller_id"]), items), separators=(",", ":")).encode()
         yield HttpRequest(
             account_key=access.key,
             method="PUT",
             url=target["url"],
-            headers={"Content-Type": "application/json; charset=UTF-8"},
+            headers={"Content-Type": content_type},
             content=content,
             timeout=30.0,
             idempotent=True,
@@ -266,7 +319,7 @@ class Amazon(Connector):
         answer = yield from self._call(
             access, "POST", "/feeds/2021-06-30/feeds", "feeds.create",
             body={
-                "feedType": feeds.FEED_TYPE,
+                "feedType": feed_type,
                 "marketplaceIds": [access.config["marketplace_id"]],
                 "inputFeedDocumentId": target["feedDocumentId"],
             },
@@ -274,16 +327,21 @@ class Amazon(Connector):
         )  # fmt: skip
         return str(answer.json()["feedId"])
 
-    def bulk_result(self, access: Access, handle: str, items: Sequence[PushItem]) -> Op[list[PushResult] | None]:
-        answer = yield from self._call(access, "GET", f"/feeds/2021-06-30/feeds/{quote(handle, safe='')}", "feeds.get")
+    def _report(self, access: Access, feed_id: str) -> Op[bytes | None]:
+        """The processing report of a feed; None while Amazon works on it. Raises TRANSIENT when it ended without one."""
+        answer = yield from self._call(
+            access, "GET", f"/feeds/2021-06-30/feeds/{quote(feed_id, safe='')}", "feeds.get"
+        )
         feed = answer.json()
         if feed["processingStatus"] not in feeds.DONE:
             return None
-        if not feed.get("resultFeedDocumentId"):
-            message = f"the feed ended as {feed['processingStatus']} without a report"
-            return [PushResult(item.listing_id, Retry.TRANSIENT, message) for item in items]
+        if feed["processingStatus"] != "DONE" or not feed.get("resultFeedDocumentId"):
+            raise ChannelError(Retry.TRANSIENT, f"the feed ended as {feed['processingStatus']}", code="FEED")
         answer = yield from self._call(
-            access, "GET", f"/feeds/2021-06-30/documents/{quote(feed['resultFeedDocumentId'], safe='')}", "feeds.get"
+            access,
+            "GET",
+            f"/feeds/2021-06-30/documents/{quote(feed['resultFeedDocumentId'], safe='')}",
+            "feeds.report",
         )
         document = answer.json()
         report = yield HttpRequest(
@@ -296,8 +354,23 @@ class Amazon(Connector):
             bucket="storage",
             rate=RATES["storage"],
         )
-        content = gzip.decompress(report.content) if document.get("compressionAlgorithm") == "GZIP" else report.content
-        return feeds.results(json.loads(content), items)
+        content: bytes = (
+            gzip.decompress(report.content)
+            if document.get("compressionAlgorithm") == "GZIP"
+            else report.content
+        )
+        return content
+
+    def bulk_result(
+        self, access: Access, handle: str, items: Sequence[PushItem]
+    ) -> Op[list[PushResult] | None]:
+        try:
+            content = yield from self._report(access, handle)
+        except ChannelError as error:
+            if error.code != "FEED":
+                raise
+            return [PushResult(item.listing_id, Retry.TRANSIENT, error.message) for item in items]
+        return None if content is None else feeds.results(json.loads(content), items)
 
     def read_quantities(self, access: Access, refs: Sequence[ListingRef]) -> Op[dict[int, int]]:
         shown = {}
@@ -325,7 +398,11 @@ class Amazon(Connector):
         if cursor:
             params["pageToken"] = cursor
         answer = yield from self._call(
-            access, "GET", f"/listings/2021-08-01/items/{quote(str(access.config['seller_id']), safe='')}", "listings.search", params=params
+            access,
+            "GET",
+            f"/listings/2021-08-01/items/{quote(str(access.config['seller_id']), safe='')}",
+            "listings.search",
+            params=params,
         )
         body = answer.json()
         found = []
@@ -392,6 +469,48 @@ class Amazon(Connector):
                 return str(package["packageReferenceId"])
         return None
 
+    def cancel(self, access: Access, order: CancelOrder) -> Op[str]:
+        content = feeds.cancel_document(str(access.config["seller_id"]), order)
+        return (yield from self._submit(access, feeds.CANCEL_FEED, "text/xml; charset=UTF-8", content))
+
+    def cancelled(self, access: Access, order: CancelOrder) -> Op[bool]:
+        found = yield from self._order(access, order.order_external_id, "CANCELLATION,FULFILLMENT")
+        if (found.get("fulfillment") or {}).get("fulfillmentStatus") == "CANCELLED":
+            return True
+        gone = {
+            str(item["orderItemId"])
+            for item in found["orderItems"]
+            if (item.get("cancellation") or {}).get("cancellationExecution")
+            or not int(item["quantityOrdered"])
+        }
+        if order.items and all(item.line_external_id in gone for item in order.items):
+            return True
+        yield from self._refused(access, order.external_id)
+        return False
+
+    def _refused(self, access: Access, feed_id: str) -> Op[bool]:
+        """True when the feed is worked off without error, False while it is not. Raises REJECTED with its error."""
+        if not feed_id:
+            return False
+        content = yield from self._report(access, feed_id)
+        if content is None:
+            return False
+        error = feeds.report_error(content)
+        if error:
+            raise ChannelError(Retry.REJECTED, f"Amazon: {error}")
+        return True
+
+    def refund(self, access: Access, refund: RefundOrder) -> Op[str]:
+        if not refund.items:
+            raise ChannelError(Retry.REJECTED, "Amazon refunds order items: name the item this money is for")
+        content = feeds.refund_document(str(access.config["seller_id"]), refund)
+        return (yield from self._submit(access, feeds.REFUND_FEED, "text/xml; charset=UTF-8", content))
+
+    def find_refund(self, access: Access, refund: RefundOrder) -> Op[str | None]:
+        """The feed's report is the proof; Amazon has no look-up of refunds by our reference."""
+        done = yield from self._refused(access, refund.external_id)
+        return refund.external_id if done else None
+
     # --- notifications -------------------------------------------------------------------------------
     def kind_of(self, topic: str) -> str:
         return webhooks.kind_of(topic)
@@ -399,12 +518,12 @@ class Amazon(Connector):
     def told_quantity(self, body: Mapping[str, Any]) -> tuple[str, str, int] | None:
         return webhooks.told_quantity(body)
 
-    def _queue(self, access: Access, target: str, body: Mapping[str, Any], timeout: float) -> Op[dict[str, Any]]:
+    def _queue(
+        self, access: Access, target: str, body: Mapping[str, Any], timeout: float
+    ) -> Op[dict[str, Any]]:
         """One SQS request of the AWS JSON 1.0 protocol, signed by us."""
         queue = urlsplit(str(access.config["queue_url"]))
         host = queue.netloc
-        labels = host.split(".")
-        region = labels[1] if len(labels) > 3 else "us-east-1"
         content = json.dumps({"QueueUrl": str(access.config["queue_url"]), **body}).encode()
         url = f"https://{host}/"
         headers = sigv4.signed_headers(
@@ -414,7 +533,7 @@ class Amazon(Connector):
             content,
             access_key=str(access.credentials.get("aws_access_key_id", "")),
             secret_key=str(access.credentials.get("aws_secret_access_key", "")),
-            region=region,
+            region=queue_region(host),
             service="sqs",
             at=now(),
             session_token=str(access.credentials.get("aws_session_token", "")),
@@ -436,27 +555,97 @@ class Amazon(Connector):
 
     def poll_queue(self, access: Access, wait_seconds: int) -> Op[list[tuple[str, Notification]]]:
         body = yield from self._queue(
-            access, "ReceiveMessage", {"MaxNumberOfMessages": 10, "WaitTimeSeconds": wait_seconds}, wait_seconds + 10.0
+            access,
+            "ReceiveMessage",
+            {"MaxNumberOfMessages": 10, "WaitTimeSeconds": wait_seconds},
+            wait_seconds + 10.0,
         )
         found = []
         for message in body.get("Messages") or ():
             try:
                 notification = webhooks.parse(message["Body"])
             except (ValueError, KeyError):
-                notification = Notification(str(message.get("MessageId", ""))[:120], "unreadable", {"body": str(message)[:2000]}, kind="other")
+                notification = Notification(
+                    str(message.get("MessageId", ""))[:120],
+                    "unreadable",
+                    {"body": str(message)[:2000]},
+                    kind="other",
+                )
             found.append((str(message["ReceiptHandle"]), notification))
         return found
 
     def forget_queue(self, access: Access, handles: Sequence[str]) -> Op[None]:
         for start in range(0, len(handles), 10):
-            entries = [{"Id": str(n), "ReceiptHandle": handle} for n, handle in enumerate(handles[start : start + 10])]
+            entries = [
+                {"Id": str(n), "ReceiptHandle": handle}
+                for n, handle in enumerate(handles[start : start + 10])
+            ]
             yield from self._queue(access, "DeleteMessageBatch", {"Entries": entries}, 10.0)
 
     def ensure_subscriptions(self, access: Access, address: str) -> Op[list[Subscription]]:
-        """Amazon sends to the queue only; the queue is connected once in the seller's developer profile."""
-        if False:
-            yield
-        return []
+        """Connect the account's queue: one destination for it and one subscription per notification type.
+
+        `address` is not used: Amazon sends to queues only.
+        """
+        queue = str(access.config.get("queue_url") or "")
+        if not queue:
+            return []
+        arn = queue_arn(queue)
+        answer = yield HttpRequest(
+            account_key=access.key + ":token",
+            method="POST",
+            url=f"https://{LWA_HOST}/auth/o2/token",
+            data={
+                "grant_type": "client_credentials",
+                "scope": "sellingpartnerapi::notifications",
+                "client_id": str(access.credentials.get("client_id", "")),
+                "client_secret": str(access.credentials.get("client_secret", "")),
+            },
+            idempotent=True,
+            allowed_hosts=(LWA_HOST,),
+        )
+        grantless = replace(access, tokens={"access_token": answer.json()["access_token"]})
+        answer = yield from self._call(
+            grantless, "GET", "/notifications/v1/destinations", "notifications.read"
+        )
+        known = [
+            entry["destinationId"]
+            for entry in answer.json().get("payload") or ()
+            if ((entry.get("resource") or {}).get("sqs") or {}).get("arn") == arn
+        ]
+        if not known:
+            answer = yield from self._call(
+                grantless, "POST", "/notifications/v1/destinations", "notifications.write",
+                body={"name": "lading", "resourceSpecification": {"sqs": {"arn": arn}}}, idempotent=False,
+            )  # fmt: skip
+            known = [answer.json()["payload"]["destinationId"]]
+        made = []
+        for kind, version in webhooks.TYPES.items():
+            path = f"/notifications/v1/subscriptions/{kind}"
+            try:
+                yield from self._call(access, "GET", path, "notifications.read")
+                continue
+            except ChannelError as error:
+                if error.code != "404":
+                    raise
+            answer = yield from self._call(
+                access, "POST", path, "notifications.write",
+                body={"destinationId": known[0], "payloadVersion": version}, idempotent=False,
+            )  # fmt: skip
+            made.append(Subscription(str(answer.json()["payload"]["subscriptionId"]), kind, arn))
+        return made
+
+
+def queue_arn(url: str) -> str:
+    """https://sqs.us-east-1.amazonaws.com/123/name → arn:aws:sqs:us-east-1:123:name."""
+    parts = urlsplit(url)
+    _, account, name = (parts.path.split("/") + ["", ""])[:3]
+    return f"arn:aws:sqs:{queue_region(parts.netloc)}:{account}:{name}"
+
+
+def queue_region(host: str) -> str:
+    labels = host.split(".")
+    return labels[1] if len(labels) > 3 else "us-east-1"
 
 
 def _storage_host(url: str) -> str:

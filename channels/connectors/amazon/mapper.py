@@ -131,7 +131,8 @@ def order_draft(order: J) -> OrderDraft:
     told = fulfilment.get("fulfillmentStatus") or "PENDING"
     status = STATUS[told]
     lines = tuple(
-        _line(item, order_cancelled=status == "cancelled", all_shipped=told == "SHIPPED") for item in order["orderItems"]
+        _line(item, order_cancelled=status == "cancelled", all_shipped=told == "SHIPPED")
+        for item in order["orderItems"]
     )
     sums = _sums(order.get("proceeds"))
     if not sums:
@@ -139,12 +140,21 @@ def order_draft(order: J) -> OrderDraft:
             for kind, amount in _sums(item.get("proceeds")).items():
                 sums[kind] = sums.get(kind, ZERO) + amount
     grand = (order.get("proceeds") or {}).get("grandTotal")
-    extras = {kind: amount for kind, amount in sums.items() if kind not in ("ITEM", "TAX", "DISCOUNT") and amount}
+    extras = {
+        kind: amount for kind, amount in sums.items() if kind not in ("ITEM", "TAX", "DISCOUNT") and amount
+    }
     subtotal = sum((line.unit_price * line.quantity for line in lines), ZERO)
     currency = _currency(order)
     asked = [(item.get("cancellation") or {}) for item in order["orderItems"]]
-    replaced = any(link.get("associationType") == "REPLACEMENT_ORIGINAL_ID" for link in order.get("associatedOrders") or ())
-    reasons = [entry["cancellationExecution"].get("cancelReason", "") for entry in asked if entry.get("cancellationExecution")]
+    replaced = any(
+        link.get("associationType") == "REPLACEMENT_ORIGINAL_ID"
+        for link in order.get("associatedOrders") or ()
+    )
+    reasons = [
+        entry["cancellationExecution"].get("cancelReason", "")
+        for entry in asked
+        if entry.get("cancellationExecution")
+    ]
     return OrderDraft(
         external_id=str(order["orderId"]),
         external_number=str(order["orderId"]),
@@ -160,7 +170,8 @@ def order_draft(order: J) -> OrderDraft:
         deliver_by=when((fulfilment.get("deliverByWindow") or {}).get("latestDateTime")),
         service_level=fulfilment.get("fulfillmentServiceLevel") or "",
         buyer_cancel_requested=any(
-            (entry.get("cancellationRequest") or {}).get("requester") == "BUYER" and not entry.get("cancellationExecution")
+            (entry.get("cancellationRequest") or {}).get("requester") == "BUYER"
+            and not entry.get("cancellationExecution")
             for entry in asked
         ),
         cancel_reason=next((reason for reason in reasons if reason), "") if status == "cancelled" else "",
@@ -171,7 +182,8 @@ def order_draft(order: J) -> OrderDraft:
         tax=sums.get("TAX", ZERO),
         total=_money(grand) if grand else None,
         charges=tuple(
-            ChargeDraft("shipping", amount, kind.replace("_", " ").capitalize()) for kind, amount in sorted(extras.items())
+            ChargeDraft("shipping", amount, kind.replace("_", " ").capitalize())
+            for kind, amount in sorted(extras.items())
         ),
         tags=tuple(str(program).lower() for program in order.get("programs") or ()),
     )
@@ -197,7 +209,11 @@ def pool_level(summary: J, read_at: dt.datetime) -> PoolLevel:
         sellable=int(details.get("fulfillableQuantity") or 0),
         reserved=sum(
             int(reserved.get(name) or 0)
-            for name in ("pendingCustomerOrderQuantity", "pendingTransshipmentQuantity", "fcProcessingQuantity")
+            for name in (
+                "pendingCustomerOrderQuantity",
+                "pendingTransshipmentQuantity",
+                "fcProcessingQuantity",
+            )
         ),
         unsellable=int((details.get("unfulfillableQuantity") or {}).get("totalUnfulfillableQuantity") or 0),
         inbound=sum(

@@ -31,7 +31,10 @@ def canonical_request(method: str, url: str, headers: Mapping[str, str], body: b
     """(canonical request, signed header names). `headers` must hold all headers to be signed."""
     parts = urlsplit(url)
     path = quote(parts.path or "/", safe="/-_.~%")
-    pairs = sorted((quote(k, safe="-_.~"), quote(v, safe="-_.~")) for k, v in parse_qsl(parts.query, keep_blank_values=True))
+    pairs = sorted(
+        (quote(k, safe="-_.~"), quote(v, safe="-_.~"))
+        for k, v in parse_qsl(parts.query, keep_blank_values=True)
+    )
     query = "&".join(f"{name}={value}" for name, value in pairs)
     lowered = sorted((name.lower(), " ".join(value.split())) for name, value in headers.items())
     names = ";".join(name for name, _ in lowered)
@@ -61,7 +64,9 @@ def signed_headers(
     request, names = canonical_request(method, url, signed, body)
     scope = f"{day}/{region}/{service}/aws4_request"
     to_sign = "\n".join([ALGORITHM, stamp, scope, _hash(request.encode())])
-    signature = hmac.new(signing_key(secret_key, day, region, service), to_sign.encode(), hashlib.sha256).hexdigest()
+    signature = hmac.new(
+        signing_key(secret_key, day, region, service), to_sign.encode(), hashlib.sha256
+    ).hexdigest()
     signed["Authorization"] = (
         f"{ALGORITHM} Credential={access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
     )

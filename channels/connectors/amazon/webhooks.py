@@ -14,7 +14,13 @@ from typing import Any
 from channels.connectors.amazon.mapper import when
 from channels.connectors.base import Notification
 
-
+#: notification types we subscribe to and the payload version of each
+TYPES = {
+    "ORDER_CHANGE": "1.0",
+    "FBA_INVENTORY_AVAILABILITY_CHANGES": "1.0",
+    "LISTINGS_ITEM_MFN_QUANTITY_CHANGE": "1.0",
+    "FEED_PROCESSING_FINISHED": "2020-09-04",
+}
 _KINDS = {
     "ORDER_CHANGE": "order",
     "FBA_INVENTORY_AVAILABILITY_CHANGES": "fba",

@@ -50,14 +50,18 @@ API_VERSION = "2026-10"
 RATE = Rate(40, 80)
 _DOMAIN = re.compile(r"[a-z0-9][a-z0-9-]{0,60}\.myshopify\.com\Z")
 
-_FILES = {path.stem: path.read_text() for path in sorted((Path(__file__).parent / "queries").glob("*.graphql"))}
+_FILES = {
+    path.stem: path.read_text() for path in sorted((Path(__file__).parent / "queries").glob("*.graphql"))
+}
 _FRAGMENTS = {"OrderFields": "order_fields", "LineFields": "line_fields"}
 
 
 def document(name: str) -> str:
     """The text of an operation with the fragments it uses."""
     text = _FILES[name]
-    return "\n".join([text, *(_FILES[file] for fragment, file in _FRAGMENTS.items() if f"...{fragment}" in text)])
+    return "\n".join(
+        [text, *(_FILES[file] for fragment, file in _FRAGMENTS.items() if f"...{fragment}" in text)]
+    )
 
 
 OPERATIONS = {name: document(name) for name in _FILES if name not in _FRAGMENTS.values()}
@@ -95,6 +99,7 @@ class Shopify(Connector):
         returns=True,
         ship_per_location=True,
         carriers=CARRIERS,
+        repeatable=frozenset({"ship", "refund", "cancel"}),
         other_carriers=True,
     )
     config_fields = (FieldSpec("shop", "Shop domain", help="acme.myshopify.com"),)
@@ -102,7 +107,11 @@ class Shopify(Connector):
         FieldSpec("access_token", "Admin API access token", secret=True),
         FieldSpec("client_secret", "App client secret", secret=True, help="signs the webhooks"),
         FieldSpec(
-            "previous_client_secret", "Previous client secret", secret=True, required=False, help="while a secret is rotated"
+            "previous_client_secret",
+            "Previous client secret",
+            secret=True,
+            required=False,
+            help="while a secret is rotated",
         ),
     )
 
@@ -114,7 +123,13 @@ class Shopify(Connector):
 
     # --- talking -------------------------------------------------------------------------------------
     def _ask(
-        self, access: Access, operation: str, variables: Mapping[str, Any], *, idempotent: bool = True, timeout: float = 15.0
+        self,
+        access: Access,
+        operation: str,
+        variables: Mapping[str, Any],
+        *,
+        idempotent: bool = True,
+        timeout: float = 15.0,
     ) -> Op[dict[str, Any]]:
         """One GraphQL request; the `data` of its answer. Shopify tells throttling with status 200."""
         shop = str(access.config["shop"])
@@ -123,7 +138,9 @@ class Shopify(Connector):
             method="POST",
             url=f"https://{shop}/admin/api/{API_VERSION}/graphql.json",
             headers={
-                "X-Shopify-Access-Token": str(access.tokens.get("access_token") or access.credentials.get("access_token", ""))
+                "X-Shopify-Access-Token": str(
+                    access.tokens.get("access_token") or access.credentials.get("access_token", "")
+                )
             },
             json={"query": OPERATIONS[operation], "variables": dict(variables)},
             timeout=timeout,
@@ -144,7 +161,11 @@ class Shopify(Connector):
     def probe(self, access: Access) -> Op[ShopFacts]:
         data = yield from self._ask(access, "shop", {})
         shop = data["shop"]
-        places = tuple((number_of(place["id"]), place["name"]) for place in data["locations"]["nodes"] if place["isActive"])
+        places = tuple(
+            (number_of(place["id"]), place["name"])
+            for place in data["locations"]["nodes"]
+            if place["isActive"]
+        )
         return ShopFacts(shop["name"], shop["currencyCode"], places)
 
     # --- orders --------------------------------------------------------------------------------------
@@ -284,7 +305,9 @@ class Shopify(Connector):
             results.update(blamed)
             left = [item for item in left if item.listing_id not in blamed]
         for item in left:
-            results[item.listing_id] = PushResult(item.listing_id, Retry.TRANSIENT, "too many refusals in one group")
+            results[item.listing_id] = PushResult(
+                item.listing_id, Retry.TRANSIENT, "too many refusals in one group"
+            )
         return [results[item.listing_id] for item in items]
 
     def read_quantities(self, access: Access, refs: Sequence[ListingRef]) -> Op[dict[int, int]]:
@@ -297,9 +320,13 @@ class Shopify(Connector):
                 for level in (node or {"inventoryLevels": {"nodes": ()}})["inventoryLevels"]["nodes"]:
                     for part in level["quantities"]:
                         if part["name"] == "available":
-                            shown[number_of(node["id"]), number_of(level["location"]["id"])] = part["quantity"]
+                            shown[number_of(node["id"]), number_of(level["location"]["id"])] = part[
+                                "quantity"
+                            ]
         return {
-            ref.listing_id: shown[ref.external_id, ref.location_id] for ref in refs if (ref.external_id, ref.location_id) in shown
+            ref.listing_id: shown[ref.external_id, ref.location_id]
+            for ref in refs
+            if (ref.external_id, ref.location_id) in shown
         }
 
     def list_listings(self, access: Access, cursor: str) -> Op[ListingPage]:
@@ -311,7 +338,9 @@ class Shopify(Connector):
             if not item["tracked"]:
                 continue
             for level in item["inventoryLevels"]["nodes"]:
-                quantity = next((part["quantity"] for part in level["quantities"] if part["name"] == "available"), None)
+                quantity = next(
+                    (part["quantity"] for part in level["quantities"] if part["name"] == "available"), None
+                )
                 found.append(
                     RemoteListing(
                         external_id=number_of(item["id"]),
@@ -438,7 +467,9 @@ class Shopify(Connector):
 
     # --- notifications -------------------------------------------------------------------------------
     def parse_push(self, access: Access, headers: Mapping[str, str], raw: bytes) -> list[Notification]:
-        secrets = [str(access.credentials.get(name) or "") for name in ("client_secret", "previous_client_secret")]
+        secrets = [
+            str(access.credentials.get(name) or "") for name in ("client_secret", "previous_client_secret")
+        ]
         return webhooks.parse(secrets, str(access.config.get("shop", "")), headers, raw)
 
     def kind_of(self, topic: str) -> str:
@@ -457,7 +488,10 @@ class Shopify(Connector):
             if topic in known:
                 continue
             data = yield from self._ask(
-                access, "subscribe", {"topic": topic, "webhook": {"uri": address, "format": "JSON"}}, idempotent=False
+                access,
+                "subscribe",
+                {"topic": topic, "webhook": {"uri": address, "format": "JSON"}},
+                idempotent=False,
             )
             payload = data["webhookSubscriptionCreate"]
             _raise_user_errors(payload["userErrors"])
@@ -471,7 +505,11 @@ def _group_key(items: Sequence[PushItem]) -> str:
 
 
 def _top_error(errors: Any, extensions: Mapping[str, Any]) -> ChannelError:
-    first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], Mapping) else {"message": str(errors)}
+    first = (
+        errors[0]
+        if isinstance(errors, list) and errors and isinstance(errors[0], Mapping)
+        else {"message": str(errors)}
+    )
     code = str((first.get("extensions") or {}).get("code", ""))
     text = f"Shopify: {first.get('message', 'error')}"
     if code == "THROTTLED":
@@ -479,7 +517,10 @@ def _top_error(errors: Any, extensions: Mapping[str, Any]) -> ChannelError:
         status = cost.get("throttleStatus") or {}
         missing = float(cost.get("requestedQueryCost") or 0) - float(status.get("currentlyAvailable") or 0)
         return ChannelError(
-            Retry.THROTTLED, text, code=code, retry_after=max(0.2, missing / max(1.0, float(status.get("restoreRate") or 50)))
+            Retry.THROTTLED,
+            text,
+            code=code,
+            retry_after=max(0.2, missing / max(1.0, float(status.get("restoreRate") or 50))),
         )
     if code == "ACCESS_DENIED":
         return ChannelError(Retry.AUTH, f"{text}: the app lacks a scope", code=code)
@@ -492,7 +533,9 @@ def _raise_user_errors(errors: Sequence[Mapping[str, Any]]) -> None:
     if errors:
         codes = [str(error.get("code") or "") for error in errors]
         kind = Retry.TRANSIENT if any(code in _TRANSIENT_CODES for code in codes) else Retry.REJECTED
-        raise ChannelError(kind, "Shopify: " + "; ".join(str(error["message"]) for error in errors), code=codes[0])
+        raise ChannelError(
+            kind, "Shopify: " + "; ".join(str(error["message"]) for error in errors), code=codes[0]
+        )
 
 
 def _blame(errors: Sequence[Mapping[str, Any]], items: Sequence[PushItem]) -> dict[int, PushResult]:
@@ -506,7 +549,9 @@ def _blame(errors: Sequence[Mapping[str, Any]], items: Sequence[PushItem]) -> di
             else Retry.TRANSIENT if code in _TRANSIENT_CODES
             else Retry.REJECTED
         )  # fmt: skip
-        named = [int(part) for part in error.get("field") or () if str(part).isdigit() and int(part) < len(items)]
+        named = [
+            int(part) for part in error.get("field") or () if str(part).isdigit() and int(part) < len(items)
+        ]
         for item in [items[named[0]]] if named else items:
             blamed.setdefault(item.listing_id, PushResult(item.listing_id, kind, text))
     return blamed

@@ -21,7 +21,13 @@ J = Mapping[str, Any]
 #: financial states in which goods may not leave; stock is held all the same (CHANNELS 1)
 UNPAID = frozenset({"PENDING", "AUTHORIZED", "EXPIRED", "PARTIALLY_PAID"})
 _RISK = {"CANCEL": "high", "INVESTIGATE": "medium"}
-_RETURN_STATE = {"REQUESTED": "requested", "OPEN": "approved", "DECLINED": "declined", "CANCELED": "declined", "CLOSED": "closed"}
+_RETURN_STATE = {
+    "REQUESTED": "requested",
+    "OPEN": "approved",
+    "DECLINED": "declined",
+    "CANCELED": "declined",
+    "CLOSED": "closed",
+}
 
 
 def number_of(gid: Any) -> str:
@@ -53,18 +59,26 @@ def _amount(bag: Any) -> Decimal:
     return Decimal(str(bag)) if bag not in (None, "") else ZERO
 
 
-def _status(lines: tuple[LineDraft, ...], *, cancelled: bool, financial: str, fulfilled: bool, delivered: bool) -> Status:
+def _status(
+    lines: tuple[LineDraft, ...], *, cancelled: bool, financial: str, fulfilled: bool, delivered: bool
+) -> Status:
     if cancelled:
         return "cancelled"
     goods = [line for line in lines if line.kind == "product"]
-    if goods and all(line.shipped + line.cancelled >= line.quantity for line in goods) and any(line.shipped for line in goods):
+    if (
+        goods
+        and all(line.shipped + line.cancelled >= line.quantity for line in goods)
+        and any(line.shipped for line in goods)
+    ):
         return "delivered" if delivered else "shipped"
     if not goods and fulfilled:
         return "shipped"
     return "pending" if financial in UNPAID else "open"
 
 
-def _cancelled(*, quantity: int, current: int, unfulfilled: int | None, shipped: int, order_cancelled: bool) -> int:
+def _cancelled(
+    *, quantity: int, current: int, unfulfilled: int | None, shipped: int, order_cancelled: bool
+) -> int:
     """Units that left the order before they left the house."""
     if order_cancelled:
         return quantity - shipped
@@ -112,7 +126,11 @@ def order_draft(node: J) -> OrderDraft:
         )  # fmt: skip
     address = node.get("shippingAddress")
     financial = node.get("displayFinancialStatus") or "PENDING"
-    due = [when(part.get("fulfillBy")) for part in node["fulfillmentOrders"]["nodes"] if part["status"] in ("OPEN", "IN_PROGRESS")]
+    due = [
+        when(part.get("fulfillBy"))
+        for part in node["fulfillmentOrders"]["nodes"]
+        if part["status"] in ("OPEN", "IN_PROGRESS")
+    ]
     shipping = node.get("shippingLine") or {}
     return OrderDraft(
         external_id=number_of(node["legacyResourceId"]),
@@ -222,7 +240,11 @@ def returns_of(node: J) -> list[RemoteReturn]:
     found = []
     for entry in node["returns"]["nodes"]:
         lines = tuple(
-            (number_of(line["fulfillmentLineItem"]["lineItem"]["id"]), int(line["quantity"]), line.get("returnReasonNote") or "")
+            (
+                number_of(line["fulfillmentLineItem"]["lineItem"]["id"]),
+                int(line["quantity"]),
+                line.get("returnReasonNote") or "",
+            )
             for line in entry["returnLineItems"]["nodes"]
             if line.get("fulfillmentLineItem")
         )

@@ -33,7 +33,9 @@ def verify(secrets: Iterable[str], raw: bytes, header: str) -> bool:
     """True when one of the secrets signed the bytes. Constant time per secret."""
     good = False
     for secret in secrets:
-        good |= bool(secret) and hmac.compare_digest(sign(secret, raw).encode(), header.encode("utf-8", "replace"))
+        good |= bool(secret) and hmac.compare_digest(
+            sign(secret, raw).encode(), header.encode("utf-8", "replace")
+        )
     return good
 
 
@@ -62,7 +64,13 @@ def kind_of(topic: str) -> str:
     if topic == "app/uninstalled":
         return "uninstalled"
     area = topic.partition("/")[0]
-    known = {"orders": "order", "refunds": "order", "fulfillments": "order", "returns": "return", "inventory_levels": "quantity"}
+    known = {
+        "orders": "order",
+        "refunds": "order",
+        "fulfillments": "order",
+        "returns": "return",
+        "inventory_levels": "quantity",
+    }
     return known.get(area, "other")
 
 

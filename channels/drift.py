@@ -1,0 +1,212 @@
+"""Reading back what channels show, and saying why it differs from what we told them (C05, C06).
+
+What is on its way is no drift. Each real difference gets one cause out of a decision table and keeps the
+evidence; it closes itself when a later reading agrees.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.db import transaction
+from django.db.models import F, Q
+
+from channels.connectors.base import ListingRef
+from channels.models import ChannelAccount, Drift, InboxMessage, Listing
+from channels.pushing import mark_listings
+from channels.session import do
+from oms.core.actor import SYSTEM, Actor
+from oms.core.audit import record
+from oms.core.clock import now
+from oms.core.errors import NotFound
+from oms.core.exceptions_inbox import close_item, raise_item
+
+#: a change younger than this is on its way
+GRACE = dt.timedelta(seconds=60)
+HOT = dt.timedelta(hours=1)
+COLD = dt.timedelta(hours=24)
+
+Cause = Drift.Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One comparison. `ours` = what we last told (None = nothing yet), `theirs` = what the channel shows."""
+
+    ours: int | None
+    theirs: int
+    mapped: bool = True
+    by_channel: bool = False
+    in_flight: bool = False
+    stale_for: dt.timedelta | None = None
+    dead: bool = False
+    refused: bool = False
+    messages_waiting: bool = False
+    orders_read_after: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A cause with its sentence."""
+
+    cause: str
+    why: str
+
+
+def classify(facts: Facts) -> Finding | None:
+    """The cause of a difference, or None where there is none to report (pure decision table, first match wins)."""
+    if facts.by_channel:
+        if facts.ours is not None and facts.ours != facts.theirs:
+            return Finding(Cause.FBA, "the channel's own warehouse changed; its snapshot is the truth")
+        return None
+    if not facts.mapped:
+        return (
+            Finding(Cause.UNMAPPED, "the channel sells it, and no SKU of ours is behind it")
+            if facts.theirs > 0
+            else None
+        )
+    if facts.ours is None:
+        return (
+            None
+            if facts.stale_for is None or facts.stale_for <= GRACE
+            else Finding(Cause.UNSENT, "it was never told")
+        )
+    if facts.theirs == facts.ours and not facts.dead:
+        return None
+    if facts.in_flight:
+        return None
+    if facts.dead or facts.refused:
+        return Finding(Cause.REJECTED, "the channel refuses our quantity")
+    if facts.stale_for is not None:
+        if facts.stale_for <= GRACE:
+            return None
+        return Finding(Cause.UNSENT, "a newer quantity waits to be sent")
+    if facts.theirs < facts.ours:
+        if facts.messages_waiting:
+            return Finding(Cause.DELAYED_ORDER, "notifications of the channel wait to be worked off")
+        if not facts.orders_read_after:
+            return Finding(Cause.UNKNOWN_SALE, "the channel sold units in an order that we have not read yet")
+        return Finding(Cause.EDITED, "lowered on the channel: every order is read and none explains it")
+    return Finding(Cause.EDITED, "raised on the channel")
+
+
+def facts_of(
+    listing: Listing, theirs: int, *, at: dt.datetime, waiting: bool, pulled_at: dt.datetime | None
+) -> Facts:
+    """The comparison of one listing that was read at `at`."""
+    return Facts(
+        ours=listing.acked_quantity,
+        theirs=theirs,
+        mapped=listing.sku_id is not None,
+        by_channel=listing.fulfilment == Listing.Fulfilment.CHANNEL,
+        in_flight=bool(listing.lease_until and listing.lease_until > at)
+        or bool(listing.acked_at and listing.acked_at >= at),
+        stale_for=at - listing.stale_since if listing.stale_since else None,
+        dead=listing.dead,
+        refused=bool(listing.last_error) and listing.attempts > 0,
+        messages_waiting=waiting,
+        orders_read_after=pulled_at is not None
+        and listing.acked_at is not None
+        and pulled_at > listing.acked_at,
+    )
+
+
+def due(account_id: int, limit: int = 200) -> list[Listing]:
+    """Listings to read back: hot ones hourly, every one daily, the longest unread first."""
+    at = now()
+    hot = Q(acked_at__gt=at - HOT, read_at__lt=at - HOT)
+    cold = Q(read_at__isnull=True) | Q(read_at__lt=at - COLD)
+    rows = Listing.objects.filter(
+        hot | cold, account=account_id, state=Listing.State.ACTIVE, fulfilment=Listing.Fulfilment.MERCHANT
+    )
+    return list(rows.order_by(F("read_at").asc(nulls_first=True), "pk")[:limit])
+
+
+def read_back(account_id: int, listings: Sequence[Listing] | None = None) -> int:
+    """Read what the channel shows, keep it, and open or close drifts; returns how many are open among those read."""
+    account = ChannelAccount.objects.select_related("sales_channel").get(pk=account_id)
+    chosen = due(account_id) if listings is None else list(listings)
+    found = 0
+    for start in range(0, len(chosen), 50):
+        part = chosen[start : start + 50]
+        refs = [ListingRef(row.pk, row.external_id, row.external_sku, row.location_id) for row in part]
+        at = now()
+        shown = do(account_id, lambda connector, access, r=refs: connector.read_quantities(access, r))
+        found += _compare(account, [row.pk for row in part], shown, at)
+    return found
+
+
+def _compare(account: ChannelAccount, ids: Sequence[int], shown: dict[int, int], at: dt.datetime) -> int:
+    waiting = InboxMessage.objects.filter(account=account, state=InboxMessage.State.RECEIVED).exists()
+    pulled_at = ChannelAccount.objects.values_list("last_pull_at", flat=True).get(pk=account.pk)
+    open_drifts = {
+        drift.listing_id: drift for drift in Drift.objects.filter(listing__in=ids, closed_at__isnull=True)
+    }
+    count = 0
+    heal: list[int] = []
+    for listing in Listing.objects.filter(pk__in=ids).order_by("pk"):
+        theirs = shown.get(listing.pk)
+        if theirs is None:
+            Listing.objects.filter(pk=listing.pk).update(read_at=at)
+            continue
+        Listing.objects.filter(pk=listing.pk).update(read_at=at, read_quantity=theirs)
+        finding = classify(facts_of(listing, theirs, at=at, waiting=waiting, pulled_at=pulled_at))
+        if finding is None:
+            if listing.pk in open_drifts and theirs == listing.acked_quantity:
+                close(open_drifts[listing.pk], "the channel shows our figure")
+            continue
+        count += 1
+        _open(account, listing, theirs, finding, open_drifts.get(listing.pk))
+        if finding.cause == Cause.EDITED and account.config.get("auto_heal", True):
+            heal.append(listing.pk)
+    if heal:
+        mark_listings(Listing.objects.filter(pk__in=heal), forget=True)
+    return count
+
+
+def _open(
+    account: ChannelAccount, listing: Listing, theirs: int, finding: Finding, known: Drift | None
+) -> None:
+    evidence = {
+        "why": finding.why,
+        "told_at": listing.acked_at.isoformat() if listing.acked_at else None,
+        "stale_since": listing.stale_since.isoformat() if listing.stale_since else None,
+        "error": listing.last_error,
+    }
+    ours = listing.acked_quantity or 0
+    with transaction.atomic():
+        if known:
+            Drift.objects.filter(pk=known.pk).update(
+                ours=ours, theirs=theirs, cause=finding.cause, evidence=evidence
+            )
+        else:
+            Drift.objects.create(
+                listing=listing, ours=ours, theirs=theirs, cause=finding.cause, evidence=evidence
+            )
+        code = account.sales_channel.code
+        raise_item(
+            "drift", f"drift:{listing.pk}", f"{account.sales_channel.name} shows {theirs} of {listing.external_sku}, we told {ours}",
+            detail=f"{Cause(finding.cause).label}: {finding.why}.", object_url=f"/channels/{code}/", channel_code=code,
+        )  # fmt: skip
+
+
+def close(drift: Drift, why: str, *, actor: Actor = SYSTEM) -> None:
+    """The difference is gone or accepted."""
+    with transaction.atomic():
+        Drift.objects.filter(pk=drift.pk, closed_at__isnull=True).update(
+            closed_at=now(), closed_by=str(actor)[:120]
+        )
+        close_item(f"drift:{drift.listing_id}", why, actor=actor)
+
+
+def heal(drift_id: int, *, actor: Actor) -> Drift:
+    """Tell our figure again. Raises `NotFound`."""
+    drift = Drift.objects.select_related("listing").filter(pk=drift_id, closed_at__isnull=True).first()
+    if drift is None:
+        raise NotFound("drift: it is closed already.", field="drift")
+    mark_listings(Listing.objects.filter(pk=drift.listing_id), forget=True)
+    record(actor, "drift.healed", drift, before={"theirs": drift.theirs}, after={"ours": drift.ours})
+    close(drift, "our figure was told again", actor=actor)
+    return drift

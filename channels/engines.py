@@ -1,0 +1,73 @@
+"""What the channels run inside the dispatcher: the stock pusher and the readers of notification queues."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from channels import pulls
+from channels.connectors.base import ChannelError, get_connector
+from channels.models import ChannelAccount
+from channels.session import ado
+from channels.sync import StockPusher
+from oms.core.db import in_db
+from oms.core.dispatcher import register_engine
+
+log = logging.getLogger("lading.channels")
+
+WAIT_SECONDS = 1
+LOOK_SECONDS = 5.0
+
+
+def queued_accounts() -> set[int]:
+    """Accounts whose notifications come through a queue."""
+    rows = ChannelAccount.objects.filter(state=ChannelAccount.State.CONNECTED).values_list(
+        "pk", "connector", "config"
+    )
+    return {
+        pk
+        for pk, connector, config in rows
+        if config.get("queue_url") and get_connector(connector).capabilities.queue
+    }
+
+
+class QueueReader:
+    """One long poll per account with a queue, so that its orders come within a second or two."""
+
+    async def run(self, stop: asyncio.Event, wake: asyncio.Event) -> None:
+        readers: dict[int, asyncio.Task[None]] = {}
+        try:
+            while not stop.is_set():
+                wanted = await in_db(queued_accounts)
+                for account_id in wanted - set(readers):
+                    readers[account_id] = asyncio.create_task(self._read(account_id, stop))
+                for account_id in [one for one, task in readers.items() if one not in wanted or task.done()]:
+                    readers.pop(account_id).cancel()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
+        finally:
+            for task in readers.values():
+                task.cancel()
+            await asyncio.gather(*readers.values(), return_exceptions=True)
+
+    async def _read(self, account_id: int, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                messages = await ado(
+                    account_id, lambda connector, access: connector.poll_queue(access, WAIT_SECONDS)
+                )
+                if messages:
+                    handles = await in_db(pulls.store_queue, account_id, messages)
+                    await ado(
+                        account_id,
+                        lambda connector, access, gone=handles: connector.forget_queue(access, gone),
+                    )
+            except ChannelError as error:
+                log.info("queue of account %s: %s", account_id, error.message)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), min(max(error.retry_after or 5.0, 1.0), 60.0))
+
+
+register_engine("stock", StockPusher)
+register_engine("queues", QueueReader)

@@ -1,0 +1,59 @@
+"""News from the floors below: each handler writes durable rows and rings for the work; nothing is called from here."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from channels import effects
+from channels import engines as engines  # registers what the dispatcher runs
+from channels.pushing import mark_stale
+from oms.core.doorbell import ring
+from oms.core.models import OutboxEvent
+from oms.core.outbox import subscribe
+
+
+@subscribe("stock.changed")
+def stock_changed(events: list[OutboxEvent]) -> None:
+    """Every listing of the SKUs becomes stale, from the commit time of its oldest change on."""
+    changes: dict[int, dt.datetime] = {}
+    for event in events:
+        told = event.data.get("at")
+        at = dt.datetime.fromisoformat(told) if told else event.created_at
+        sku_id = int(event.key)
+        changes[sku_id] = min(changes.get(sku_id, at), at)
+    mark_stale(changes)
+
+
+@subscribe("inbox.received")
+def inbox_received(events: list[OutboxEvent]) -> None:
+    for account_id in {event.key for event in events}:
+        ring("channels.tasks.drain_inbox", account_id)
+
+
+@subscribe("shipment.shipped")
+def shipment_shipped(events: list[OutboxEvent]) -> None:
+    for event in events:
+        effects.plan_shipment(int(event.key))
+
+
+@subscribe("refund.planned")
+def refund_planned(events: list[OutboxEvent]) -> None:
+    for event in events:
+        effects.plan_refund(int(event.key))
+
+
+@subscribe("order.cancel_to_channel")
+def order_cancelled_here(events: list[OutboxEvent]) -> None:
+    for event in events:
+        effects.plan_cancel(
+            int(event.key),
+            event.data.get("lines", []),
+            event.data.get("reason", ""),
+            bool(event.data.get("whole")),
+            str(event.pk),
+        )
+
+
+@subscribe("order.created")
+def order_created(events: list[OutboxEvent]) -> None:
+    effects.plan_acknowledge(int(event.key) for event in events)

@@ -1,0 +1,199 @@
+"""Doorbells of the channels: each takes a subject, drains what its tables say is due, and is harmless to repeat."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+
+from django.conf import settings
+from django.db.models import Q
+
+from channels import drift, effects, inbox, pulls, sync
+from channels.connectors.base import ChannelError, get_connector
+from channels.models import BulkPush, ChannelAccount, ChannelEffect, InboxMessage, StockPush
+from channels.session import do
+from oms.core import beat
+from oms.core.clock import now
+from oms.core.doorbell import periodic, ring
+from oms.core.exceptions_inbox import close_item, raise_item
+
+log = logging.getLogger("lading.channels")
+
+
+def _quietly(what: str, account_id: int, error: ChannelError) -> None:
+    """A channel that does not answer is known by its breaker and its exception item; the next turn tries again."""
+    log.info("%s of account %s put off: %s", what, account_id, error.message)
+
+
+def _chosen(subject: str) -> list[ChannelAccount]:
+    accounts = pulls.live_accounts()
+    return [account for account in accounts if not subject or str(account.pk) == subject]
+
+
+# --- rung by news ----------------------------------------------------------------------------------
+
+
+def drain_inbox(subject: str) -> None:
+    inbox.drain(int(subject))
+
+
+def drain_effects(subject: str) -> None:
+    effects.drain(int(subject))
+
+
+def pull_account(subject: str) -> None:
+    try:
+        pulls.pull_orders(int(subject))
+    except ChannelError as error:
+        _quietly("order pull", int(subject), error)
+
+
+def pull_week(subject: str) -> None:
+    try:
+        pulls.pull_orders(int(subject), days=7)
+    except ChannelError as error:
+        _quietly("weekly order pull", int(subject), error)
+
+
+def read_back_account(subject: str) -> None:
+    try:
+        drift.read_back(int(subject))
+    except ChannelError as error:
+        _quietly("read-back", int(subject), error)
+
+
+# --- by the clock ----------------------------------------------------------------------------------
+
+
+@periodic(seconds=20)
+def ring_inboxes(subject: str) -> None:
+    """Messages whose bell was lost, or whose next attempt has come."""
+    due = InboxMessage.objects.filter(state=InboxMessage.State.RECEIVED, next_attempt_at__lte=now())
+    for account_id in due.order_by().values_list("account", flat=True).distinct():
+        ring("channels.tasks.drain_inbox", str(account_id))
+
+
+@periodic(seconds=5)
+def ring_effects(subject: str) -> None:
+    """Effects whose proof, look-up or next attempt is due."""
+    at = now()
+    due = ChannelEffect.objects.filter(
+        Q(lease_until__isnull=True) | Q(lease_until__lte=at), next_attempt_at__lte=at,
+        state__in=(ChannelEffect.State.PLANNED, ChannelEffect.State.SENT, ChannelEffect.State.IN_DOUBT),
+    )  # fmt: skip
+    for account_id in due.order_by().values_list("account", flat=True).distinct():
+        ring("channels.tasks.drain_effects", str(account_id))
+
+
+@periodic(seconds=60)
+def pull_orders(subject: str) -> None:
+    """Ring a pull for every account whose turn it is."""
+    at = now()
+    for account in _chosen(subject):
+        every = dt.timedelta(seconds=get_connector(account.connector).capabilities.poll_seconds)
+        if account.last_pull_at is None or account.last_pull_at <= at - every:
+            ring("channels.tasks.pull_account", str(account.pk))
+
+
+@periodic(seconds=86_400)
+def pull_weeks(subject: str) -> None:
+    """Once a day the whole last week: what every other way has missed."""
+    for account in _chosen(subject):
+        ring("channels.tasks.pull_week", str(account.pk))
+
+
+@periodic(seconds=15)
+def poll_queues(subject: str) -> None:
+    """Empty notification queues while no dispatcher does it."""
+    age = beat.age(beat.DISPATCHER)
+    if age is not None and age <= sync.DISPATCHER_SILENT and not subject:
+        return
+    for account in _chosen(subject):
+        if get_connector(account.connector).capabilities.queue and account.config.get("queue_url"):
+            try:
+                pulls.poll_queue(account.pk)
+            except ChannelError as error:
+                _quietly("queue", account.pk, error)
+
+
+@periodic(seconds=10)
+def sweep(subject: str) -> None:
+    """Push what is stale while no dispatcher does it."""
+    sync.sweep()
+
+
+@periodic(seconds=30)
+def poll_feeds(subject: str) -> None:
+    """Read the results of bulk files."""
+    waiting = BulkPush.objects.filter(state__in=(BulkPush.State.SENT, BulkPush.State.PLANNED))
+    accounts = set(waiting.values_list("account", flat=True))
+    for account in _chosen(subject):
+        if account.pk in accounts:
+            try:
+                sync.read_bulk(account.pk)
+            except ChannelError as error:
+                _quietly("bulk result", account.pk, error)
+
+
+@periodic(seconds=900)
+def pull_pool(subject: str) -> None:
+    """Bring the pools that channels operate to their figures."""
+    for account in _chosen(subject):
+        try:
+            pulls.pull_pool(account.pk)
+        except ChannelError as error:
+            _quietly("pool", account.pk, error)
+
+
+@periodic(seconds=900)
+def pull_returns(subject: str) -> None:
+    """Open RMAs for returns that buyers started on a channel."""
+    for account in _chosen(subject):
+        try:
+            pulls.pull_returns(account.pk)
+        except ChannelError as error:
+            _quietly("returns", account.pk, error)
+
+
+@periodic(seconds=600)
+def read_back(subject: str) -> None:
+    """Compare what channels show with what we told them."""
+    for account in _chosen(subject):
+        if drift.due(account.pk, limit=1):
+            ring("channels.tasks.read_back_account", str(account.pk))
+
+
+@periodic(seconds=86_400)
+def check_subscriptions(subject: str) -> None:
+    """Channels delete subscriptions that failed: see that they are there, and put them back."""
+    for account in _chosen(subject):
+        rules = get_connector(account.connector).capabilities
+        if not (rules.webhooks or rules.queue):
+            continue
+        key = f"channel:subscriptions:{account.pk}"
+        try:
+            made = do(
+                account.pk,
+                lambda connector, access, a=account: connector.ensure_subscriptions(access, hook_address(a)),
+            )
+        except ChannelError as error:
+            code = account.sales_channel.code
+            raise_item(
+                "subscriptions", key, f"{account.sales_channel.name}: notifications could not be set up", detail=error.message,
+                object_url=f"/channels/{code}/", channel_code=code,
+            )  # fmt: skip
+            continue
+        close_item(key, f"{len(made)} put back" if made else "all there")
+
+
+@periodic(seconds=86_400)
+def tidy(subject: str) -> None:
+    """Remove messages after their replay window and pushes after the longest report."""
+    inbox.purge()
+    StockPush.objects.filter(answered_at__lt=now() - dt.timedelta(days=30)).delete()
+    BulkPush.objects.filter(finished_at__lt=now() - dt.timedelta(days=30)).delete()
+
+
+def hook_address(account: ChannelAccount) -> str:
+    """Where a channel knocks."""
+    return f"{settings.BASE_URL}/hooks/{account.hook_key}/"
