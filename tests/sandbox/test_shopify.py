@@ -233,6 +233,26 @@ def test_orders_are_paged_by_update_and_filtered(store: Store) -> None:
     assert [node["id"] for node in found] == [f"gid://shopify/Order/{placed[0]}"]
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("status:open", ["#1002", "#1003"]),
+        ("-status:open", ["#1001"]),
+        ("status:open AND NOT financial_status:pending", ["#1003"]),
+        ("name:#1001 OR financial_status:pending", ["#1001", "#1002"]),
+        ("sku:BOWL status:open", ["#1003"]),
+        ("return_status:no_return created_at:>='2030-01-01T00:00:00Z'", []),
+    ],
+)
+def test_the_search_language(store: Store, text: str, found: list[str]) -> None:
+    first = store.sandbox.place_order("acme", [{"sku": "MUG"}])
+    store.sandbox.act("acme", first["id"], "cancel")
+    store.sandbox.place_order("acme", [{"sku": "MUG"}], payment="pending")
+    store.sandbox.place_order("acme", [{"sku": "BOWL"}])
+    query = "query($q: String) { orders(first: 9, query: $q, sortKey: ORDER_NUMBER) { nodes { name } } }"
+    assert [node["name"] for node in store.gql(query, q=text)["orders"]["nodes"]] == found
+
+
 def test_an_order_as_the_connector_reads_it(store: Store) -> None:
     lines = [{"sku": "MUG", "quantity": 2, "tax": "2.10", "discount": "1.00"}, {"sku": "BOWL"}]
     placed = store.sandbox.place_order("acme", lines, address=ADDRESS, shipping_price="5.00")

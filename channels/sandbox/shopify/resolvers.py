@@ -147,12 +147,15 @@ def _cursor(text: str) -> list[Any]:
     return value
 
 
-TERM = re.compile(r"""\s*(?:(AND|OR)\b|([A-Za-z_]+):(>=|<=|>|<)?('[^']*'|"[^"]*"|[^\s()]+))""")
+TERM = re.compile(r"""\s*(?:(AND|OR)\b|(-|NOT\s+)?([A-Za-z_]+):(>=|<=|>|<)?('[^']*'|"[^"]*"|[^\s()]+))""")
 
 
 def search(query: str | None, fields: dict[str, Callable[[Any, str, str], bool]]) -> Callable[[Any], bool]:
-    """A filter from Shopify's search text: terms joined by AND (or a space) and OR. Unknown fields are refused."""
-    groups: list[list[tuple[Callable[[Any, str, str], bool], str, str]]] = [[]]
+    """A filter from Shopify's search text: terms joined by AND (or a space) and OR, each perhaps negated by `-` or NOT.
+
+    Raises Refusal on a field that is not known.
+    """
+    groups: list[list[tuple[Callable[[Any, str, str], bool], str, str, bool]]] = [[]]
     position, text = 0, (query or "").strip()
     while position < len(text):
         found = TERM.match(text, position)
@@ -161,13 +164,15 @@ def search(query: str | None, fields: dict[str, Callable[[Any, str, str], bool]]
         position = found.end()
         if found[1] == "OR":
             groups.append([])
-        elif found[2]:
-            if found[2] not in fields:
-                raise Refusal(f"Invalid search field: {found[2]}", "BAD_REQUEST")
-            groups[-1].append((fields[found[2]], found[3] or "=", found[4].strip("'\"")))
+        elif found[3]:
+            if found[3] not in fields:
+                raise Refusal(f"Invalid search field: {found[3]}", "BAD_REQUEST")
+            groups[-1].append((fields[found[3]], found[4] or "=", found[5].strip("'\""), not found[2]))
     if groups == [[]]:
         return lambda value: True
-    return lambda value: any(all(test(value, sign, asked) for test, sign, asked in group) for group in groups)
+    return lambda value: any(
+        all(test(value, sign, asked) is wanted for test, sign, asked, wanted in group) for group in groups
+    )
 
 
 def by_time(read: Callable[[Any], float]) -> Callable[[Any, str, str], bool]:
@@ -238,6 +243,7 @@ ORDER_SEARCH = {
         or order_state(order) == asked
         or (asked == "not_closed" and order_state(order) != "closed")
     ),
+    "return_status": by_text(lambda order: return_status(order)),
     "test": lambda order, sign, asked: order.test is (asked == "true"),
     "sku": lambda order, sign, asked: any(line.sku == asked for line in order.lines),
 }
@@ -394,7 +400,7 @@ def assignment_status(part: Part) -> str:
     return "IN_PROGRESS" if assignment.remaining != assignment.total else "OPEN"
 
 
-def _return_status(order: Order) -> str:
+def return_status(order: Order) -> str:
     if not order.returns:
         return "NO_RETURN"
     states = {back.status for back in order.returns}
@@ -639,7 +645,7 @@ RESOLVERS.update(
             ),
             "displayFinancialStatus": _get(rest.financial_status),
             "displayFulfillmentStatus": _get(rest.fulfillment_status),
-            "returnStatus": _get(_return_status),
+            "returnStatus": _get(return_status),
             "fullyPaid": _get(lambda o: o.payment == "paid"),
             "unpaid": _get(lambda o: o.payment != "paid"),
             "currentSubtotalLineItemsQuantity": _get(lambda o: sum(line.current for line in o.lines)),
