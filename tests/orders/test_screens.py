@@ -16,9 +16,10 @@ from django.utils import timezone
 
 from inventory.models import Sku, StockLevel, Warehouse
 from oms.core import jobs
+from oms.core.access import Scope
 from oms.core.actor import Actor
 from oms.core.models import Job, User
-from oms.orders import services
+from oms.orders import selectors, services
 from oms.orders.intake import take
 from oms.orders.models import Order, SalesChannel
 from tests.factories import (
@@ -195,6 +196,13 @@ def test_foreign_orders_do_not_exist(shop: SalesChannel, east: Warehouse, mug: S
     buyer = login(make_user("bob", "buyer"))
     assert buyer.get("/orders/").status_code == 403
     assert Client().get("/orders/").status_code == 302
+
+
+def test_counts_of_one_scope_are_not_shown_to_another(shop: SalesChannel, mug: Sku) -> None:
+    enter(shop, line_draft(mug, 1))
+    assert selectors.view_counts(Scope())["to_route"] == 1
+    assert selectors.view_counts(Scope(channels=frozenset()))["to_route"] == 0
+    assert selectors.view_counts(Scope(channels=frozenset({"other"})))["to_route"] == 0
 
 
 def test_reading_needs_get_and_acting_needs_post(owner: Client, shop: SalesChannel, mug: Sku) -> None:
