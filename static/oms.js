@@ -81,13 +81,12 @@
     if (!button) return;
     root.dataset.theme = button.dataset.setTheme;
     markTheme();
-    htmx.ajax("POST", "/profile/theme", { values: { theme: root.dataset.theme }, swap: "none" });
+    htmx.ajax("POST", button.parentElement.dataset.url, { values: { theme: root.dataset.theme }, swap: "none" });
   });
   markTheme();
 
   // --- palette ------------------------------------------------------------------------------------
   const palette = $("#palette");
-  const screens = palette && $("#palette-results").innerHTML;
   function openPalette(text = "") {
     if (!palette || palette.open) return;
     palette.showModal();
@@ -97,7 +96,7 @@
     input.dispatchEvent(new Event("input", { bubbles: true }));
   }
   $("[data-palette-open]")?.addEventListener("focus", (event) => { if (event.target.matches(":focus")) { event.target.blur(); openPalette(event.target.value); } });
-  palette?.addEventListener("close", () => { $("#palette-results").innerHTML = screens; });
+  palette?.addEventListener("close", () => { $("#palette-results").replaceChildren(); });
   palette?.addEventListener("input", () => {
     // screens are filtered at once; objects follow from the server
     const text = $("#palette-q").value.trim().toLowerCase();
@@ -106,7 +105,7 @@
   palette?.addEventListener("keydown", (event) => {
     if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
     event.preventDefault();
-    const links = $$("#palette-results a").filter((link) => !link.closest("[hidden]"));
+    const links = $$(".palette-body a", palette).filter((link) => !link.closest("[hidden]"));
     const next = links.indexOf(document.activeElement) + (event.key === "ArrowDown" ? 1 : -1);
     (links[next] || (next < 0 ? $("#palette-q") : links[0]))?.focus();
   });
@@ -128,7 +127,7 @@
     if (prefix && Date.now() - prefix < 1500) { prefix = 0; const link = $(`.nav [data-go="${CSS.escape(event.key)}"]`); if (link) { event.preventDefault(); link.click(); return; } }
     switch (event.key) {
       case "g": prefix = Date.now(); break;
-      case "/": event.preventDefault(); ($("main [data-search]") || $("main input[type=search]"))?.focus() ?? openPalette(); if (!typing(document.activeElement)) openPalette(); break;
+      case "/": { event.preventDefault(); const box = $("main [data-search]"); if (box) box.focus(); else openPalette(); break; }
       case "?": $("#keys").showModal(); break;
       case "j": moveRow(1); break;
       case "k": moveRow(-1); break;

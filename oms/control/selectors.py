@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -33,14 +33,12 @@ CACHE_SECONDS = 30
 PUSH_SAMPLE = 5000
 
 
-def address(candidates: Iterable[tuple[str, tuple[Any, ...]]]) -> str:
-    """The first address of `candidates` (URL name, arguments) that this installation has, else empty."""
-    for name, args in candidates:
-        try:
-            return reverse(name, args=args)
-        except NoReverseMatch:
-            continue
-    return ""
+def address(name: str, *args: Any) -> str:
+    """The address of a screen, empty when this installation has none of that name."""
+    try:
+        return reverse(name, args=args)
+    except NoReverseMatch:
+        return ""
 
 
 # --- Today --------------------------------------------------------------------------------------
@@ -88,7 +86,7 @@ def health(principal: Any, at: dt.datetime | None = None) -> list[Bucket]:
     )
     rows = live_orders(principal).order_by().annotate(bucket=bucket).values("bucket").annotate(n=Count("pk"))
     counts = {row["bucket"]: row["n"] for row in rows}
-    base = address([("orders:list", ())])
+    base = address("orders:list")
     return [
         Bucket(key, label, counts.get(key, 0), tone, base + query) for key, label, tone, query in _BUCKETS
     ]
@@ -302,13 +300,7 @@ def search(principal: Any, text: str) -> list[Hit]:
 
 
 def _order_hit(order: Order, exact: bool) -> Hit:
-    url = address(
-        [
-            ("orders:detail", (order.number,)),
-            ("orders:order", (order.number,)),
-            ("orders:detail", (order.pk,)),
-        ]
-    )
+    url = address("orders:detail", order.number)
     note = f"{order.channel.name} {order.external_number} · {order.get_state_display()}"
     return Hit(order.number, "Order", url, "receipt-text", note, exact)
 
@@ -334,9 +326,7 @@ def _orders(principal: Any, text: str) -> list[Hit]:
 
 
 def _sku_hit(sku: Sku, exact: bool, alias: str = "") -> Hit:
-    url = address(
-        [("inventory:sku", (sku.code,)), ("inventory:detail", (sku.code,)), ("inventory:sku", (sku.pk,))]
-    )
+    url = address("inventory:sku", sku.code)
     title = getattr(sku, "title", "") or ""
     return Hit(sku.code, "SKU", url, "package", f"{alias} · {title}" if alias else title, exact)
 
@@ -363,14 +353,14 @@ def _shipments(principal: Any, text: str) -> list[Hit]:
     return [
         Hit(
             shipment.number, "Shipment",
-            address([("fulfillment:shipment", (shipment.number,)), ("fulfillment:shipment", (shipment.pk,))]),
+            address("fulfillment:shipment", shipment.pk),
             "truck", f"{shipment.order.number} · {shipment.get_state_display()}", True,
         )
         for shipment in shipments.filter(where).select_related("order__channel")[:EACH]
     ]  # fmt: skip
 
 
-def _numbered(right: str, prefix: str, model: Any, kind: str, icon: str, names: tuple[str, ...],
+def _numbered(right: str, prefix: str, model: Any, kind: str, icon: str, name: str,
               extra: Callable[[str], Q]) -> Callable[[Any, str], list[Hit]]:  # fmt: skip
     """A finder for objects called PREFIX-<id>, and whatever else names them."""
 
@@ -384,7 +374,7 @@ def _numbered(right: str, prefix: str, model: Any, kind: str, icon: str, names: 
         scope = scope_of(principal, right)
         return [
             Hit(
-                str(one), kind, address([(name, (arg,)) for name in names for arg in (one.number, one.pk)]),
+                str(one), kind, address(name, one.pk),
                 icon, one.get_state_display(), True,
             )
             for one in model.objects.filter(scope.q(warehouse="warehouse__code")).filter(where)[:EACH]
@@ -400,7 +390,7 @@ def _suppliers(principal: Any, text: str) -> list[Hit]:
     return [
         Hit(
             one.name, "Supplier",
-            address([("procurement:supplier", (one.code,)), ("procurement:supplier", (one.pk,))]),
+            address("procurement:supplier", one.code),
             "factory", one.code, one.code.lower() == text.lower(),
         )
         for one in found
@@ -411,10 +401,10 @@ _FINDERS: tuple[Callable[[Any, str], list[Hit]], ...] = (
     _orders,
     _skus,
     _shipments,
-    _numbered("returns.view", "RMA", Rma, "Return", "undo-2", ("returns:detail", "returns:rma"),
+    _numbered("returns.view", "RMA", Rma, "Return", "undo-2", "returns:detail",
               lambda text: Q(tracking_number__iexact=text) | Q(external_id=text)),
     _numbered("purchasing.view", "PO", PurchaseOrder, "Purchase order", "clipboard-list",
-              ("procurement:order", "procurement:detail"), lambda text: Q(external_number__iexact=text)),
+              "procurement:order", lambda text: Q(external_number__iexact=text)),
     _suppliers,
 )  # fmt: skip
 

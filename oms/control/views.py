@@ -53,7 +53,7 @@ def today(request: HttpRequest) -> HttpResponse:
         "at": now(),
         "version": version,
         "may_work": can(user, "exceptions.work"),
-        "first_use": not buckets or not _anything(),
+        "first_use": can(user, "settings.manage") and not _anything(),
     }
     return page(request, "control/today.html", context, fragment="control/_today.html")
 
@@ -191,7 +191,7 @@ def exceptions_act(request: HttpRequest) -> HttpResponse:
             HttpResponse(status=204), text, "warn" if problems else "ok", **{"exceptions:changed": {}}
         )
     messages.success(request, text)
-    return redirect(back_to(request, "/exceptions"))
+    return redirect(back_to(request, "/exceptions/"))
 
 
 def _act(pk: int, action: str, request: HttpRequest, user: User, actor: Any) -> None:
