@@ -5,6 +5,7 @@ The same functions serve the screens, the API, the admin and the commands.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q
 
-from channels.connectors.base import ChannelError, Connector, RemoteListing, Retry, ShopFacts, get_connector
+from channels.connectors.base import ChannelError, Connector, ListingPage, RemoteListing, Retry, ShopFacts, get_connector
 from channels.models import ChannelAccount, Listing, LocationMap
 from channels.pushing import mark_listings
 from channels.session import do, proved
@@ -264,7 +265,7 @@ def import_listings(account_id: int, *, actor: Actor) -> Imported:
     started, result, cursor = now(), Imported(), ""
     seen: set[tuple[str, str]] = set()
     while True:
-        page = do(account_id, lambda connector, access, at=cursor: connector.list_listings(access, at))
+        page = _page(account_id, cursor)
         _store(account, page.listings, result)
         seen |= {(one.external_id, one.location_id) for one in page.listings}
         cursor = page.cursor
@@ -279,6 +280,21 @@ def import_listings(account_id: int, *, actor: Actor) -> Imported:
     record(actor, "channel.listings_imported", account, after={**_plain(result), "started": started})
     _watch_unmapped(account)
     return result
+
+
+#: a full catalogue uses up the channel's budget; the next page waits as told, at most so often and so long
+PAGE_TRIES, PAGE_WAIT = 40, 5.0
+
+
+def _page(account_id: int, cursor: str) -> ListingPage:
+    for _ in range(PAGE_TRIES):
+        try:
+            return do(account_id, lambda connector, access: connector.list_listings(access, cursor))
+        except ChannelError as error:
+            if error.kind is not Retry.THROTTLED:
+                raise
+            time.sleep(min(error.retry_after or 1.0, PAGE_WAIT))
+    return do(account_id, lambda connector, access: connector.list_listings(access, cursor))
 
 
 def _plain(result: Imported) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""`manage.py seed_demo`: the demo brand, once."""
+"""`manage.py seed_demo`: the demo brand, once; with --live also its channels in a sandbox."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from oms.control.demo import live
 from oms.control.demo.seed import HISTORY_ORDERS, seed
 
 
@@ -14,7 +15,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--orders", type=int, default=HISTORY_ORDERS, help="orders of the last year")
+        parser.add_argument("--live", default="", help="address of a running sandbox: open the shops there and connect them")
+        parser.add_argument("--shoppers", type=float, default=0.0, help="with --live: orders per second that shoppers place")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not seed(self.stdout.write, history=options["orders"]):
             self.stdout.write("The demo brand is there already; nothing was changed.")
+        if options["live"]:
+            live.connect(options["live"], say=self.stdout.write)
+            if options["shoppers"]:
+                live.shop(options["live"], options["shoppers"])

@@ -1,0 +1,143 @@
+"""The demo's channels in a sandbox: shops are opened there and connected as a user would connect real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+
+from channels import accounts
+from channels.models import ChannelAccount, LocationMap
+from channels.sandbox.client import SandboxClient, SandboxRefused
+from inventory.models import StockLevel, Warehouse
+from inventory.selectors import kit_parts
+from oms.control.demo.catalogue import Item, items
+from oms.control.demo.seed import ACTOR, CHANNELS
+from oms.core.errors import UserError
+from oms.orders.models import SalesChannel
+
+#: how many SKUs each channel lists, the most popular first; 0 = all
+LISTED = {"shopify-us": 0, "shopify-outlet": 150, "shopify-trade": 120, "amazon-us": 90, "amazon-ca": 60}
+#: units in Amazon's own warehouse, sold under a second offer of the same SKU
+FBA_OFFERS = 20
+SELLERS = {"amazon-us": ("AHARBOURUS", "ATVPDKIKX0DER"), "amazon-ca": ("AHARBOURCA", "A2EUQ1WTGCTBG2")}
+AMAZON_HOSTS = ("api.amazon.com", "sellingpartnerapi-na.amazon.com", "sqs.us-east-1.amazonaws.com", "tortuga-prod-na.s3.amazonaws.com")
+
+
+def host_map(sandbox: str) -> dict[str, str]:
+    """OMS_HOST_MAP of the demo: every host its accounts speak to, played by the sandbox."""
+    hosts = [*AMAZON_HOSTS, *(f"{code}.myshopify.com" for code, _, kind, *_ in CHANNELS if kind == "shopify")]
+    return {host: f"{sandbox}/{host}" for host in hosts}
+
+
+def connect(sandbox: str, say: Callable[[str], None] = lambda text: None) -> None:
+    """Open every shop that is not there yet and connect every channel that has no account yet. Repeatable."""
+    with SandboxClient(sandbox) as world:
+        world.wait_ready(20)
+        there = {shop["id"]: shop for shop in world.shops()}
+        for code, name, kind, _prefix, _share, warehouses in CHANNELS:
+            channel = SalesChannel.objects.get(code=code)
+            shop_id = SELLERS[code][0] if kind == "amazon" else code
+            fresh = shop_id not in there
+            shop = world.create_shop(kind, shop_id, **_shop(code, name, kind, warehouses)) if fresh else there[shop_id]
+            account = ChannelAccount.objects.filter(sales_channel=channel).first()
+            if account is None:
+                account = _account(channel, kind, code, shop)
+            if kind == "shopify":
+                _locations(account, shop)
+            elif code == "amazon-us":
+                LocationMap.objects.get_or_create(
+                    account=account, warehouse=Warehouse.objects.get(code="FBA-US"), defaults={"external_id": "FBA"}
+                )
+            tested = accounts.test(account.pk, actor=ACTOR)
+            if not tested.ok:
+                raise UserError(f"{name}: {tested.message}")
+            if fresh:
+                found = accounts.import_listings(account.pk, actor=ACTOR)
+                topics = accounts.go_live(account.pk, f"{settings.BASE_URL}/hooks/{account.hook_key}/", actor=ACTOR)
+                say(f"{name}: {found.mapped} listings mapped, {len(topics)} notifications")
+
+
+def shop(sandbox: str, rate: float) -> None:
+    """Let shoppers buy all day. The better a SKU sells, the more of them want it."""
+    weights = {}
+    for code, _name, kind, _prefix, share, _w in CHANNELS:
+        weights[SELLERS[code][0] if kind == "amazon" else code] = share
+    with SandboxClient(sandbox) as world:
+        try:
+            world.start_shoppers(
+                rate_per_second=rate, seed=7, weights=weights, skus={item.code: item.popularity for item in items()},
+                lines_max=3, quantity_max=2, pending_share=0.05, risk_share=0.03,
+            )  # fmt: skip
+        except SandboxRefused as error:
+            raise UserError(f"shoppers: {error}") from error
+
+
+def _listed(code: str) -> list[Item]:
+    ranked = sorted(items(), key=lambda item: -item.popularity)
+    if code.startswith("amazon"):
+        ranked = [item for item in ranked if not item.parts]
+    return ranked[: LISTED[code] or None]
+
+
+def _shop(code: str, name: str, kind: str, warehouses: tuple[str, ...]) -> dict[str, Any]:
+    """What the shop is like before we connect: its catalogue and what it believes to have."""
+    free = _free(warehouses)
+    catalogue = []
+    for item in _listed(code):
+        entry: dict[str, Any] = {
+            "sku": item.code, "title": item.title, "price": str(item.price), "barcode": "" if item.parts else item.gtin,
+            "weight_g": item.weight_g or 900, "physical": dict(item.parts) or {item.code: 1},
+        }  # fmt: skip
+        entry["stock"] = (
+            sum(free[item.code].values()) if kind == "amazon" else {place: free[item.code].get(place, 0) for place in warehouses}
+        )
+        catalogue.append(entry)
+    spec: dict[str, Any] = {"name": name, "currency": "USD", "catalogue": catalogue}
+    if kind == "shopify":
+        spec["locations"] = [{"name": place} for place in warehouses]
+        return spec
+    spec |= {"marketplace_id": SELLERS[code][1], "subscribe": True}
+    if code == "amazon-us":
+        spec["catalogue"] += [
+            {"sku": f"{item.code}-FBA", "title": item.title, "price": str(item.price), "fba": 12 + index, "physical": {f"{item.code}-FBA": 1}}
+            for index, item in enumerate(_listed(code)[:FBA_OFFERS])
+        ]
+    return spec
+
+
+def _free(warehouses: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    """Available units per SKU code and warehouse; kits as many as the scarcest component makes."""
+    levels = StockLevel.objects.filter(warehouse__code__in=warehouses).select_related("warehouse", "sku")
+    by_id: dict[int, dict[str, int]] = {}
+    ids: dict[str, int] = {}
+    for level in levels:
+        by_id.setdefault(level.sku_id, {})[level.warehouse.code] = max(0, level.available)
+        ids[level.sku.code] = level.sku_id
+    found = {code: dict(by_id[pk]) for code, pk in ids.items()}
+    for item in items():
+        if item.parts:
+            found[item.code] = {
+                place: min(found.get(code, {}).get(place, 0) // count for code, count in item.parts) for place in warehouses
+            }
+        found.setdefault(item.code, {})
+    return found
+
+
+def _account(channel: SalesChannel, kind: str, code: str, shop: dict[str, Any]) -> ChannelAccount:
+    port = accounts.connector_of(kind)
+    wanted = {field.name for field in port.credential_fields}
+    given = {name: value for name, value in shop["credentials"].items() if name in wanted}
+    if kind == "shopify":
+        config = {"shop": f"{code}.myshopify.com"}
+    else:
+        config = {"seller_id": shop["id"], "marketplace_id": shop["marketplace_id"], "queue_url": shop["queue_url"]}
+    return accounts.attach(channel.pk, connector=kind, config=config, credentials=given, actor=ACTOR)
+
+
+def _locations(account: ChannelAccount, shop: dict[str, Any]) -> None:
+    places = {w.code: w for w in Warehouse.objects.all()}
+    for location in shop["locations"]:
+        if not account.locations.filter(external_id=location["gid"]).exists():
+            accounts.map_location(account.pk, location["gid"], places[location["name"]].pk, actor=ACTOR, name=location["name"])
