@@ -41,8 +41,8 @@ demo: $(RUNTIME) ## A brand with six months behind it, running: web, worker, dis
 
 serve: $(RUNTIME) ## The product on an embedded database, without demo data
 	$(RUN) manage.py migrate --noinput --verbosity 0
-	trap 'kill $$(jobs -p) 2>/dev/null; wait' EXIT; trap 'exit 0' INT TERM; \
-	$(RUN) manage.py worker & $(RUN) manage.py dispatch & $(RUN) manage.py serve
+	set -m; trap 'kill $$(jobs -p) 2>/dev/null; wait' EXIT; trap 'exit 0' INT TERM; \
+	$(RUN) manage.py worker & $(RUN) manage.py dispatch & $(RUN) manage.py serve & wait
 
 test: test-sqlite test-postgres ## The whole suite on SQLite, then on PostgreSQL where one answers
 
