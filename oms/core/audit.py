@@ -81,8 +81,20 @@ def _link(key: bytes, previous: str, entry: AuditEntry) -> str:
     return hmac.new(key, previous.encode() + _canonical(entry), hashlib.sha256).hexdigest()
 
 
-def seal(limit: int = 1000) -> int:
-    """Seal entries that have no seal yet; returns how many. Two sealers at once never fork the chain."""
+def _unsealed(back: int | None) -> models.QuerySet[AuditEntry]:
+    entries = AuditEntry.objects.filter(seal__isnull=True).order_by("id")
+    newest = AuditSeal.objects.aggregate(id=models.Max("entry_id"))["id"]
+    return entries if back is None or newest is None else entries.filter(pk__gt=newest - back)
+
+
+def seal(limit: int = 1000, back: int | None = 5000) -> int:
+    """Seal entries that have no seal yet; returns how many. Two sealers at once never fork the chain.
+
+    Entries get their ids before they are committed, so a later id may be sealed first: `back` says how many ids
+    before the newest sealed one are looked at again (None = all, which reads the whole trail).
+    """
+    if not _unsealed(back).exists():
+        return 0
     try:
         with transaction.atomic():
             if on_postgres():
@@ -90,7 +102,7 @@ def seal(limit: int = 1000) -> int:
                     cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_SEAL_LOCK])
                     if not cursor.fetchone()[0]:
                         return 0
-            entries = list(AuditEntry.objects.filter(seal__isnull=True).order_by("id")[:limit])
+            entries = list(_unsealed(back)[:limit])
             if not entries:
                 return 0
             head = AuditSeal.objects.order_by("-number").first()

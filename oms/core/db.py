@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any, TypeVar
 
 from django.db import OperationalError, connection, transaction
@@ -56,7 +57,8 @@ def drop_broken_connection() -> None:
         connection.close_if_unusable_or_obsolete()
 
 
-_executor = ThreadPoolExecutor(max_workers=4, thread_name_prefix="db")
+_THREADS = 4
+_executor = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="db")
 
 
 async def in_db(work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -70,3 +72,15 @@ async def in_db(work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
             drop_broken_connection()
 
     return await asyncio.get_running_loop().run_in_executor(_executor, run)
+
+
+def close_db_threads() -> None:
+    """End of an asyncio process: each of the threads gives its connection back."""
+    together = Barrier(_THREADS)  # holds each thread until all have one of the calls
+
+    def close() -> None:
+        together.wait(10)
+        connection.close()
+
+    for future in [_executor.submit(close) for _ in range(_THREADS)]:
+        future.result(15)

@@ -22,7 +22,7 @@ from django.conf import settings
 from django.db import connection
 
 from oms.core import audit, beat, outbox
-from oms.core.db import in_db, on_postgres
+from oms.core.db import close_db_threads, in_db, on_postgres
 from oms.core.doorbell import ring_due
 from oms.core.exceptions_inbox import close_item, raise_item
 from oms.core.models import ExceptionItem
@@ -77,6 +77,7 @@ class Dispatcher:
                     "dispatcher starts again", extra={"cause": f"{type(error).__name__}: {error}"[:300]}
                 )
             await self._sleep(STANDBY_SECONDS)
+        await asyncio.to_thread(close_db_threads)
 
     # --- leadership --------------------------------------------------------------------------------
 
@@ -163,12 +164,12 @@ class Dispatcher:
         me = {"host": socket.gethostname(), "pid": os.getpid()}
         turn = 0
         while not ending.is_set():
-            await in_db(ring_due)
-            while await in_db(audit.seal) == 1000:
-                pass
             if turn % 5 == 0:
                 await in_db(beat.beat, beat.DISPATCHER, **me)
                 await in_db(watch_worker, time.monotonic() - started)
+            await in_db(ring_due)
+            while await in_db(audit.seal) == 1000:
+                pass
             turn += 1
             await self._sleep(1.0, ending)
 

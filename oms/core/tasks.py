@@ -54,6 +54,7 @@ def seal_audit(subject: str) -> None:
 @periodic(seconds=3600)
 def tidy(subject: str) -> None:
     """Remove what has served its time."""
+    audit.seal(back=None)
     at = now()
     IdempotencyRecord.objects.filter(created_at__lt=at - KEPT_FOR).delete()
     FormKey.objects.filter(created_at__lt=at - dt.timedelta(days=2)).delete()

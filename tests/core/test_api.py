@@ -226,7 +226,8 @@ def test_errors_are_problem_documents(
 @pytest.mark.parametrize(
     ("query", "pointer"),
     [("limit=0", "/limit"), ("limit=251", "/limit"), ("limit=null", "/limit"), ("limit=%D9%A3", "/limit"),
-     ("page=2", "/page"), ("cursor=xx", "/cursor"), ("updated_since=yesterday", "/updated_since"), ("fields=secret", "/fields")],
+     ("page=2", "/page"), ("cursor=xx", "/cursor"), ("updated_since=yesterday", "/updated_since"),
+     ("fields=secret", "/fields")],
 )  # fmt: skip
 def test_bad_parameters_are_refused(client: Client, bearer: str, query: str, pointer: str) -> None:
     ExceptionItem.objects.create(kind="a", dedup_key="1", title="t")

@@ -15,6 +15,7 @@ import time_machine
 
 from oms.core import egress, limits
 from oms.core.clock import now
+from oms.core.db import close_db_threads
 from oms.core.http import HttpDoor, HttpFailure, HttpRequest, Kind, bucket_hint, reset_breaker, retry_after_of
 from oms.core.limits import Rate
 from oms.core.masking import excerpt, mask_text
@@ -407,6 +408,7 @@ def test_async_calls_share_the_rules_and_ask_the_database_rarely(server: str, se
         await the_door.aclose()
 
     asyncio.run(scenario())
+    close_db_threads()
     assert OutboundCall.objects.filter(status=200).count() == 30
     spent = 1000 - TokenBucket.objects.get().tokens
     assert 30 <= spent <= 1000
@@ -437,3 +439,4 @@ def test_async_failures_open_the_breaker_for_everybody() -> None:
         return answer.status
 
     assert asyncio.run(again()) == 200
+    close_db_threads()
