@@ -16,16 +16,6 @@ from oms.core.money import quantize, split_largest_remainder
 
 Basis = Literal["quantity", "value", "weight", "volume", "equal"]
 
-#: the basis proposed for each kind of charge
-DEFAULT_BASIS: dict[str, Basis] = {
-    "freight": "weight",
-    "duty": "value",
-    "insurance": "value",
-    "handling": "quantity",
-    "other": "value",
-}
-
-
 @dataclass(frozen=True, slots=True)
 class CostLine:
     """A purchase line as the spreading of charges sees it; per-each grams and cubic millimetres."""
@@ -102,13 +92,3 @@ def accrue(share: Decimal, *, ordered: int, received: int, taken: Decimal, curre
     """
     due = share if received >= ordered else quantize(share * received / ordered, currency)
     return due - taken
-
-
-def late_bill(share: Decimal, *, received: int, still_here: int, currency: str) -> tuple[Decimal, Decimal]:
-    """Split a bill that came after the goods: (onto units still in stock, to cost-of-goods variance).
-
-    The sold units' part never lands on the remaining ones.
-    """
-    here = max(0, min(still_here, received))
-    on_stock = quantize(share * here / received, currency) if received > 0 else Decimal(0)
-    return on_stock, share - on_stock

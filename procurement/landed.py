@@ -12,37 +12,23 @@ from oms.core import business
 from oms.core.actor import Actor
 from oms.core.audit import record
 from oms.core.errors import UserError
-from oms.core.money import quantize, split_largest_remainder
+from oms.core.money import quantize
+from procurement import costing
+from procurement.costing import CostLine
 from procurement.models import LandedCharge, LandedShare, PurchaseOrder, PurchaseOrderLine, ReceiptLine
 from procurement.purchase_orders import locked
 
 ZERO = Decimal(0)
 
 
-def basis_weights(basis: str, lines: list[PurchaseOrderLine]) -> list[Decimal]:
-    """How much of a charge each line carries, before rounding (FEATURES 3.12).
-
-    Raises `UserError` naming the SKU whose weight or size is missing: a guess would spread the charge wrongly.
-    """
-    weights: list[Decimal] = []
+def _cost_lines(lines: list[PurchaseOrderLine]) -> list[CostLine]:
+    """Purchase lines as the spreading of a charge sees them."""
+    found = []
     for line in lines:
         sku = line.sku
-        if basis == LandedCharge.Basis.QUANTITY:
-            weight = Decimal(line.quantity)
-        elif basis == LandedCharge.Basis.VALUE:
-            weight = line.quantity * line.unit_price
-        elif basis == LandedCharge.Basis.WEIGHT:
-            if not sku.weight_g:
-                raise UserError(f"basis: {sku} has no weight; enter it or choose another basis.", field="basis")
-            weight = Decimal(line.quantity * sku.weight_g)
-        elif basis == LandedCharge.Basis.VOLUME:
-            if not (sku.length_mm and sku.width_mm and sku.height_mm):
-                raise UserError(f"basis: {sku} has no dimensions; enter them or choose another basis.", field="basis")
-            weight = Decimal(line.quantity * sku.length_mm * sku.width_mm * sku.height_mm)
-        else:
-            weight = Decimal(1)
-        weights.append(weight)
-    return weights
+        volume = (sku.length_mm or 0) * (sku.width_mm or 0) * (sku.height_mm or 0)
+        found.append(CostLine(sku.code, line.quantity, line.unit_price, sku.weight_g, volume or None))
+    return found
 
 
 def add_charge(
@@ -81,7 +67,7 @@ def add_charge(
         )  # fmt: skip
         base = business.currency()
         total = quantize(amount * fx_rate, base)
-        parts = split_largest_remainder(total, basis_weights(basis, lines), base)
+        parts = costing.spread(total, basis, _cost_lines(lines), base)
         for line, part in zip(lines, parts, strict=True):
             share = LandedShare.objects.create(charge=charge, order_line=line, amount=part)
             _catch_up(order, line, share, actor)
@@ -93,7 +79,7 @@ def unit_cost(order: PurchaseOrder, line: PurchaseOrderLine, units: int) -> Deci
     """Landed cost per unit now being received, business currency, 4 decimals: price plus its part of the charges."""
     price = line.unit_price * order.fx_rate
     pending = _due(line, units)
-    return (price + pending / units).quantize(Decimal("0.0001"))
+    return costing.unit_landed(units * price, pending, units).quantize(Decimal("0.0001"))
 
 
 def _due(line: PurchaseOrderLine, units: int) -> Decimal:
@@ -108,11 +94,11 @@ def _due(line: PurchaseOrderLine, units: int) -> Decimal:
 
 
 def _portion(share: LandedShare, line: PurchaseOrderLine, units: int) -> Decimal:
-    left = share.amount - share.applied - share.to_cogs
-    to_come = line.quantity - line.received
-    if units >= to_come:
-        return left
-    return quantize(left * units / to_come, business.currency())
+    taken = share.applied + share.to_cogs
+    received = line.received + units
+    return costing.accrue(
+        share.amount, ordered=line.quantity, received=received, taken=taken, currency=business.currency()
+    )
 
 
 def apply_to_receipt(line: PurchaseOrderLine, units: int) -> None:
@@ -128,7 +114,9 @@ def _catch_up(order: PurchaseOrder, line: PurchaseOrderLine, share: LandedShare,
     if not line.received:
         return
     received = min(line.received, line.quantity)
-    part = quantize(share.amount * received / line.quantity, business.currency()) if received < line.quantity else share.amount
+    part = costing.accrue(
+        share.amount, ordered=line.quantity, received=received, taken=ZERO, currency=business.currency()
+    )
     good = ReceiptLine.objects.filter(order_line=line).aggregate(good=Sum("good"))["good"] or 0
     on_stock = operations.add_cost(line.sku_id, order.warehouse_id, amount=part, units=good or received)
     LandedShare.objects.filter(pk=share.pk).update(applied=on_stock, to_cogs=part - on_stock)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from oms.core.errors import UserError
 from oms.core.money import split_largest_remainder
-from procurement.costing import CostLine, accrue, basis_weights, late_bill, spread, unit_landed
+from procurement.costing import CostLine, accrue, basis_weights, spread, unit_landed
 
 LINES = [
     CostLine("A", 100, D("10.00"), weight_g=500),
@@ -92,12 +92,6 @@ def test_damaged_units_leave_their_cost_on_the_good_ones():
     assert unit_landed(D("100"), D("20"), 8) == D("15")
     with pytest.raises(ValueError, match="no good unit"):
         unit_landed(D("100"), D("20"), 0)
-
-
-def test_late_bill_after_half_was_sold_puts_the_sold_half_to_variance():
-    assert late_bill(D("100.01"), received=10, still_here=5, currency="USD") == (D("50.01"), D("50.00"))
-    assert late_bill(D("100"), received=10, still_here=0, currency="USD") == (D("0.00"), D("100.00"))
-    assert late_bill(D("100"), received=10, still_here=25, currency="USD") == (D("100.00"), D("0.00"))
 
 
 def test_currencies_have_their_own_coin():
