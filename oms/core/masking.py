@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import Any
 
 MASK = "***"
@@ -18,6 +19,12 @@ _PERSONAL_NAME = re.compile(
     r"customer_?)name|address(_?line)?_?[0-9]?|street.*|addressline[0-9]|company(_?name)?|attention_?name|contact_?name)$",
     re.I,
 )
+#: containers that describe a person: inside, every text is masked but where in the world it is
+_PERSON = re.compile(r"address|customer|buyer|recipient|ship_?to|shipper|consignee|contact", re.I)
+_PLACE = re.compile(r"country|state|province|region|type$|id$", re.I)
+#: in a cut document the container is not known
+_PERSON_LEAF = re.compile(r"^(name|city|zip|postal_?code|post_?code)$", re.I)
+_ELEMENT = re.compile(r"(?P<open><(?P<name>[\w:.-]{1,60})[^<>]*>)[^<]+(?=</)")
 _LOOK_AT = 8 * 1024  # masking must stay cheap however long a body is
 _TOKENS = re.compile(
     r"(?P<keep>bearer\s+|basic\s+)[\w.~+/=-]{6,}|oms_[0-9a-z]{8}_[\w-]{10,}|shp(?:at|ca|pa|ss)_[0-9a-f]{6,}|Atz[ar]\|[\w|.-]{6,}|"
@@ -31,6 +38,7 @@ def secret_name(name: str) -> bool:
     return bool(_SECRET_NAME.search(name))
 
 
+@lru_cache(maxsize=5000)
 def hidden_name(name: str) -> bool:
     return bool(secret_name(name) or _PERSONAL_NAME.match(name))
 
@@ -43,15 +51,25 @@ def mask_text(text: str) -> str:
     )
 
 
-def mask_value(value: Any, name: str = "") -> Any:
+def mask_value(value: Any, name: str = "", person: bool = False) -> Any:
     """A copy of parsed JSON with secrets and personal data masked by key name, at any depth."""
     if isinstance(value, dict):
-        return {key: mask_value(item, str(key)) for key, item in value.items()}
+        person = person or _describes_person(name)
+        return {key: mask_value(item, str(key), person) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [mask_value(item, name) for item in value]
-    if name and value not in (None, "") and (hidden_name(name)):
+        return [mask_value(item, name, person) for item in value]
+    if name and value not in (None, "") and hidden_name(name):
         return MASK
-    return mask_text(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    if person and value and not _PLACE.search(name):
+        return MASK
+    return mask_text(value) if len(value) > 7 else value
+
+
+@lru_cache(maxsize=5000)
+def _describes_person(name: str) -> bool:
+    return bool(_PERSON.search(name))
 
 
 def mask_headers(headers: dict[str, str]) -> dict[str, str]:
@@ -71,9 +89,18 @@ def excerpt(body: bytes | str | None, limit: int = 2000) -> str:
             text = re.sub(r'("(?P<name>[^"\\]{1,60})"\s*:\s*)"(?:[^"\\]|\\.)*"?', _mask_member, text)
     elif "\x00" in text[:1000]:
         return f"[{len(body)} bytes]"
+    elif text.lstrip()[:1] == "<":
+        text = _ELEMENT.sub(_mask_element, text)
     return mask_text(text)[:limit]
 
 
+def _leaf_hidden(name: str) -> bool:
+    return hidden_name(name) or bool(_PERSON_LEAF.match(name))
+
+
 def _mask_member(found: re.Match[str]) -> str:
-    name = found["name"]
-    return f'{found[1]}"{MASK}"' if hidden_name(name) else found[0]
+    return f'{found[1]}"{MASK}"' if _leaf_hidden(found["name"]) else found[0]
+
+
+def _mask_element(found: re.Match[str]) -> str:
+    return f"{found['open']}{MASK}" if _leaf_hidden(found["name"].rpartition(":")[2]) else found[0]

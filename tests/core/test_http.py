@@ -351,6 +351,24 @@ def test_cut_bodies_are_masked_too(size: int) -> None:
     assert "hunter2" not in excerpt(body[:140]) and len(excerpt(body)) <= 2000
 
 
+def test_whatever_describes_a_person_is_masked() -> None:
+    order = {
+        "sku": "MUG-BLU", "name": "#1001",
+        "shipping_address": {"name": "Ada Lovelace", "zip": "94107", "country": "US", "lines": ["Apt 5 Main St"]},
+        "ShippingAddress": {"City": "Springfield", "StateOrRegion": "IL"},
+    }  # fmt: skip
+    kept = json.loads(excerpt(json.dumps(order)))
+    assert kept == {
+        "sku": "MUG-BLU", "name": "#1001",
+        "shipping_address": {"name": "***", "zip": "***", "country": "US", "lines": ["***"]},
+        "ShippingAddress": {"City": "***", "StateOrRegion": "IL"},
+    }  # fmt: skip
+    cut = json.dumps(order)[:150]
+    assert "Ada" not in excerpt(cut) and "94107" not in excerpt(cut) and "MUG-BLU" in excerpt(cut)
+    xml = "<Ship><ns:Name>Ada Lovelace</ns:Name><Sku>MUG</Sku></Ship>"
+    assert excerpt(xml) == "<Ship><ns:Name>***</ns:Name><Sku>MUG</Sku></Ship>"
+
+
 def test_tokens_in_plain_text_are_masked() -> None:
     assert mask_text("Bearer abcdef123456 and oms_a1b2c3d4_Secretsecret-x") == "Bearer *** and ***"
 
