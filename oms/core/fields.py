@@ -34,6 +34,10 @@ class CurrencyField(models.CharField):
 class EncryptedJSONField(models.TextField):
     """JSON that is unreadable in the database without the key (invariant D2)."""
 
+    # what the type checker takes for the Python value; a TextField's would be str
+    _pyi_private_set_type: Any
+    _pyi_private_get_type: Any
+
     def get_prep_value(self, value: Any) -> str | None:
         if value is None:
             return None
