@@ -169,6 +169,9 @@ def _goods() -> dict[str, Sku]:
     SkuAlias.objects.bulk_create(
         (SkuAlias(sku=skus[item.code], kind=SkuAlias.Kind.GTIN, value=item.gtin) for item in listed if not item.parts), batch_size=200
     )
+    # the offers that Amazon ships itself are the same goods under a second code; the last two wait for a person
+    best = sorted((item for item in listed if not item.parts), key=lambda item: -item.popularity)[:18]
+    SkuAlias.objects.bulk_create(SkuAlias(sku=skus[item.code], kind=SkuAlias.Kind.CODE, value=f"{item.code}-FBA") for item in best)
     for item in listed:
         if item.parts:
             kits.set_components(skus[item.code].pk, {skus[code].pk: count for code, count in item.parts}, actor=ACTOR)

@@ -1,0 +1,175 @@
+"""R01, R04, R05, R06, R07, R08 through the services."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from fulfillment import labels, shipping
+from inventory.models import StockLevel
+from oms.core.actor import SYSTEM
+from oms.core.errors import Conflict, UserError
+from returns import inspection, refunds, rma
+from returns.models import Disposition, Refund, Rma
+from tests.factories import make_sku, make_warehouse
+from tests.fulfillment.conftest import carrier, world  # noqa: F401 the shipped order of these tests
+
+D = Decimal
+Verdict = inspection.Verdict
+
+
+@pytest.fixture
+def shipped(world, carrier):  # noqa: F811
+    from tests.factories import line_draft, order_draft
+    from oms.orders import intake
+    from fulfillment import packing, picking, rates, routing_service
+    from fulfillment.models import Shipment
+    from oms.orders.models import Order
+
+    draft = order_draft(line_draft(world.sku, 5, unit_price=D("18.00")), total=D("90.00"))
+    taken = intake.take([draft], channel=world.channel, actor=SYSTEM, source="webhook")
+    routing_service.route(taken[0].order_id, actor=SYSTEM)
+    shipment = Shipment.objects.get(order=taken[0].order_id)
+    picking.pick_all(shipment.pk, actor=SYSTEM)
+    packing.pack(shipment.pk, actor=SYSTEM)
+    rates.shop(shipment.pk)
+    labels.buy(shipment.pk, actor=SYSTEM)
+    shipping.ship(shipment.pk, actor=SYSTEM)
+    return Order.objects.get(pk=taken[0].order_id)
+
+
+def opened(order, quantity=2):
+    line = order.lines.get()
+    place = order.shipments.get().warehouse
+    return rma.open_rma(order_id=order.pk, items=[rma.ReturnItem(line.pk, quantity)], warehouse_id=place.pk, actor=SYSTEM)
+
+
+def level(order):
+    return StockLevel.objects.get(sku=order.lines.get().sku, warehouse=order.shipments.get().warehouse)
+
+
+def test_never_more_than_shipped_over_all_rmas(shipped):
+    opened(shipped, 3)
+    with pytest.raises(Conflict, match="only 2 of 5 shipped"):
+        opened(shipped, 3)
+    opened(shipped, 2)
+    assert Rma.objects.count() == 2
+
+
+def test_receiving_goes_to_quarantine_and_nothing_becomes_sellable(shipped, assert_invariants):
+    item = opened(shipped, 2)
+    before = level(shipped).available
+    line = item.lines.get()
+    for _ in range(2):
+        rma.receive(item.pk, {line.pk: 2}, actor=SYSTEM, key="scan-1")
+    after = level(shipped)
+    assert (after.available, after.quarantine) == (before, 2)
+    assert Rma.objects.get(pk=item.pk).state == Rma.State.RECEIVED
+    assert_invariants()
+
+
+def test_units_of_one_line_end_differently_and_only_restock_sells(shipped, assert_invariants):
+    item = opened(shipped, 4)
+    line = item.lines.get()
+    rma.receive(item.pk, {line.pk: 4}, actor=SYSTEM, key="a")
+    open_box = make_sku("MUG-OPEN")
+    before = level(shipped)
+    inspection.dispose(
+        [
+            Verdict(line.pk, 1, "new", "restock"),
+            Verdict(line.pk, 1, "opened", "open_box", open_box.pk),
+            Verdict(line.pk, 1, "damaged", "scrap"),
+            Verdict(line.pk, 1, "damaged", "refurbish"),
+        ],
+        actor=SYSTEM, key="bench-1",
+    )  # fmt: skip
+    after = level(shipped)
+    assert after.available == before.available + 1
+    assert (after.on_hand, after.quarantine, after.inspection) == (before.on_hand - 2, 0, 1)
+    assert StockLevel.objects.get(sku=open_box).available == 1
+    inspection.dispose([Verdict(line.pk, 1, "new", "restock")], actor=SYSTEM, key="bench-1")
+    assert Disposition.objects.count() == 4
+    assert Rma.objects.get(pk=item.pk).state == Rma.State.INSPECTED
+    assert_invariants()
+
+
+def test_what_an_inspector_may_not_say(shipped):
+    item = opened(shipped, 1)
+    line = item.lines.get()
+    with pytest.raises(Conflict, match="0 wait for inspection"):
+        inspection.dispose([Verdict(line.pk, 1, "new", "restock")], actor=SYSTEM, key="a")
+    rma.receive(item.pk, {line.pk: 1}, actor=SYSTEM, key="a")
+    with pytest.raises(Conflict, match="cannot be restocked as new"):
+        inspection.dispose([Verdict(line.pk, 1, "damaged", "restock")], actor=SYSTEM, key="b")
+    with pytest.raises(UserError, match="name the SKU"):
+        inspection.dispose([Verdict(line.pk, 1, "opened", "open_box")], actor=SYSTEM, key="b")
+    assert not Disposition.objects.exists()
+
+
+def test_expected_two_got_one_and_a_foreign_item(shipped, assert_invariants):
+    item = opened(shipped, 2)
+    line = item.lines.get()
+    rma.receive(item.pk, {line.pk: 1}, actor=SYSTEM, key="a")
+    foreign = make_sku("FOREIGN")
+    rma.receive_unannounced(warehouse_id=item.warehouse_id, goods=[(foreign.pk, 1)], actor=SYSTEM, key="b", rma_id=item.pk)
+    assert StockLevel.objects.get(sku=foreign).quarantine == 1
+    with pytest.raises(Conflict, match="without a disposition"):
+        rma.close(item.pk, actor=SYSTEM)
+    for entry in item.lines.filter(received__gt=0):
+        inspection.dispose([Verdict(entry.pk, 1, "damaged", "scrap")], actor=SYSTEM, key=f"d{entry.pk}")
+    assert rma.close(item.pk, actor=SYSTEM).state == Rma.State.CLOSED
+    assert shipped.events.filter(text__contains="1 unit(s) not returned").exists()
+    assert_invariants()
+
+
+def test_blind_return_without_any_order(db):
+    place, sku = make_warehouse(), make_sku()
+    for _ in range(2):
+        rma.receive_unannounced(warehouse_id=place.pk, goods=[(sku.pk, 3)], actor=SYSTEM, key="pallet")
+    assert (StockLevel.objects.get().available, StockLevel.objects.get().quarantine) == (0, 3)
+
+
+def test_refunds_are_capped_over_many_steps(shipped, assert_invariants):
+    line = shipped.lines.get()
+    for number in range(5):
+        refunds.plan(order_id=shipped.pk, items=[refunds.RefundItem(line.pk, 1, D("18.00"))], actor=SYSTEM, key=f"k{number}")
+    refunds.plan(order_id=shipped.pk, items=[refunds.RefundItem(line.pk, 1, D("18.00"))], actor=SYSTEM, key="k4")
+    assert Refund.objects.count() == 5
+    with pytest.raises(Conflict, match="5 of 5 units"):
+        refunds.plan(order_id=shipped.pk, items=[refunds.RefundItem(line.pk, 1, D("18.00"))], actor=SYSTEM, key="k5")
+    with pytest.raises(Conflict, match="too much"):
+        refunds.plan(order_id=shipped.pk, items=[], shipping=D("0.01"), actor=SYSTEM, key="k6")
+    assert_invariants()
+
+
+def test_money_and_goods_do_not_follow_each_other(shipped):
+    line = shipped.lines.get()
+    item = opened(shipped, 1)
+    money = refunds.plan(order_id=shipped.pk, rma_id=item.pk, items=[refunds.RefundItem(line.pk, 1, D("18.00"))], actor=SYSTEM, key="early")
+    refunds.mark_sent(money.pk, actor=SYSTEM)
+    refunds.confirm(money.pk, actor=SYSTEM, external_id="77")
+    assert item.lines.get().received == 0
+    other = opened(shipped, 1)
+    rma.receive(other.pk, {other.lines.get().pk: 1}, actor=SYSTEM, key="x")
+    assert other.refunds.count() == 0
+
+
+def test_in_doubt_is_settled_not_sent_again(shipped):
+    line = shipped.lines.get()
+    money = refunds.plan(order_id=shipped.pk, items=[refunds.RefundItem(line.pk, 1, D("18.00"))], actor=SYSTEM, key="a")
+    refunds.mark_sent(money.pk, actor=SYSTEM)
+    refunds.mark_in_doubt(money.pk, actor=SYSTEM, error="no answer")
+    refunds.confirm(money.pk, actor=SYSTEM, external_id="9")
+    with pytest.raises(Conflict, match="final"):
+        refunds.reject(money.pk, actor=SYSTEM, error="late no")
+
+
+def test_rejected_money_counts_no_longer(shipped):
+    line = shipped.lines.get()
+    first = refunds.plan(order_id=shipped.pk, items=[refunds.RefundItem(line.pk, 5, D("90.00"))], actor=SYSTEM, key="a")
+    refunds.mark_sent(first.pk, actor=SYSTEM)
+    refunds.reject(first.pk, actor=SYSTEM, error="the shop said no")
+    refunds.plan(order_id=shipped.pk, items=[refunds.RefundItem(line.pk, 5, D("90.00"))], actor=SYSTEM, key="b")
+    with pytest.raises(Conflict, match="other refunds took"):
+        refunds.retry(first.pk, actor=SYSTEM)
