@@ -119,10 +119,15 @@ def log_out(request: HttpRequest) -> HttpResponse:
     return redirect("login")
 
 
+def _me(request: HttpRequest) -> User:
+    """The person looking, freshly read; `screen()` has seen to it that there is one."""
+    return User.objects.get(pk=request.user.pk or 0)
+
+
 @require_GET
 @screen()
 def profile(request: HttpRequest) -> HttpResponse:
-    user = request.user
+    user = _me(request)
     codes = StaticToken.objects.filter(device__user=user, device__confirmed=True).count()
     return render(
         request,
@@ -138,7 +143,7 @@ def profile(request: HttpRequest) -> HttpResponse:
 @require_POST
 @screen()
 def save_profile(request: HttpRequest) -> HttpResponse:
-    user = User.objects.get(pk=request.user.pk)
+    user = _me(request)
     zone = request.POST.get("time_zone", "")
     if zone and zone not in available_timezones():
         raise UserError(f"time zone: '{zone}' is unknown; choose one from the list.", field="time_zone")
@@ -161,14 +166,14 @@ def set_theme(request: HttpRequest) -> HttpResponse:
     theme = request.POST.get("theme", "")
     if theme not in ("auto", "light", "dark"):
         raise UserError("theme: choose auto, light or dark.", field="theme")
-    User.objects.filter(pk=request.user.pk).update(theme=theme)
+    User.objects.filter(pk=_me(request).pk).update(theme=theme)
     return HttpResponse(status=204)
 
 
 @require_POST
 @screen()
 def change_password(request: HttpRequest) -> HttpResponse:
-    user = User.objects.get(pk=request.user.pk)
+    user = _me(request)
     _needs_password(request)
     new = request.POST.get("new_password", "")
     try:
@@ -188,7 +193,7 @@ def change_password(request: HttpRequest) -> HttpResponse:
 @screen()
 def set_up_totp(request: HttpRequest) -> HttpResponse:
     """Show the QR code of a new device; a right code switches it on and shows the recovery codes once."""
-    user = request.user
+    user = _me(request)
     if TOTPDevice.objects.filter(user=user, confirmed=True).exists():
         raise UserError("two-factor: it is on already; switch it off first to change the device.")
     device, _ = TOTPDevice.objects.get_or_create(
@@ -237,8 +242,8 @@ def _needs_password(request: HttpRequest) -> None:
 def renew_codes(request: HttpRequest) -> HttpResponse:
     _needs_password(request)
     with transaction.atomic():
-        codes = _new_codes(request.user)  # type: ignore[arg-type]
-        record(request_actor(request), "user.recovery_codes_renewed", request.user)  # type: ignore[arg-type]
+        codes = _new_codes(_me(request))
+        record(request_actor(request), "user.recovery_codes_renewed", _me(request))
     return render(request, "control/recovery_codes.html", {"codes": codes})
 
 
@@ -247,9 +252,9 @@ def renew_codes(request: HttpRequest) -> HttpResponse:
 def remove_totp(request: HttpRequest) -> HttpResponse:
     _needs_password(request)
     with transaction.atomic():
-        TOTPDevice.objects.filter(user=request.user).delete()
-        StaticDevice.objects.filter(user=request.user).delete()
-        record(request_actor(request), "user.two_factor_off", request.user)  # type: ignore[arg-type]
+        TOTPDevice.objects.filter(user=_me(request)).delete()
+        StaticDevice.objects.filter(user=_me(request)).delete()
+        record(request_actor(request), "user.two_factor_off", _me(request))
     messages.warning(request, "Two-factor log-in is off.")
     return redirect("control:profile")
 
@@ -257,6 +262,6 @@ def remove_totp(request: HttpRequest) -> HttpResponse:
 @require_POST
 @screen()
 def end_other_sessions(request: HttpRequest) -> HttpResponse:
-    ended = people.end_sessions(request.user, keep=request.session.session_key or "")  # type: ignore[arg-type]
+    ended = people.end_sessions(_me(request), keep=request.session.session_key or "")
     messages.success(request, f"{ended} other session{'' if ended == 1 else 's'} ended.")
     return redirect("control:profile")

@@ -1,6 +1,6 @@
 from django.urls import include, path
 
-from oms.control import accounts, settings_views, views
+from oms.control import accounts, import_views, settings_views, views
 
 screens = [
     path("", views.today, name="today"),
@@ -12,6 +12,11 @@ screens = [
     path("jobs/<int:job_id>/stop/", views.job_stop, name="job-stop"),
     path("jobs/<int:job_id>/resume/", views.job_resume, name="job-resume"),
     path("audit/", views.audit, name="audit"),
+    path("imports/", import_views.imports, name="imports"),
+    path("imports/<int:file_id>/", import_views.import_detail, name="import"),
+    path("imports/<int:file_id>/apply/", import_views.import_apply, name="import-apply"),
+    path("imports/<int:file_id>/errors.csv", import_views.import_errors, name="import-errors"),
+    path("imports/templates/<slug:kind>.csv", import_views.import_template, name="import-template"),
     path("settings/", settings_views.company, name="settings"),
     path("settings/users/", settings_views.users, name="users"),
     path("settings/users/<int:user_id>/", settings_views.user_detail, name="user"),

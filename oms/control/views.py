@@ -8,7 +8,8 @@ from typing import Any
 
 from django.contrib import messages
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.utils.http import urlencode
 from django.views.decorators.http import require_GET, require_POST
@@ -159,8 +160,6 @@ def exceptions_act(request: HttpRequest) -> HttpResponse:
     user: Any = request.user
     chosen = selectors.visible_exceptions(user)
     if request.POST.get("all") == "1":
-        from django.http import QueryDict
-
         chosen = _matching(user, QueryDict(request.POST.get("query", "")))
     else:
         ids = [int(one) for one in request.POST.getlist("ids") if one.isdigit()]
@@ -357,7 +356,7 @@ def _changes(entry: AuditEntry) -> list[tuple[str, Any, Any]]:
 
 @require_GET
 @screen("audit.view")
-def audit(request: HttpRequest) -> HttpResponse:
+def audit(request: HttpRequest) -> HttpResponseBase:
     found = _audit(request)
     if request.GET.get("format") == "csv":
         return _audit_csv(found)

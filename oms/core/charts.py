@@ -68,7 +68,8 @@ def _frame(labels: Sequence[str], top: float, unit: str) -> SafeString:
     """Horizontal grid with its figures, and at most eight labels below."""
     grid = format_html_join(
         "",
-        '<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/><text class="axis" x="{}" y="{}" text-anchor="end">{}</text>',
+        '<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>'
+        '<text class="axis" x="{}" y="{}" text-anchor="end">{}</text>',
         (
             (LEFT, WIDTH - RIGHT, _y(top * part, top), _y(top * part, top), LEFT - 6, _y(top * part, top) + 4,
              number_text(top * part))
@@ -96,8 +97,10 @@ def _table(labels: Sequence[str], series: Sequence[Series], unit: str) -> SafeSt
         ),
     )  # fmt: skip
     return format_html(
-        '<details class="chart-data"><summary>Figures as a table</summary><div class="table-wrap" tabindex="0" role="region" '
-        'aria-label="Figures"><table><thead><tr><th scope="col">When</th>{}</tr></thead><tbody>{}</tbody></table></div></details>',
+        '<details class="chart-data"><summary>Figures as a table</summary>'
+        '<div class="table-wrap" tabindex="0" role="region" '
+        'aria-label="Figures"><table><thead><tr><th scope="col">When</th>{}</tr></thead>'
+        '<tbody>{}</tbody></table></div></details>',
         head,
         rows,
     )
@@ -114,7 +117,8 @@ def _figure(kind: str, title: str, summary: str, body: SafeString, labels: Seque
         )
         legend = format_html('<ul class="legend">{}</ul>', keys)
     return format_html(
-        '<figure class="chart chart-{}"><figcaption>{}</figcaption>{}<svg viewBox="0 0 {} {}" role="img" aria-label="{}. {}" '
+        '<figure class="chart chart-{}"><figcaption>{}</figcaption>{}'
+        '<svg viewBox="0 0 {} {}" role="img" aria-label="{}. {}" '
         'preserveAspectRatio="xMidYMid meet">{}</svg><p class="chart-summary">{}</p>{}</figure>',
         kind, title, legend, WIDTH, HEIGHT, title, summary, body, summary, _table(labels, series, unit),
     )  # fmt: skip
@@ -122,7 +126,8 @@ def _figure(kind: str, title: str, summary: str, body: SafeString, labels: Seque
 
 def _empty(kind: str, title: str) -> SafeString:
     return format_html(
-        '<figure class="chart chart-{}"><figcaption>{}</figcaption><p class="chart-none">No figures for this range yet.</p></figure>',
+        '<figure class="chart chart-{}"><figcaption>{}</figcaption>'
+        '<p class="chart-none">No figures for this range yet.</p></figure>',
         kind,
         title,
     )
@@ -138,8 +143,9 @@ def summarise(labels: Sequence[str], series: Sequence[Series], unit: str = "") -
             continue
         low, high, last = min(known), max(known), known[-1]
         parts.append(
-            f"{one.name}: {number_text(last[0], unit)} at {labels[last[1]] if last[1] == known[-1][1] else ''}, "
-            f"lowest {number_text(low[0], unit)} ({labels[low[1]]}), highest {number_text(high[0], unit)} ({labels[high[1]]})."
+            f"{one.name}: {number_text(last[0], unit)} at {labels[last[1]]}, "
+            f"lowest {number_text(low[0], unit)} ({labels[low[1]]}), "
+            f"highest {number_text(high[0], unit)} ({labels[high[1]]})."
         )
     return " ".join(parts)
 
@@ -149,7 +155,8 @@ def _limit(value: Value, top: float, name: str, unit: str) -> SafeString:
         return SafeString("")
     y = _y(float(value), top)
     return format_html(
-        '<line class="limit" x1="{}" x2="{}" y1="{}" y2="{}"/><text class="limit-text" x="{}" y="{}" text-anchor="end">{} {}</text>',
+        '<line class="limit" x1="{}" x2="{}" y1="{}" y2="{}"/>'
+        '<text class="limit-text" x="{}" y="{}" text-anchor="end">{} {}</text>',
         LEFT, WIDTH - RIGHT, y, y, WIDTH - RIGHT, max(y - 4, 10), name, number_text(value, unit),
     )  # fmt: skip
 
@@ -195,9 +202,8 @@ def line(title: str, labels: Sequence[str], series: Sequence[Series], *, unit: s
             ),
         )
         paths.append(format_html('<path class="line s{}" d="{}"/>{}', number, " ".join(path), dots))
-    body = mark_safe(
-        _frame(labels, top, unit) + shades + "".join(paths) + _limit(target, top, target_name, unit)
-    )  # noqa: S308
+    limit = _limit(target, top, target_name, unit)
+    body = mark_safe(_frame(labels, top, unit) + shades + "".join(paths) + limit)  # noqa: S308 - all from format_html
     return _figure("line", title, summarise(labels, series, unit), body, labels, series, unit)
 
 
@@ -228,7 +234,8 @@ def bars(title: str, labels: Sequence[str], series: Sequence[Series], *, unit: s
             y_top, y_base = _y(base + value, top), _y(base, top)
             marks.append(format_html(
                 '<rect class="bar s{}" x="{}" y="{}" width="{}" height="{}"><title>{}, {}: {}</title></rect>',
-                number + 1, round(x, 1), y_top, round(max(width, 1), 1), round(y_base - y_top, 1), series[number].name, labels[i],
+                number + 1, round(x, 1), y_top, round(max(width, 1), 1), round(y_base - y_top, 1),
+                series[number].name, labels[i],
                 number_text(value, unit),
             ))  # fmt: skip
             base += value if stacked else 0
@@ -273,11 +280,11 @@ def sparkline(values: Sequence[Value], label: str = "") -> SafeString:
         for i, value in enumerate(values)
         if value is not None
     )
-    text = f"{label}: from {number_text(known[0])} to {number_text(known[-1])}, highest {number_text(top)}".removeprefix(
-        ": "
-    )
+    text = f"from {number_text(known[0])} to {number_text(known[-1])}, highest {number_text(top)}"
+    text = f"{label}: {text}" if label else text
     return format_html(
-        '<svg class="sparkline" viewBox="0 0 80 20" role="img" aria-label="{}"><title>{}</title><polyline points="{}"/></svg>',
+        '<svg class="sparkline" viewBox="0 0 80 20" role="img" aria-label="{}"><title>{}</title>'
+        '<polyline points="{}"/></svg>',
         text,
         text,
         points,
@@ -295,15 +302,16 @@ def heat(title: str, labels: Sequence[str], values: Sequence[Value], *, unit: st
         "",
         '<rect class="heat h{}" x="{}" y="0" width="{}" height="26"><title>{}: {}</title></rect>',
         (
-            (0 if not value else min(5, 1 + int(4.999 * float(value) / top)), round(i * width, 1), round(max(width - 2, 1), 1),
-             labels[i], number_text(value, unit))
+            (0 if not value else min(5, 1 + int(4.999 * float(value) / top)), round(i * width, 1),
+             round(max(width - 2, 1), 1), labels[i], number_text(value, unit))
             for i, value in enumerate(values)
         ),
     )  # fmt: skip
     series = [Series(title, values)]
     summary = summarise(labels, series, unit)
     return format_html(
-        '<figure class="chart chart-heat"><figcaption>{}</figcaption><svg viewBox="0 0 {} 26" role="img" aria-label="{}">{}</svg>'
+        '<figure class="chart chart-heat"><figcaption>{}</figcaption>'
+        '<svg viewBox="0 0 {} 26" role="img" aria-label="{}">{}</svg>'
         '<p class="chart-summary">{}</p>{}</figure>',
         title, WIDTH - RIGHT, summary, cells, summary, _table(labels, series, unit),
     )  # fmt: skip

@@ -23,7 +23,7 @@ View = TypeVar("View", bound=Callable[..., HttpResponse])
 
 def is_fragment(request: HttpRequest) -> bool:
     """True when htmx asks for a part; a restored history entry wants the whole page."""
-    htmx = getattr(request, "htmx", None)
+    htmx: Any = getattr(request, "htmx", None)
     return bool(htmx) and not htmx.history_restore_request
 
 
@@ -38,15 +38,10 @@ def page(
     return response
 
 
-def toast(
-    response: HttpResponse, text: str, tone: str = "ok", *, url: str = "", link: str = "", **events: Any
-) -> HttpResponse:
+def toast(response: HttpResponse, text: str, tone: str = "ok", **events: Any) -> HttpResponse:
     """Show a toast (tones ok, warn, bad) and fire domain events: `toast(answer, "Held", **{"orders:changed": {}})`."""
-    detail = {
-        key: value for key, value in (("text", text), ("tone", tone), ("url", url), ("link", link)) if value
-    }
     known = json.loads(response.headers.get("HX-Trigger", "{}"))
-    response.headers["HX-Trigger"] = json.dumps({**known, "toast": detail, **events})
+    response.headers["HX-Trigger"] = json.dumps({**known, "toast": {"text": text, "tone": tone}, **events})
     return response
 
 

@@ -49,6 +49,7 @@ class Report:
 
     profile: str
     rows: int = 0
+    items: int = 0  # orders, purchase orders, stock rows and problems; what a resumed run skips
     counts: Counter[str] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
     new_codes: set[str] = field(default_factory=set)
@@ -108,6 +109,7 @@ def check(path: Path, profile: Profile, options: dict[str, Any]) -> Report:
     stream = items(path, profile, options, report)
     while chunk := list(islice(stream, 500)):
         report_chunk(chunk, report, options)
+        report.items += len(chunk)
     return report
 
 
@@ -179,13 +181,17 @@ def apply(
     actor: Actor,
     create_skus: bool = False,
     progress: Callable[[Report], bool] | None = None,
+    skip: int = 0,
 ) -> Report:
     """Write the file's items, each chunk in short transactions. `progress` is called per chunk; False stops.
+
+    `skip` items were written by an earlier run of the same file and are only read over.
 
     Rows that cannot be written are problems of the report; they never stop the others.
     """
     report = Report(profile.name)
     stream = items(path, profile, options, report)
+    report.items = sum(1 for _ in islice(stream, skip))
     while chunk := list(islice(stream, CHUNK)):
         problems = [item for item in chunk if isinstance(item, Problem)]
         for problem in problems:
@@ -202,6 +208,7 @@ def apply(
             except UserError as error:
                 report.problem(Problem(item.row, error.field, error.message))  # type: ignore[union-attr]
         _apply_stock([item for item in chunk if isinstance(item, StockItem)], report, path, actor)
+        report.items += len(chunk)
         if progress and not progress(report):
             break
     return report

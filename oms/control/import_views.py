@@ -1,0 +1,180 @@
+"""Imports: bring a file, see what it would do, apply it, get the wrong rows back."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from inventory.models import Warehouse
+from oms.control.imports import running
+from oms.control.imports.profiles import PROFILES
+from oms.control.models import ImportFile
+from oms.core.access import scope_of
+from oms.core.csvsafe import safe_cell
+from oms.core.errors import NotFound, UserError
+from oms.core.middleware import request_actor
+from oms.core.models import Job
+from oms.core.paging import keyset_page
+from oms.core.screens import is_fragment, page, screen
+from oms.orders.models import SalesChannel
+
+#: what each kind of file must and may hold, with two sample rows
+TEMPLATES: dict[str, str] = {
+    "stock": """\
+sku,warehouse,quantity,mode,reason,note,unit_cost
+MUG-BLU,EAST,30,set,count,,3.10
+TEE-M,EAST,-2,add,damaged,torn bag,
+""",
+    "orders": """\
+order_number,placed_at,sku,quantity,unit_price,currency,name,address1,city,postal_code,country
+1001,2026-11-23T10:00:00Z,MUG-BLU,1,19.90,USD,A. Ruiz,1 Main St,Austin,78701,US
+1001,2026-11-23T10:00:00Z,TEE-M,2,24.00,USD,A. Ruiz,1 Main St,Austin,78701,US
+""",
+    "purchase_orders": """\
+po_number,supplier,warehouse,currency,ordered_on,expected_on,sku,quantity,unit_cost,freight,duty,note
+A-77,ACME,EAST,EUR,2026-11-01,2026-11-28,MUG-BLU,60,3.10,40.00,12.00,
+A-77,ACME,EAST,EUR,2026-11-01,2026-11-28,TEE-M,120,6.20,,,
+""",
+}
+
+
+def _no_limits(request: HttpRequest) -> None:
+    """A file touches whatever it names: people limited to some warehouses or channels may not bring one."""
+    scope = scope_of(request.user, "imports.run")
+    if scope.warehouses is not None or scope.channels is not None:
+        raise UserError(
+            "Your role is limited to some places; a file can name others. Ask somebody without a limit."
+        )
+
+
+def _file(file_id: int) -> ImportFile:
+    file = ImportFile.objects.select_related("job").filter(pk=file_id).first()
+    if file is None:
+        raise NotFound("import: no such file.")
+    return file
+
+
+@require_http_methods(["GET", "POST"])
+@screen("imports.run")
+def imports(request: HttpRequest) -> HttpResponse:
+    error: UserError | None = None
+    if request.method == "POST":
+        try:
+            _no_limits(request)
+            file = running.receive(
+                request.FILES.get("file"),
+                request.POST.get("kind", ""),
+                channel=request.POST.get("channel", ""),
+                warehouse=request.POST.get("warehouse", ""),
+                mode=request.POST.get("mode", ""),
+                profile=request.POST.get("profile", ""),
+                actor=request_actor(request),
+            )
+            return redirect("control:import", file.pk)
+        except UserError as problem:
+            error = problem
+    listed = keyset_page(
+        ImportFile.objects.select_related("job"),
+        order=("-id",),
+        cursor=request.GET.get("cursor", ""),
+        limit=50,
+    )
+    context = {
+        "files": listed.items,
+        "next_cursor": listed.next_cursor,
+        "error": error,
+        "given": request.POST,
+        "kinds": ImportFile.Kind.choices,
+        "profiles": [(one.name, one.title) for one in PROFILES.values()],
+        "channels": SalesChannel.objects.order_by("name").values_list("code", "name"),
+        "warehouses": Warehouse.objects.order_by("code").values_list("code", "name"),
+    }
+    fragment = "control/_import_rows.html" if request.GET.get("cursor") else ""
+    return page(request, "control/imports.html", context, fragment=fragment, status=422 if error else 200)
+
+
+@require_GET
+@screen("imports.run")
+def import_detail(request: HttpRequest, file_id: int) -> HttpResponse:
+    file = _file(file_id)
+    job: Job | None = file.job
+    version = f"{file.state}.{job.state}.{job.position}" if job else file.state
+    if is_fragment(request) and request.GET.get("version") == version:
+        return HttpResponse(status=204)
+    failed = job is not None and job.state == Job.State.FAILED
+    stopped = job is not None and job.state == Job.State.STOPPED
+    running_now = job is not None and job.state in (Job.State.QUEUED, Job.State.RUNNING)
+    step = {"uploaded": 2, "checked": 3, "applying": 4, "stopped": 4, "applied": 5, "undone": 5}[file.state]
+    rows = file.problem_rows.all()
+    if request.GET.get("only") == "error":
+        rows = rows.filter(level="error")
+    context: dict[str, Any] = {
+        "file": file,
+        "job": job,
+        "version": version,
+        "running": running_now,
+        "broken": failed,
+        "stopped": stopped,
+        "step": step,
+        "profile": PROFILES[file.profile].title if file.profile in PROFILES else file.profile,
+        "counts": [(key.replace("_", " ").capitalize(), value) for key, value in sorted(file.counts.items())],
+        "errors": file.counts.get("errors", 0),
+        "rows": rows[:200],
+        "before": running.applied_before(file),
+        "new_codes": file.options.get("new_codes", []),
+    }
+    return page(request, "control/import.html", context, fragment="control/_import.html")
+
+
+@require_POST
+@screen("imports.run")
+def import_apply(request: HttpRequest, file_id: int) -> HttpResponse:
+    _no_limits(request)
+    running.begin(
+        _file(file_id),
+        create_skus="create_skus" in request.POST,
+        only_whole=request.POST.get("take") == "whole",
+        actor=request_actor(request),
+    )
+    messages.success(request, "Applying. You may leave this page; the work goes on.")
+    return redirect("control:import", file_id)
+
+
+@require_GET
+@screen("imports.run")
+def import_errors(request: HttpRequest, file_id: int) -> HttpResponse:
+    """errors.csv: the user's own columns, then row, level and what to mend."""
+    file = _file(file_id)
+    rows = list(file.problem_rows.all())
+    columns: list[str] = list(dict.fromkeys(name for row in rows for name in row.raw))
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow([*(safe_cell(name) for name in columns), "Row", "Level", "Error"])
+    for row in rows:
+        writer.writerow(
+            [
+                *(safe_cell(row.raw.get(name, "")) for name in columns),
+                row.number,
+                row.level,
+                safe_cell(row.message),
+            ]
+        )
+    response = HttpResponse(out.getvalue().encode("utf-8-sig"), content_type="text/csv; charset=utf-8")
+    response.headers["Content-Disposition"] = f'attachment; filename="errors-{file.pk}.csv"'
+    return response
+
+
+@require_GET
+@screen("imports.run")
+def import_template(request: HttpRequest, kind: str) -> HttpResponse:
+    if kind not in TEMPLATES:
+        raise NotFound("template: there is none of this kind.")
+    response = HttpResponse(TEMPLATES[kind].encode(), content_type="text/csv; charset=utf-8")
+    response.headers["Content-Disposition"] = f'attachment; filename="{kind}.csv"'
+    return response
