@@ -149,7 +149,7 @@ def test_a_late_bill_goes_to_stock_and_cost_of_goods_in_proportion(supplier, eas
     add_stock(sku, east, 5, unit_cost=D("1.00"))
     from inventory import operations
 
-    operations.adjust(sku_id=sku.pk, warehouse_id=east.pk, quantity=-10, reason="sold elsewhere", actor=SYSTEM)
+    operations.adjust(sku_id=sku.pk, warehouse_id=east.pk, quantity=-10, reason="sold elsewhere", actor=SYSTEM, key="sold")
     landed.add_charge(order.pk, kind="freight", basis="value", amount=D("10.00"), actor=SYSTEM)
     share = LandedShare.objects.get()
     assert (share.applied, share.to_cogs) == (D("5.00"), D("5.00"))
