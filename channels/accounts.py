@@ -13,7 +13,15 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q
 
-from channels.connectors.base import ChannelError, Connector, ListingPage, RemoteListing, Retry, ShopFacts, get_connector
+from channels.connectors.base import (
+    ChannelError,
+    Connector,
+    ListingPage,
+    RemoteListing,
+    Retry,
+    ShopFacts,
+    get_connector,
+)
 from channels.models import ChannelAccount, Listing, LocationMap
 from channels.pushing import mark_listings
 from channels.session import do, proved
@@ -97,18 +105,39 @@ def attach(
         raise NotFound("channel: no such sales channel.", field="channel")
     if ChannelAccount.objects.filter(sales_channel=channel).exists():
         raise Conflict(f"channel: {channel} is connected already.", field="channel")
+    with transaction.atomic():
+        channel = SalesChannel.objects.create(
+            code=code,
+            name=name.strip()[:80],
+            kind=connector,
+            prefix=prefix[:4],
+            currency=currency,
+            pii_days=30 if connector == "amazon" else None,
+        )
+        for rank, warehouse_id in enumerate(warehouse_ids, 1):
+            ChannelWarehouse.objects.create(channel=channel, warehouse_id=warehouse_id, rank=rank)
+        return attach(channel.pk, connector=connector, config=config, credentials=credentials, actor=actor)
+
+
+def attach(
+    channel_id: int,
+    *,
+    connector: str,
+    config: Mapping[str, Any],
+    credentials: Mapping[str, Any],
+    actor: Actor,
+) -> ChannelAccount:
+    """Give an existing sales channel its account. Raises `UserError` naming the field, `Conflict` when it has one."""
+    port = connector_of(connector)
     clean = port.check_config(config)
     given = _checked_credentials(port, credentials)
+    if ChannelAccount.objects.filter(sales_channel=channel_id).exists():
+        raise Conflict("channel: it has an account already; change its credentials instead.", field="channel")
     with transaction.atomic():
         account = ChannelAccount.objects.create(
-            sales_channel=channel, connector=connector, config=clean, credentials=given
+            sales_channel_id=channel_id, connector=connector, config=clean, credentials=given
         )
-        record(
-            actor,
-            "channel.connected",
-            account,
-            after={"connector": connector, "code": channel.code, "config": clean},
-        )
+        record(actor, "channel.connected", account, after={"connector": connector, "config": clean})
     return account
 
 
@@ -226,13 +255,14 @@ def map_location(
     warehouse = Warehouse.objects.filter(pk=warehouse_id).first()
     if warehouse is None:
         raise UserError("warehouse: choose one of your warehouses.", field="warehouse")
-    if not external_id.strip():
+    external_id = connector_of(account.connector).place_id(external_id)
+    if not external_id:
         raise UserError("location: give the channel's location id.", field="location")
     with transaction.atomic():
         entry, _ = LocationMap.objects.update_or_create(
             account=account,
             warehouse=warehouse,
-            defaults={"external_id": external_id.strip()[:120], "name": name[:120]},
+            defaults={"external_id": external_id[:120], "name": name[:120]},
         )
         record(
             actor, "channel.location", account, after={"location": external_id, "warehouse": warehouse.code}

@@ -1,5 +1,307 @@
+"""Channels, listings and incoming notifications over HTTP. Writes go through the same services as the screens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_filters
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema
+from rest_framework import mixins, serializers, viewsets
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.routers import BaseRouter
+
+from channels import accounts, inbox, selectors, sync
+from channels.models import ChannelAccount, InboxMessage, Listing
+from inventory.selectors import resolve_codes
+from oms.core.access import principal_of, require, scope_of
+from oms.core.actor import Actor, actor_of
+from oms.core.api.fields import SparseFieldsMixin
+from oms.core.api.idempotency import IdempotentMixin
+from oms.core.doorbell import ring
+from oms.core.errors import NotFound, UserError
+
+
+class Base(viewsets.GenericViewSet[Any]):
+    """Who asks, and where that one may look."""
+
+    def principal(self) -> Any:
+        return principal_of(self.request)
+
+    def actor(self) -> Actor:
+        return actor_of(self.principal())
+
+    def may(self, code: str) -> None:
+        require(self.principal(), "channels.manage", channel_code=code)
+
+    def drawing_schema(self) -> bool:
+        return bool(getattr(self, "swagger_fake_view", False))
+
+
+class LatencySerializer(serializers.Serializer[Any]):
+    """Commit to acknowledgement, milliseconds."""
+
+    count = serializers.IntegerField()
+    p50 = serializers.IntegerField(allow_null=True)
+    p95 = serializers.IntegerField(allow_null=True)
+    p99 = serializers.IntegerField(allow_null=True)
+    longest = serializers.IntegerField(allow_null=True)
+    within = serializers.FloatField(allow_null=True, help_text="share under 5 s")
+    open = serializers.IntegerField(help_text="changes not yet acknowledged")
+
+
+class ChannelSerializer(SparseFieldsMixin, serializers.ModelSerializer[ChannelAccount]):
+    code = serializers.CharField(source="sales_channel.code", read_only=True)
+    name = serializers.CharField(source="sales_channel.name", read_only=True)
+    kind = serializers.CharField(source="sales_channel.kind", read_only=True)
+
+    class Meta:
+        model = ChannelAccount
+        fields = [
+            "code", "name", "kind", "connector", "state", "state_reason", "pushes_paused_at", "pause_reason", "last_pull_at",
+            "last_event_at", "last_order_at", "last_push_at",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+class HealthSerializer(serializers.Serializer[Any]):
+    """The figures of the last hour."""
+
+    code = serializers.CharField()
+    latency = LatencySerializer()
+    queue = serializers.IntegerField()
+    failed = serializers.IntegerField()
+    drift = serializers.IntegerField()
+    unmapped = serializers.IntegerField()
+    inbox_waiting = serializers.IntegerField()
+    inbox_dead = serializers.IntegerField()
+    effects_open = serializers.IntegerField()
+    effects_trouble = serializers.IntegerField()
+
+
+class PauseRequest(serializers.Serializer[Any]):
+    reason = serializers.CharField(max_length=255)
+
+
+class ResyncAnswer(serializers.Serializer[Any]):
+    listings = serializers.IntegerField()
+
+
+class ChannelViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, Base):
+    """Connected stores and seller accounts. Credentials never leave."""
+
+    queryset = ChannelAccount.objects.none()
+    serializer_class = ChannelSerializer
+    lookup_field = "sales_channel__code"
+    lookup_url_kwarg = "code"
+    lookup_value_regex = "[-a-zA-Z0-9_]+"
+    keyset_order = ("id",)
+    required_scopes = {
+        "GET": "channels:read", "pause": "channels:write", "resume": "channels:write", "resync": "channels:write",
+        "pull": "channels:write",
+    }  # fmt: skip
+
+    def get_queryset(self) -> QuerySet[ChannelAccount]:
+        if self.drawing_schema():
+            return ChannelAccount.objects.none()
+        return selectors.visible(self.principal())
+
+    def _account(self, code: str) -> ChannelAccount:
+        account = selectors.the_account(self.principal(), code)
+        self.may(code)
+        return account
+
+    @extend_schema(responses=HealthSerializer)
+    @action(detail=True, methods=["get"])
+    def health(self, request: Request, code: str = "") -> Response:
+        """Latency, queue, failures and drift of one channel."""
+        account = selectors.the_account(self.principal(), code)
+        return Response(
+            HealthSerializer(selectors.health(ChannelAccount.objects.filter(pk=account.pk))[0]).data
+        )
+
+    @extend_schema(request=PauseRequest, responses=ChannelSerializer)
+    @action(detail=True, methods=["post"])
+    def pause(self, request: Request, code: str = "") -> Response:
+        """Stop telling quantities; listings keep the figure they were last told."""
+        data = PauseRequest(data=request.data)
+        data.is_valid(raise_exception=True)
+        account = sync.pause(self._account(code).pk, data.validated_data["reason"], actor=self.actor())
+        return Response(ChannelSerializer(account).data)
+
+    @extend_schema(request=None, responses=ChannelSerializer)
+    @action(detail=True, methods=["post"])
+    def resume(self, request: Request, code: str = "") -> Response:
+        """Tell quantities again."""
+        return Response(ChannelSerializer(sync.resume(self._account(code).pk, actor=self.actor())).data)
+
+    @extend_schema(request=None, responses=ResyncAnswer)
+    @action(detail=True, methods=["post"])
+    def resync(self, request: Request, code: str = "") -> Response:
+        """Tell every mapped listing again."""
+        return Response({"listings": sync.resync(self._account(code).pk, actor=self.actor())})
+
+    @extend_schema(request=None, responses={202: ChannelSerializer})
+    @action(detail=True, methods=["post"])
+    def pull(self, request: Request, code: str = "") -> Response:
+        """Read changed orders now, in a task."""
+        account = self._account(code)
+        ring("channels.tasks.pull_account", str(account.pk))
+        return Response(ChannelSerializer(account).data, status=202)
+
+
+class ListingSerializer(SparseFieldsMixin, serializers.ModelSerializer[Listing]):
+    channel = serializers.CharField(source="account.sales_channel.code", read_only=True)
+    sku = serializers.CharField(source="sku.code", read_only=True, allow_null=True)
+
+    class Meta:
+        model = Listing
+        fields = [
+            "id", "channel", "external_id", "external_sku", "location_id", "title", "sku", "fulfilment", "state", "pack_size",
+            "buffer", "percent", "cap", "stop_at", "version", "acked_version", "stale_since", "acked_quantity", "acked_at",
+            "read_quantity", "read_at", "last_error", "dead",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+class ListingRequest(serializers.Serializer[Any]):
+    """What may be changed. `sku` empty takes the mapping away; `cap` null means no cap."""
+
+    sku = serializers.CharField(max_length=80, required=False, allow_blank=True)
+    buffer = serializers.IntegerField(min_value=0, max_value=1_000_000, required=False)
+    percent = serializers.IntegerField(min_value=0, max_value=100, required=False)
+    cap = serializers.IntegerField(min_value=0, max_value=1_000_000, required=False, allow_null=True)
+    stop_at = serializers.IntegerField(min_value=0, max_value=1_000_000, required=False)
+    pack_size = serializers.IntegerField(min_value=1, max_value=100_000, required=False)
+    state = serializers.ChoiceField(choices=["active", "paused"], required=False)
+
+
+class ListingFilter(django_filters.FilterSet):
+    channel = django_filters.CharFilter(field_name="account__sales_channel__code")
+    sku = django_filters.CharFilter(field_name="sku__code", lookup_expr="iexact")
+    external_sku = django_filters.CharFilter()
+    state = django_filters.ChoiceFilter(choices=Listing.State.choices)
+    unmapped = django_filters.BooleanFilter(field_name="sku", lookup_expr="isnull")
+    stale = django_filters.BooleanFilter(field_name="stale_since", lookup_expr="isnull", exclude=True)
+    dead = django_filters.BooleanFilter()
+
+    class Meta:
+        model = Listing
+        fields = ["channel", "sku", "external_sku", "state", "unmapped", "stale", "dead"]
+
+
+class ListingViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, Base):
+    """Offers on channels: what stands behind them and what was told."""
+
+    queryset = Listing.objects.none()
+    serializer_class = ListingSerializer
+    filterset_class = ListingFilter
+    keyset_order = ("id",)
+    required_scopes = {"GET": "channels:read", "PATCH": "channels:write", "push": "channels:write"}
+
+    def get_queryset(self) -> QuerySet[Listing]:
+        if self.drawing_schema():
+            return Listing.objects.none()
+        return selectors.visible_listings(self.principal())
+
+    def _listing(self, pk: Any) -> Listing:
+        listing = (
+            self.get_queryset().filter(pk=int(pk) if str(pk).isdigit() and len(str(pk)) < 19 else 0).first()
+        )
+        if listing is None:
+            raise NotFound("listing: no such listing.", field="listing")
+        self.may(listing.account.sales_channel.code)
+        return listing
+
+    @extend_schema(request=ListingRequest, responses=ListingSerializer)
+    def partial_update(self, request: Request, pk: Any = None) -> Response:
+        """Map it, or change what holds its figure back. The channel is told within seconds."""
+        data = ListingRequest(data=request.data)
+        data.is_valid(raise_exception=True)
+        given, listing = dict(data.validated_data), self._listing(pk)
+        if "sku" in given:
+            accounts.map_listing(listing.pk, _sku_id(given.pop("sku")), actor=self.actor())
+        if "state" in given:
+            accounts.set_listing_state(listing.pk, given.pop("state"), actor=self.actor())
+        if given:
+            clear = "cap" in given and given["cap"] is None
+            accounts.set_rules(listing.pk, actor=self.actor(), clear_cap=clear, **given)
+        return Response(ListingSerializer(self._listing(pk)).data)
+
+    @extend_schema(request=None, responses=ListingSerializer)
+    @action(detail=True, methods=["post"])
+    def push(self, request: Request, pk: Any = None) -> Response:
+        """Tell its quantity again, also after it gave up."""
+        return Response(ListingSerializer(sync.retry_push(self._listing(pk).pk, actor=self.actor())).data)
+
+
+def _sku_id(code: str) -> int | None:
+    if not code.strip():
+        return None
+    sku = resolve_codes([code]).get(code)
+    if sku is None:
+        raise UserError(f"sku: there is no SKU '{code}'.", field="sku")
+    return sku.pk
+
+
+class MessageSerializer(SparseFieldsMixin, serializers.ModelSerializer[InboxMessage]):
+    """Without the body, which holds buyers' data."""
+
+    channel = serializers.CharField(source="account.sales_channel.code", read_only=True)
+
+    class Meta:
+        model = InboxMessage
+        fields = [
+            "id", "channel", "delivery_id", "topic", "external_id", "event_at", "received_at", "state", "attempts", "done_at", "error",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+class MessageFilter(django_filters.FilterSet):
+    channel = django_filters.CharFilter(field_name="account__sales_channel__code")
+    state = django_filters.ChoiceFilter(choices=InboxMessage.State.choices)
+    topic = django_filters.CharFilter()
+    external_id = django_filters.CharFilter()
+
+    class Meta:
+        model = InboxMessage
+        fields = ["channel", "state", "topic", "external_id"]
+
+
+class MessageViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, Base):
+    """Notifications that channels sent, and what became of them."""
+
+    queryset = InboxMessage.objects.none()
+    serializer_class = MessageSerializer
+    filterset_class = MessageFilter
+    keyset_order = ("-id",)
+    required_scopes = {"GET": "channels:read", "replay": "channels:write"}
+
+    def get_queryset(self) -> QuerySet[InboxMessage]:
+        if self.drawing_schema():
+            return InboxMessage.objects.none()
+        scope = scope_of(self.principal(), "channels.view")
+        rows = InboxMessage.objects.filter(scope.q(channel="account__sales_channel__code"))
+        return rows.select_related("account__sales_channel").defer("body")
+
+    @extend_schema(request=None, responses=MessageSerializer)
+    @action(detail=True, methods=["post"])
+    def replay(self, request: Request, pk: Any = None) -> Response:
+        """Work a message off again that gave up."""
+        message = (
+            self.get_queryset().filter(pk=int(pk) if str(pk).isdigit() and len(str(pk)) < 19 else 0).first()
+        )
+        if message is None:
+            raise NotFound("message: no such message.", field="message")
+        self.may(message.account.sales_channel.code)
+        inbox.replay(message.pk, actor=self.actor())
+        return Response(MessageSerializer(self.get_queryset().get(pk=message.pk)).data)
 
 
 def register(router: BaseRouter) -> None:
     """Name this app's resources under /api/v1/."""
+    router.register("channels", ChannelViewSet, basename="channel")
+    router.register("listings", ListingViewSet, basename="listing")
+    router.register("webhooks", MessageViewSet, basename="webhook")

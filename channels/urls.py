@@ -1,4 +1,22 @@
-from django.urls import URLPattern
+from django.urls import path
+
+from channels import views
 
 app_name = "channels"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("", views.overview, name="list"),
+    path("connect/", views.connect, name="connect"),
+    path("listings/<int:pk>/", views.listing, name="listing"),
+    path("listings/<int:pk>/map/", views.map_one, name="map"),
+    path("listings/<int:pk>/retry/", views.retry, name="retry"),
+    path("listings/<int:pk>/drop/", views.drop, name="drop"),
+    path("drifts/<int:pk>/heal/", views.heal, name="heal"),
+    path("effects/<int:pk>/", views.effect, name="effect"),
+    path("messages/<int:pk>/", views.message, name="message"),
+    path("orders/<int:order_id>/panel/", views.order_panel, name="order_panel"),
+    path("skus/<int:sku_id>/panel/", views.sku_panel, name="sku_panel"),
+    path("<slug:code>/", views.detail, name="detail"),
+    path("<slug:code>/act/", views.act, name="act"),
+    path("<slug:code>/settings/", views.settings, name="settings"),
+    path("<slug:code>/listings/", views.listings, name="listings"),
+]

@@ -340,6 +340,10 @@ class Connector:
         """The configuration as it is stored. Raises `UserError` naming the field."""
         return dict(config)
 
+    def place_id(self, text: str) -> str:
+        """A location id as listings carry it, whatever form it was given in."""
+        return text.strip()
+
     # --- token ---------------------------------------------------------------------------------------
     def token_lifetime(self, access: Access) -> bool:
         """True when access tokens expire and are renewed by us."""

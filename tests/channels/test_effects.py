@@ -37,16 +37,22 @@ def work(shop: Shop, rounds: int = 6) -> None:
         effects.drain(shop.account.pk)
 
 
-def shipped(order: Order, carrier: str = "ups", name: str = "UPS", tracking: str = "1Z999AA10123456784") -> Shipment:
+def shipped(
+    order: Order, carrier: str = "ups", name: str = "UPS", tracking: str = "1Z999AA10123456784"
+) -> Shipment:
     """A packed and labelled shipment that leaves; packing and carriers have their own tests."""
-    account, _ = CarrierAccount.objects.get_or_create(code=carrier, defaults={"name": name, "connector": carrier})
+    account, _ = CarrierAccount.objects.get_or_create(
+        code=carrier, defaults={"name": name, "connector": carrier}
+    )
     made = shipment_service.ensure_shipments(order.pk, actor=SYSTEM)
     shipment = Shipment.objects.get(pk=made[0].pk)
     Shipment.objects.filter(pk=shipment.pk).update(state=Shipment.State.LABELLED, carrier_account=account)
     for line in shipment.lines.all():
         line.picked = line.packed = line.quantity
         line.save()
-    parcel = Parcel.objects.create(shipment=shipment, weight_g=500, length_mm=100, width_mm=100, height_mm=100)
+    parcel = Parcel.objects.create(
+        shipment=shipment, weight_g=500, length_mm=100, width_mm=100, height_mm=100
+    )
     LabelPurchase.objects.create(
         parcel=parcel, account=account, service_code="ground", reference=shipment.number, state="purchased",
         tracking_number=tracking, requested_by="test",

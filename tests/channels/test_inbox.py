@@ -21,7 +21,16 @@ from tests.channels.conftest import Shop, deliver
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def knock(client: Client, shop: Shop, body: bytes, *, secret: str = "", topic: str = "orders/create", delivery: str = "d-1", **extra: str) -> Any:
+def knock(
+    client: Client,
+    shop: Shop,
+    body: bytes,
+    *,
+    secret: str = "",
+    topic: str = "orders/create",
+    delivery: str = "d-1",
+    **extra: str,
+) -> Any:
     return client.post(
         f"/hooks/{shop.account.hook_key}/", data=body, content_type="application/json",
         headers={
@@ -76,7 +85,9 @@ def state_of(order: Order) -> dict[str, Any]:
     return {
         "state": order.state,
         "total": order.total,
-        "lines": list(lines.values_list("external_sku", "quantity", "reserved", "cancelled", "shipped", "short")),
+        "lines": list(
+            lines.values_list("external_sku", "quantity", "reserved", "cancelled", "shipped", "short")
+        ),
     }
 
 
@@ -97,7 +108,10 @@ def test_five_copies_in_any_order_end_in_one_state(shopify: Shop, seed: int, ass
     connector = get_connector("shopify")
     for message in messages:
         headers = {name.lower(): value for name, value in message["headers"].items()}
-        inbox.accept(shopify.account, connector.parse_push(access_of(shopify.account), headers, message["body"].encode()))
+        inbox.accept(
+            shopify.account,
+            connector.parse_push(access_of(shopify.account), headers, message["body"].encode()),
+        )
         if random.Random(f"{seed}{message['number']}").random() < 0.3:
             inbox.drain(shopify.account.pk)
     inbox.drain(shopify.account.pk)
@@ -113,7 +127,9 @@ def test_an_unknown_sku_is_kept_and_mended_by_mapping(shopify: Shop) -> None:
     from channels import accounts
     from tests.factories import make_sku
 
-    shopify.client.add_items(shopify.id, [{"sku": "SURPRISE", "title": "Surprise", "price": "5.00", "stock": 4}])
+    shopify.client.add_items(
+        shopify.id, [{"sku": "SURPRISE", "title": "Surprise", "price": "5.00", "stock": 4}]
+    )
     accounts.import_listings(shopify.account.pk, actor=SYSTEM)
     shopify.buy("SURPRISE", 1)
     deliver(shopify)

@@ -121,6 +121,9 @@ class Shopify(Connector):
             raise UserError("shop: use the shop's own domain, for example acme.myshopify.com.", field="shop")
         return {**config, "shop": shop}
 
+    def place_id(self, text: str) -> str:
+        return number_of(text.strip())
+
     # --- talking -------------------------------------------------------------------------------------
     def _ask(
         self,

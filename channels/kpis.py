@@ -1,0 +1,136 @@
+"""Sync latency (FEATURES 3.3): commit of the stock change to the channel's acknowledgement, per listing.
+
+A coalesced change ends when the newer value is acknowledged. What is not yet acknowledged counts with its age, so
+that a stuck listing cannot hide. Listings that are unmapped, paused or given up are left out and counted apart.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from channels.models import ChannelAccount, Listing, StockPush
+from oms.core.clock import now
+
+TARGET_MS = 5_000
+#: newest measurements looked at; more do not move a percentile that anybody can see
+MOST = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds; None where nothing was measured. `within` = share acknowledged under 5 s."""
+
+    count: int = 0
+    p50: int | None = None
+    p95: int | None = None
+    p99: int | None = None
+    longest: int | None = None
+    within: float | None = None
+    open: int = 0
+
+
+def percentile(values: Sequence[int], share: float) -> int | None:
+    """Nearest rank: the smallest value that at least `share` of the sorted values do not exceed (pure)."""
+    if not values:
+        return None
+    return values[max(0, math.ceil(share * len(values)) - 1)]
+
+
+def latency(measured: Sequence[int], open_ages: Sequence[int]) -> Latency:
+    """The figures of one window (pure); ages of open changes are lower bounds of what they will become."""
+    values = sorted([*measured, *open_ages])
+    if not values:
+        return Latency()
+    return Latency(
+        count=len(measured),
+        p50=percentile(values, 0.50),
+        p95=percentile(values, 0.95),
+        p99=percentile(values, 0.99),
+        longest=values[-1],
+        within=sum(value < TARGET_MS for value in values) / len(values),
+        open=len(open_ages),
+    )
+
+
+def waiting(account_id: int | None = None) -> list[tuple[int, dt.datetime]]:
+    """(account, stale since) of every listing that should be told and is not yet."""
+    rows = Listing.objects.filter(
+        stale_since__isnull=False, dead=False, sku__isnull=False, state=Listing.State.ACTIVE,
+        fulfilment=Listing.Fulfilment.MERCHANT, account__state=ChannelAccount.State.CONNECTED,
+        account__pushes_paused_at__isnull=True,
+    )  # fmt: skip
+    if account_id is not None:
+        rows = rows.filter(account=account_id)
+    return [(account, since) for account, since in rows.values_list("account", "stale_since")[:MOST] if since]
+
+
+def sync_latency(
+    *,
+    window: dt.timedelta = dt.timedelta(hours=24),
+    account_id: int | None = None,
+    channels: Sequence[str] | None = None,
+) -> Latency:
+    """Over all listings of an account, of some channels, or of everything."""
+    rows = StockPush.objects.filter(
+        state=StockPush.State.ACKED, answered_at__gte=now() - window, latency_ms__isnull=False
+    )
+    open_rows = waiting(account_id)
+    if account_id is not None:
+        rows = rows.filter(listing__account=account_id)
+    if channels is not None:
+        rows = rows.filter(listing__account__sales_channel__code__in=channels)
+        mine = set(
+            ChannelAccount.objects.filter(sales_channel__code__in=channels).values_list("pk", flat=True)
+        )
+        open_rows = [row for row in open_rows if row[0] in mine]
+    at = now()
+    measured = [
+        value
+        for value in rows.order_by("-answered_at").values_list("latency_ms", flat=True)[:MOST]
+        if value is not None
+    ]
+    return latency(measured, [max(0, int((at - since).total_seconds() * 1000)) for _, since in open_rows])
+
+
+def by_account(window: dt.timedelta = dt.timedelta(hours=1)) -> dict[int, Latency]:
+    """The figures of every account, with two queries."""
+    at = now()
+    rows = StockPush.objects.filter(
+        state=StockPush.State.ACKED, answered_at__gte=at - window, latency_ms__isnull=False
+    )
+    measured: dict[int, list[int]] = {}
+    for account, value in rows.order_by("-answered_at").values_list("listing__account", "latency_ms")[:MOST]:
+        measured.setdefault(account, []).append(value)
+    ages: dict[int, list[int]] = {}
+    for account, since in waiting():
+        ages.setdefault(account, []).append(max(0, int((at - since).total_seconds() * 1000)))
+    return {
+        account: latency(measured.get(account, []), ages.get(account, [])) for account in {*measured, *ages}
+    }
+
+
+def by_hour(account_id: int, hours: int = 24) -> tuple[list[str], list[float | None], list[float | None]]:
+    """(hour labels, p50, p95) in seconds for the chart of an account; None for an hour without pushes."""
+    at = now().replace(minute=0, second=0, microsecond=0)
+    start = at - dt.timedelta(hours=hours - 1)
+    rows = StockPush.objects.filter(
+        listing__account=account_id,
+        state=StockPush.State.ACKED,
+        answered_at__gte=start,
+        latency_ms__isnull=False,
+    )
+    found: dict[dt.datetime, list[int]] = {}
+    for answered, value in rows.order_by("-answered_at").values_list("answered_at", "latency_ms")[:MOST]:
+        found.setdefault(answered.replace(minute=0, second=0, microsecond=0), []).append(value)
+    labels, middle, high = [], [], []
+    for step in range(hours):
+        hour = start + dt.timedelta(hours=step)
+        values = sorted(found.get(hour, []))
+        labels.append(f"{hour:%H}:00")
+        p50, p95 = percentile(values, 0.5), percentile(values, 0.95)
+        middle.append(None if p50 is None else p50 / 1000)
+        high.append(None if p95 is None else p95 / 1000)
+    return labels, middle, high

@@ -1,0 +1,422 @@
+"""Screens of the channels: overview, one account, listings and mapping, and the panels on orders and SKUs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from channels import accounts, drift, effects, forms, inbox, kpis, quantities, selectors, sync
+from channels.connectors.base import ChannelError, get_connector
+from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, Listing
+from channels.tasks import hook_address
+from inventory.models import Sku
+from inventory.selectors import resolve_codes
+from oms.core.access import can, require, scope_of
+from oms.core.actor import actor_of
+from oms.core.charts import Series
+from oms.core.clock import now
+from oms.core.doorbell import ring
+from oms.core.errors import NotFound, UserError
+from oms.core.paging import keyset_page
+from oms.core.screens import back_to, page, screen
+from oms.orders.models import Order
+
+LISTING_TABS = (
+    ("all", "All"),
+    ("unmapped", "Not mapped"),
+    ("waiting", "Waiting"),
+    ("failed", "Failed"),
+    ("drift", "Drift"),
+)
+
+
+@screen("channels.view")
+@require_GET
+def overview(request: HttpRequest) -> HttpResponse:
+    """Every channel with its health: the one screen to look at when something sells wrong."""
+    lines = selectors.health(selectors.visible(request.user))
+    total = kpis.sync_latency() if scope_of(request.user, "channels.view").channels is None else None
+    return render(
+        request,
+        "channels/list.html",
+        {"lines": lines, "total": total, "may_connect": can(request.user, "channels.manage")},
+    )
+
+
+@screen("channels.view")
+@require_GET
+def detail(request: HttpRequest, code: str) -> HttpResponse:
+    """One account: latency, what failed, what differs, what is in doubt."""
+    account = selectors.the_account(request.user, code)
+    labels, middle, high = kpis.by_hour(account.pk)
+    line = selectors.health(ChannelAccount.objects.filter(pk=account.pk).select_related("sales_channel"))[0]
+    context = {
+        "account": account,
+        "line": line,
+        "day": kpis.sync_latency(account_id=account.pk),
+        "labels": labels,
+        "series": [Series("p50", middle), Series("p95", high)],
+        "has_pushes": any(value is not None for value in middle),
+        "failed": selectors.failed_pushes(account),
+        "drifts": selectors.open_drifts(account),
+        "effects": selectors.open_effects(account),
+        "dead": selectors.dead_messages(account),
+        "now": now(),
+        "may_manage": can(request.user, "channels.manage", channel_code=code),
+    }
+    return render(request, "channels/detail.html", context)
+
+
+@screen("channels.view", write="channels.manage")
+@require_POST
+def act(request: HttpRequest, code: str) -> HttpResponse:
+    """What a person does to an account: pause, resume, pull, re-sync, test, import listings, subscribe."""
+    account = selectors.the_account(request.user, code, "channels.manage")
+    actor, what = actor_of(request.user), request.POST.get("action", "")
+    try:
+        text = _act(account, what, request, actor)
+    except ChannelError as error:
+        raise UserError(f"{account.sales_channel.name}: {error.message}") from error
+    messages.success(request, text)
+    return redirect(back_to(request, reverse("channels:detail", args=[code])))
+
+
+def _act(account: ChannelAccount, what: str, request: HttpRequest, actor: Any) -> str:
+    if what == "pause":
+        reason = request.POST.get("reason", "").strip() or request.POST.get("note", "").strip()
+        if not reason:
+            raise UserError("reason: say why the pushes are paused.", field="reason")
+        sync.pause(account.pk, reason, actor=actor)
+        return "Pushes are paused. Listings keep the figure they were last told."
+    if what == "resume":
+        sync.resume(account.pk, actor=actor)
+        return "Pushes go out again."
+    if what == "pull":
+        ring("channels.tasks.pull_account", str(account.pk))
+        return "Orders are being read."
+    if what == "resync":
+        return f"{sync.resync(account.pk, actor=actor)} listings are told again."
+    if what == "test":
+        tested = accounts.test(account.pk, actor=actor)
+        if not tested.ok:
+            raise UserError(tested.message)
+        return tested.message
+    if what == "import":
+        found = accounts.import_listings(account.pk, actor=actor)
+        return f"{found.created} new listings, {found.mapped} mapped, {found.unmapped} not mapped."
+    if what == "subscribe":
+        made = accounts.go_live(account.pk, hook_address(account), actor=actor)
+        return f"{len(made)} notifications set up." if made else "All notifications are there."
+    raise UserError("action: unknown.")
+
+
+@screen("channels.manage")
+@require_http_methods(["GET", "POST"])
+def connect(request: HttpRequest) -> HttpResponse:
+    """A new channel, proved before it does anything."""
+    key = request.GET.get("connector") or request.POST.get("connector") or forms.choices()[0][0]
+    connector = accounts.connector_of(key)
+    form = forms.ConnectForm(request.POST or None, connector=connector)
+    status = 200
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            data = form.cleaned_data
+            try:
+                account = accounts.connect(
+                    connector=key, name=data["name"], code=data["code"], prefix=data["prefix"], currency=data["currency"],
+                    config=form.part("config_"), credentials=form.part("secret_"),
+                    warehouse_ids=[warehouse.pk for warehouse in data["warehouses"]], actor=actor_of(request.user),
+                )  # fmt: skip
+            except UserError as error:
+                known = next(
+                    (
+                        name
+                        for name in (error.field, f"config_{error.field}", f"secret_{error.field}")
+                        if name in form.fields
+                    ),
+                    None,
+                )
+                form.add_error(known, error.message)
+            else:
+                tested = accounts.test(account.pk, actor=actor_of(request.user))
+                (messages.success if tested.ok else messages.error)(request, tested.message)
+                return redirect("channels:settings", code=account.sales_channel.code)
+    return render(
+        request,
+        "channels/connect.html",
+        {"form": form, "connector": connector, "choices": forms.choices()},
+        status=status,
+    )
+
+
+@screen("channels.manage")
+@require_http_methods(["GET", "POST"])
+def settings(request: HttpRequest, code: str) -> HttpResponse:
+    """Credentials (never shown), configuration, the address for webhooks, and locations."""
+    account = selectors.the_account(request.user, code, "channels.manage")
+    connector = get_connector(account.connector)
+    if request.method == "POST" and "warehouse" in request.POST:
+        place, warehouse = request.POST.get("location", ""), request.POST.get("warehouse", "")
+        accounts.map_location(
+            account.pk,
+            place,
+            int(warehouse) if warehouse.isdigit() else 0,
+            actor=actor_of(request.user),
+            name=request.POST.get("name", ""),
+        )
+        messages.success(request, "The location is mapped.")
+        return redirect("channels:settings", code=code)
+    form = forms.SecretsForm(request.POST or None, connector=connector, config=account.config)
+    status = 200
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            try:
+                accounts.set_config(account.pk, form.part("config_"), actor=actor_of(request.user))
+                if form.part("secret_"):
+                    accounts.set_credentials(account.pk, form.part("secret_"), actor=actor_of(request.user))
+            except UserError as error:
+                form.add_error(None, error.message)
+            else:
+                tested = accounts.test(account.pk, actor=actor_of(request.user))
+                (messages.success if tested.ok else messages.error)(request, tested.message)
+                return redirect("channels:settings", code=code)
+    context = {
+        "account": account,
+        "connector": connector,
+        "form": form,
+        "hook": hook_address(account) if connector.capabilities.webhooks else "",
+        "locations": account.locations.select_related("warehouse").order_by("warehouse__code"),
+        "stored": [
+            spec.label for spec in connector.credential_fields if (account.credentials or {}).get(spec.name)
+        ],
+        "warehouses": account.sales_channel.warehouses.select_related("warehouse"),
+    }
+    return render(request, "channels/settings.html", context, status=status)
+
+
+# --- listings --------------------------------------------------------------------------------------
+
+
+@screen("channels.view")
+@require_GET
+def listings(request: HttpRequest, code: str) -> HttpResponse:
+    """The mapping desk: what each listing is told, and which has no SKU behind it."""
+    account = selectors.the_account(request.user, code)
+    tab = request.GET.get("state", "all")
+    rows = Listing.objects.filter(account=account).select_related("sku")
+    if tab == "unmapped":
+        rows = rows.filter(sku__isnull=True, state=Listing.State.ACTIVE)
+    elif tab == "waiting":
+        rows = rows.filter(stale_since__isnull=False, sku__isnull=False)
+    elif tab == "failed":
+        rows = rows.filter(stale_since__isnull=False).filter(Q(dead=True) | Q(attempts__gt=0))
+    elif tab == "drift":
+        rows = rows.filter(drifts__closed_at__isnull=True, drifts__isnull=False)
+    query = request.GET.get("q", "").strip()
+    if query:
+        rows = rows.filter(
+            Q(external_sku__icontains=query)
+            | Q(title__icontains=query)
+            | Q(sku__code__iexact=query)
+            | Q(external_id=query)
+        )
+    listed = keyset_page(rows, order=("external_sku", "id"), cursor=request.GET.get("cursor", ""), limit=50)
+    context = {
+        "account": account, "rows": listed.items, "next_cursor": listed.next_cursor, "columns": 8, "q": query, "tab": tab,
+        "tabs": [{"label": label, "url": f"?state={key}", "count": None, "active": key == tab} for key, label in LISTING_TABS],
+        "may_manage": can(request.user, "channels.manage", channel_code=code),
+    }  # fmt: skip
+    fragment = (
+        "channels/_listing_rows.html" if request.GET.get("cursor") else "channels/_listing_results.html"
+    )
+    return page(request, "channels/listings.html", context, fragment=fragment)
+
+
+def _listing(request: HttpRequest, pk: int, permission: str = "channels.view") -> Listing:
+    listing = selectors.visible_listings(request.user, permission).filter(pk=pk).first()
+    if listing is None:
+        raise NotFound("listing: no such listing.", field="listing")
+    return listing
+
+
+@screen("channels.view", write="channels.manage")
+@require_http_methods(["GET", "POST"])
+def listing(request: HttpRequest, pk: int) -> HttpResponse:
+    """One listing: the sum of its figure, its rules, its mapping and its last pushes."""
+    found = _listing(request, pk, "channels.manage" if request.method == "POST" else "channels.view")
+    initial = {
+        name: getattr(found, name) for name in ("buffer", "percent", "cap", "stop_at", "pack_size", "state")
+    }
+    form = forms.RulesForm(request.POST or None, initial=initial)
+    status = 200
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            data = dict(form.cleaned_data)
+            state = data.pop("state")
+            actor = actor_of(request.user)
+            accounts.set_rules(found.pk, actor=actor, clear_cap=data["cap"] is None, **data)
+            if state != found.state:
+                accounts.set_listing_state(found.pk, state, actor=actor)
+            messages.success(request, "Saved. The channel is told within seconds.")
+            return redirect("channels:listing", pk=pk)
+    context = {
+        "listing": found, "account": found.account, "form": form, "shown": quantities.sellable(found.pk),
+        "pushes": found.pushes.order_by("-pk")[:20], "drifts": found.drifts.order_by("-pk")[:10],
+        "suggestions": [] if found.sku_id else accounts.suggest_skus(found),
+        "may_manage": can(request.user, "channels.manage", channel_code=found.account.sales_channel.code),
+    }  # fmt: skip
+    return render(request, "channels/listing.html", context, status=status)
+
+
+@screen("channels.manage")
+@require_POST
+def map_one(request: HttpRequest, pk: int) -> HttpResponse:
+    """Put a SKU behind a listing, named by code or alias; empty takes it away."""
+    found = _listing(request, pk, "channels.manage")
+    code = request.POST.get("sku", "").strip()
+    sku_id = None
+    if code:
+        sku = resolve_codes([code]).get(code)
+        if sku is None:
+            raise UserError(f"sku: there is no SKU '{code}'.", field="sku")
+        sku_id = sku.pk
+    accounts.map_listing(found.pk, sku_id, actor=actor_of(request.user))
+    messages.success(
+        request,
+        f"{found.external_sku or found.external_id} is {'mapped to ' + code if code else 'not mapped any more'}.",
+    )
+    return redirect(back_to(request, reverse("channels:listing", args=[pk])))
+
+
+@screen("channels.manage")
+@require_POST
+def retry(request: HttpRequest, pk: int) -> HttpResponse:
+    """Tell a listing again."""
+    sync.retry_push(_listing(request, pk, "channels.manage").pk, actor=actor_of(request.user))
+    messages.success(request, "It is told again.")
+    return redirect(back_to(request, reverse("channels:listing", args=[pk])))
+
+
+@screen("channels.manage")
+@require_POST
+def drop(request: HttpRequest, pk: int) -> HttpResponse:
+    """Stop telling a listing that is refused."""
+    sync.drop_push(_listing(request, pk, "channels.manage").pk, actor=actor_of(request.user))
+    messages.success(request, "The listing is paused; its figure on the channel stays as it is.")
+    return redirect(back_to(request, reverse("channels:listing", args=[pk])))
+
+
+@screen("channels.manage")
+@require_POST
+def heal(request: HttpRequest, pk: int) -> HttpResponse:
+    """Tell our figure where the channel shows another one."""
+    found = Drift.objects.filter(pk=pk).select_related("listing__account__sales_channel").first()
+    if found is None:
+        raise NotFound("drift: no such difference.")
+    require(request.user, "channels.manage", channel_code=found.listing.account.sales_channel.code)
+    drift.heal(pk, actor=actor_of(request.user))
+    messages.success(request, "Our figure is told again.")
+    return redirect(
+        back_to(request, reverse("channels:detail", args=[found.listing.account.sales_channel.code]))
+    )
+
+
+@screen("channels.manage")
+@require_POST
+def effect(request: HttpRequest, pk: int) -> HttpResponse:
+    """Decide an effect in doubt: it happened, it did not, or try again."""
+    found = ChannelEffect.objects.filter(pk=pk).select_related("account__sales_channel").first()
+    if found is None:
+        raise NotFound("effect: no such effect.")
+    require(request.user, "channels.manage", channel_code=found.account.sales_channel.code)
+    actor, what = actor_of(request.user), request.POST.get("action", "")
+    if what == "retry":
+        effects.retry(pk, actor=actor)
+    elif what in ("happened", "not_happened"):
+        effects.decide(
+            pk,
+            happened=what == "happened",
+            external_id=request.POST.get("external_id", "")[:120],
+            actor=actor,
+        )
+    else:
+        raise UserError("action: use retry, happened or not_happened.")
+    messages.success(request, f"{found.reference}: noted.")
+    return redirect(back_to(request, reverse("channels:detail", args=[found.account.sales_channel.code])))
+
+
+@screen("channels.manage")
+@require_POST
+def message(request: HttpRequest, pk: int) -> HttpResponse:
+    """Work a message off again that gave up, or ignore it."""
+    found = InboxMessage.objects.filter(pk=pk).select_related("account__sales_channel").defer("body").first()
+    if found is None:
+        raise NotFound("message: no such message.")
+    require(request.user, "channels.manage", channel_code=found.account.sales_channel.code)
+    work = inbox.ignore if request.POST.get("action") == "ignore" else inbox.replay
+    work(pk, actor=actor_of(request.user))
+    messages.success(request, "Done.")
+    return redirect(back_to(request, reverse("channels:detail", args=[found.account.sales_channel.code])))
+
+
+# --- panels ----------------------------------------------------------------------------------------
+
+
+@screen("orders.view")
+@require_GET
+def order_panel(request: HttpRequest, order_id: int) -> HttpResponse:
+    """What was told to the channel about an order, and whether it shows it."""
+    scope = scope_of(request.user, "orders.view")
+    order = (
+        Order.objects.filter(scope.q(channel="channel__code"), pk=order_id).select_related("channel").first()
+    )
+    if order is None:
+        raise NotFound("order: no such order.")
+    told = ChannelEffect.objects.filter(order=order).select_related("account__sales_channel").order_by("pk")
+    received = (
+        InboxMessage.objects.filter(account__sales_channel=order.channel_id, external_id=order.external_id)
+        .defer("body")
+        .order_by("-pk")[:10]
+    )
+    may = can(request.user, "channels.manage", channel_code=order.channel.code)
+    return render(
+        request,
+        "channels/_order_panel.html",
+        {"order": order, "effects": told, "received": received, "may_manage": may},
+    )
+
+
+@screen("stock.view")
+@require_GET
+def sku_panel(request: HttpRequest, sku_id: int) -> HttpResponse:
+    """What each channel is told of a SKU, what it should show, and the exposure over all of them."""
+    sku = Sku.objects.filter(pk=sku_id).first()
+    if sku is None:
+        raise NotFound("sku: no such SKU.")
+    rows = list(
+        selectors.visible_listings(request.user, "stock.view")
+        .filter(sku=sku)
+        .order_by("account__sales_channel__name", "pk")
+    )
+    shown = quantities.compute(
+        quantities.facts(
+            quantities.live_listings()
+            .filter(pk__in=[row.pk for row in rows])
+            .values_list(*quantities.FACT_FIELDS)
+        )
+    )
+    pushes = selectors.last_pushes([row.pk for row in rows])
+    lines = [{"listing": row, "shown": shown.get(row.pk), "push": pushes.get(row.pk)} for row in rows]
+    published, available, exposure = quantities.exposure(sku.pk) if rows else (0, 0, 0)
+    context = {"sku": sku, "lines": lines, "published": published, "available": available, "exposure": exposure,
+               "may_manage": can(request.user, "channels.manage")}  # fmt: skip
+    return render(request, "channels/_sku_panel.html", context)
