@@ -209,7 +209,7 @@ def _change_chunk(
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         rows = cursor.fetchall()
-    return {(sku, warehouse): Balances(*buckets, average_cost=_money(cost)) for sku, warehouse, *buckets, cost in rows}
+    return {(row[0], row[1]): Balances(*row[2:-1], _money(row[-1])) for row in rows}  # type: ignore[call-arg]
 
 
 def _money(value: object) -> Decimal:

@@ -14,7 +14,6 @@ import oms.core.fields
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
@@ -23,481 +22,1183 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='Bin',
+            name="Bin",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('code', models.CharField(max_length=30)),
-                ('zone', models.CharField(blank=True, max_length=30)),
-                ('pick_sequence', models.PositiveIntegerField(default=0)),
-                ('kind', models.CharField(choices=[('pick', 'Pick face'), ('bulk', 'Bulk'), ('dock', 'Receiving dock'), ('quarantine', 'Quarantine')], default='pick', max_length=10)),
-                ('is_active', models.BooleanField(default=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("code", models.CharField(max_length=30)),
+                ("zone", models.CharField(blank=True, max_length=30)),
+                ("pick_sequence", models.PositiveIntegerField(default=0)),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("pick", "Pick face"),
+                            ("bulk", "Bulk"),
+                            ("dock", "Receiving dock"),
+                            ("quarantine", "Quarantine"),
+                        ],
+                        default="pick",
+                        max_length=10,
+                    ),
+                ),
+                ("is_active", models.BooleanField(default=True)),
             ],
             options={
-                'ordering': ['warehouse', 'pick_sequence', 'code'],
+                "ordering": ["warehouse", "pick_sequence", "code"],
             },
         ),
         migrations.CreateModel(
-            name='Product',
+            name="Product",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('title', models.CharField(max_length=255)),
-                ('brand', models.CharField(blank=True, max_length=120)),
-                ('category', models.CharField(blank=True, max_length=120)),
-                ('description', models.TextField(blank=True)),
-                ('motif', models.CharField(blank=True, help_text='name of the drawn picture shown for the product', max_length=40)),
-                ('is_active', models.BooleanField(default=True)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("title", models.CharField(max_length=255)),
+                ("brand", models.CharField(blank=True, max_length=120)),
+                ("category", models.CharField(blank=True, max_length=120)),
+                ("description", models.TextField(blank=True)),
+                (
+                    "motif",
+                    models.CharField(
+                        blank=True, help_text="name of the drawn picture shown for the product", max_length=40
+                    ),
+                ),
+                ("is_active", models.BooleanField(default=True)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
             ],
             options={
-                'ordering': ['title'],
+                "ordering": ["title"],
             },
         ),
         migrations.CreateModel(
-            name='Transfer',
+            name="Transfer",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('state', models.CharField(choices=[('requested', 'Requested'), ('shipped', 'In transit'), ('received', 'Received'), ('cancelled', 'Cancelled')], default='requested', max_length=10)),
-                ('requested_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('shipped_at', models.DateTimeField(blank=True, null=True)),
-                ('received_at', models.DateTimeField(blank=True, null=True)),
-                ('expected_on', models.DateField(blank=True, null=True)),
-                ('actor', models.CharField(max_length=120)),
-                ('note', models.CharField(blank=True, max_length=255)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("requested", "Requested"),
+                            ("shipped", "In transit"),
+                            ("received", "Received"),
+                            ("cancelled", "Cancelled"),
+                        ],
+                        default="requested",
+                        max_length=10,
+                    ),
+                ),
+                ("requested_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("shipped_at", models.DateTimeField(blank=True, null=True)),
+                ("received_at", models.DateTimeField(blank=True, null=True)),
+                ("expected_on", models.DateField(blank=True, null=True)),
+                ("actor", models.CharField(max_length=120)),
+                ("note", models.CharField(blank=True, max_length=255)),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='Warehouse',
+            name="Warehouse",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('code', models.CharField(max_length=20, unique=True)),
-                ('name', models.CharField(max_length=120)),
-                ('kind', models.CharField(choices=[('own', 'Own warehouse'), ('3pl', '3PL'), ('fba', 'Amazon FBA'), ('wfs', 'Walmart WFS'), ('store', 'Store'), ('dropship', 'Drop-ship supplier'), ('virtual', 'Virtual')], default='own', max_length=10)),
-                ('company', models.CharField(blank=True, max_length=120)),
-                ('address1', models.CharField(blank=True, max_length=160)),
-                ('address2', models.CharField(blank=True, max_length=160)),
-                ('city', models.CharField(blank=True, max_length=80)),
-                ('region', models.CharField(blank=True, max_length=40)),
-                ('postal_code', models.CharField(blank=True, max_length=20)),
-                ('country', models.CharField(default='US', max_length=2)),
-                ('phone', models.CharField(blank=True, max_length=40)),
-                ('time_zone', models.CharField(default='UTC', max_length=50)),
-                ('priority', models.PositiveSmallIntegerField(default=100, help_text='lower is preferred when all else is equal')),
-                ('capacity_per_day', models.PositiveIntegerField(blank=True, help_text='shipments per day; empty = no limit', null=True)),
-                ('handling_cost', oms.core.fields.MoneyAmountField(decimal_places=4, default=0, help_text='own cost per shipment, used by cost ranking', max_digits=14)),
-                ('currency', oms.core.fields.CurrencyField(default='USD', max_length=3, validators=[django.core.validators.RegexValidator('^[A-Z]{3}$', 'Use a three-letter ISO 4217 code such as USD.')])),
-                ('is_active', models.BooleanField(default=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("code", models.CharField(max_length=20, unique=True)),
+                ("name", models.CharField(max_length=120)),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("own", "Own warehouse"),
+                            ("3pl", "3PL"),
+                            ("fba", "Amazon FBA"),
+                            ("wfs", "Walmart WFS"),
+                            ("store", "Store"),
+                            ("dropship", "Drop-ship supplier"),
+                            ("virtual", "Virtual"),
+                        ],
+                        default="own",
+                        max_length=10,
+                    ),
+                ),
+                ("company", models.CharField(blank=True, max_length=120)),
+                ("address1", models.CharField(blank=True, max_length=160)),
+                ("address2", models.CharField(blank=True, max_length=160)),
+                ("city", models.CharField(blank=True, max_length=80)),
+                ("region", models.CharField(blank=True, max_length=40)),
+                ("postal_code", models.CharField(blank=True, max_length=20)),
+                ("country", models.CharField(default="US", max_length=2)),
+                ("phone", models.CharField(blank=True, max_length=40)),
+                ("time_zone", models.CharField(default="UTC", max_length=50)),
+                (
+                    "priority",
+                    models.PositiveSmallIntegerField(
+                        default=100, help_text="lower is preferred when all else is equal"
+                    ),
+                ),
+                (
+                    "capacity_per_day",
+                    models.PositiveIntegerField(
+                        blank=True, help_text="shipments per day; empty = no limit", null=True
+                    ),
+                ),
+                (
+                    "handling_cost",
+                    oms.core.fields.MoneyAmountField(
+                        decimal_places=4,
+                        default=0,
+                        help_text="own cost per shipment, used by cost ranking",
+                        max_digits=14,
+                    ),
+                ),
+                (
+                    "currency",
+                    oms.core.fields.CurrencyField(
+                        default="USD",
+                        max_length=3,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[A-Z]{3}$", "Use a three-letter ISO 4217 code such as USD."
+                            )
+                        ],
+                    ),
+                ),
+                ("is_active", models.BooleanField(default=True)),
             ],
             options={
-                'ordering': ['priority', 'code'],
+                "ordering": ["priority", "code"],
             },
         ),
         migrations.CreateModel(
-            name='Sku',
+            name="Sku",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('code', models.CharField(help_text='shown as typed; unique without regard to case', max_length=80)),
-                ('title', models.CharField(blank=True, max_length=255)),
-                ('options', models.JSONField(blank=True, default=dict, help_text='e.g. {"Size": "M", "Colour": "Blue"}')),
-                ('kind', models.CharField(choices=[('stock', 'Stocked item'), ('kit', 'Virtual kit (computed from components)'), ('prebuilt', 'Pre-built kit (counted itself)'), ('service', 'Service or fee (no stock)')], default='stock', max_length=10)),
-                ('weight_g', models.PositiveIntegerField(blank=True, help_text='grams; empty blocks labels, never 0 kg', null=True)),
-                ('length_mm', models.PositiveIntegerField(blank=True, null=True)),
-                ('width_mm', models.PositiveIntegerField(blank=True, null=True)),
-                ('height_mm', models.PositiveIntegerField(blank=True, null=True)),
-                ('hs_code', models.CharField(blank=True, max_length=14, verbose_name='HS code')),
-                ('origin_country', models.CharField(blank=True, help_text='ISO 3166 alpha-2', max_length=2)),
-                ('dangerous_goods', models.CharField(blank=True, help_text='UN number, empty when not dangerous', max_length=20)),
-                ('unit_cost', oms.core.fields.MoneyAmountField(decimal_places=4, default=0, help_text='standard cost, used until a receipt gives an average', max_digits=14)),
-                ('price', oms.core.fields.MoneyAmountField(decimal_places=4, default=0, help_text='list price, for display and customs value when no order price', max_digits=14)),
-                ('currency', oms.core.fields.CurrencyField(default='USD', max_length=3, validators=[django.core.validators.RegexValidator('^[A-Z]{3}$', 'Use a three-letter ISO 4217 code such as USD.')])),
-                ('lot_tracked', models.BooleanField(default=False)),
-                ('serial_tracked', models.BooleanField(default=False)),
-                ('shelf_life_days', models.PositiveIntegerField(blank=True, null=True)),
-                ('mcf_allowed', models.BooleanField(default=False, help_text='FBA stock may serve orders of other channels')),
-                ('is_active', models.BooleanField(default=True)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('merged_into', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='merged_from', to='inventory.sku')),
-                ('product', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='skus', to='inventory.product')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "code",
+                    models.CharField(
+                        help_text="shown as typed; unique without regard to case", max_length=80
+                    ),
+                ),
+                ("title", models.CharField(blank=True, max_length=255)),
+                (
+                    "options",
+                    models.JSONField(
+                        blank=True, default=dict, help_text='e.g. {"Size": "M", "Colour": "Blue"}'
+                    ),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("stock", "Stocked item"),
+                            ("kit", "Virtual kit (computed from components)"),
+                            ("prebuilt", "Pre-built kit (counted itself)"),
+                            ("service", "Service or fee (no stock)"),
+                        ],
+                        default="stock",
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "weight_g",
+                    models.PositiveIntegerField(
+                        blank=True, help_text="grams; empty blocks labels, never 0 kg", null=True
+                    ),
+                ),
+                ("length_mm", models.PositiveIntegerField(blank=True, null=True)),
+                ("width_mm", models.PositiveIntegerField(blank=True, null=True)),
+                ("height_mm", models.PositiveIntegerField(blank=True, null=True)),
+                ("hs_code", models.CharField(blank=True, max_length=14, verbose_name="HS code")),
+                ("origin_country", models.CharField(blank=True, help_text="ISO 3166 alpha-2", max_length=2)),
+                (
+                    "dangerous_goods",
+                    models.CharField(
+                        blank=True, help_text="UN number, empty when not dangerous", max_length=20
+                    ),
+                ),
+                (
+                    "unit_cost",
+                    oms.core.fields.MoneyAmountField(
+                        decimal_places=4,
+                        default=0,
+                        help_text="standard cost, used until a receipt gives an average",
+                        max_digits=14,
+                    ),
+                ),
+                (
+                    "price",
+                    oms.core.fields.MoneyAmountField(
+                        decimal_places=4,
+                        default=0,
+                        help_text="list price, for display and customs value when no order price",
+                        max_digits=14,
+                    ),
+                ),
+                (
+                    "currency",
+                    oms.core.fields.CurrencyField(
+                        default="USD",
+                        max_length=3,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[A-Z]{3}$", "Use a three-letter ISO 4217 code such as USD."
+                            )
+                        ],
+                    ),
+                ),
+                ("lot_tracked", models.BooleanField(default=False)),
+                ("serial_tracked", models.BooleanField(default=False)),
+                ("shelf_life_days", models.PositiveIntegerField(blank=True, null=True)),
+                (
+                    "mcf_allowed",
+                    models.BooleanField(
+                        default=False, help_text="FBA stock may serve orders of other channels"
+                    ),
+                ),
+                ("is_active", models.BooleanField(default=True)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                (
+                    "merged_into",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="merged_from",
+                        to="inventory.sku",
+                    ),
+                ),
+                (
+                    "product",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="skus",
+                        to="inventory.product",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['code'],
+                "ordering": ["code"],
             },
         ),
         migrations.CreateModel(
-            name='RingFence',
+            name="RingFence",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('channel_code', models.CharField(max_length=40)),
-                ('quantity', models.PositiveIntegerField()),
-                ('used', models.PositiveIntegerField(default=0)),
-                ('starts_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('ends_at', models.DateTimeField()),
-                ('note', models.CharField(blank=True, max_length=160)),
-                ('sku', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='ring_fences', to='inventory.sku')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("channel_code", models.CharField(max_length=40)),
+                ("quantity", models.PositiveIntegerField()),
+                ("used", models.PositiveIntegerField(default=0)),
+                ("starts_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("ends_at", models.DateTimeField()),
+                ("note", models.CharField(blank=True, max_length=160)),
+                (
+                    "sku",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="ring_fences",
+                        to="inventory.sku",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Lot',
+            name="Lot",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('code', models.CharField(max_length=60)),
-                ('expires_on', models.DateField(blank=True, null=True)),
-                ('source', models.CharField(blank=True, help_text='reference of the receipt that brought it in', max_length=120)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
-                ('sku', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='lots', to='inventory.sku')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("code", models.CharField(max_length=60)),
+                ("expires_on", models.DateField(blank=True, null=True)),
+                (
+                    "source",
+                    models.CharField(
+                        blank=True, help_text="reference of the receipt that brought it in", max_length=120
+                    ),
+                ),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                (
+                    "sku",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="lots", to="inventory.sku"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='KitComponent',
+            name="KitComponent",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('quantity', models.PositiveIntegerField(default=1)),
-                ('component', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='used_in', to='inventory.sku')),
-                ('kit', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='components', to='inventory.sku')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("quantity", models.PositiveIntegerField(default=1)),
+                (
+                    "component",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="used_in",
+                        to="inventory.sku",
+                    ),
+                ),
+                (
+                    "kit",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="components",
+                        to="inventory.sku",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='DemandDay',
+            name="DemandDay",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('channel_code', models.CharField(max_length=40)),
-                ('day', models.DateField()),
-                ('units', models.IntegerField()),
-                ('lines', models.PositiveIntegerField(default=0)),
-                ('sku', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='demand', to='inventory.sku')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("channel_code", models.CharField(max_length=40)),
+                ("day", models.DateField()),
+                ("units", models.IntegerField()),
+                ("lines", models.PositiveIntegerField(default=0)),
+                (
+                    "sku",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="demand", to="inventory.sku"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='BinStock',
+            name="BinStock",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('quantity', models.IntegerField(default=0)),
-                ('bin', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='stock', to='inventory.bin')),
-                ('lot', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='bin_stock', to='inventory.lot')),
-                ('sku', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='bin_stock', to='inventory.sku')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("quantity", models.IntegerField(default=0)),
+                (
+                    "bin",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="stock", to="inventory.bin"
+                    ),
+                ),
+                (
+                    "lot",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="bin_stock",
+                        to="inventory.lot",
+                    ),
+                ),
+                (
+                    "sku",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="bin_stock",
+                        to="inventory.sku",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='SkuAlias',
+            name="SkuAlias",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('gtin', 'GTIN / EAN / UPC'), ('fnsku', 'FNSKU'), ('asin', 'ASIN'), ('code', 'Other code')], default='code', max_length=8)),
-                ('value', models.CharField(max_length=80)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
-                ('sku', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='aliases', to='inventory.sku')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("gtin", "GTIN / EAN / UPC"),
+                            ("fnsku", "FNSKU"),
+                            ("asin", "ASIN"),
+                            ("code", "Other code"),
+                        ],
+                        default="code",
+                        max_length=8,
+                    ),
+                ),
+                ("value", models.CharField(max_length=80)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                (
+                    "sku",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="aliases",
+                        to="inventory.sku",
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'SKU aliases',
+                "verbose_name_plural": "SKU aliases",
             },
         ),
         migrations.CreateModel(
-            name='SkuPack',
+            name="SkuPack",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(default='case', max_length=30)),
-                ('quantity', models.PositiveIntegerField()),
-                ('barcode', models.CharField(blank=True, max_length=80)),
-                ('sku', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='packs', to='inventory.sku')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(default="case", max_length=30)),
+                ("quantity", models.PositiveIntegerField()),
+                ("barcode", models.CharField(blank=True, max_length=80)),
+                (
+                    "sku",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="packs", to="inventory.sku"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='TransferLine',
+            name="TransferLine",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('quantity', models.PositiveIntegerField()),
-                ('shipped', models.PositiveIntegerField(default=0)),
-                ('received', models.PositiveIntegerField(default=0)),
-                ('lost', models.PositiveIntegerField(default=0)),
-                ('sku', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='inventory.sku')),
-                ('transfer', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='lines', to='inventory.transfer')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("quantity", models.PositiveIntegerField()),
+                ("shipped", models.PositiveIntegerField(default=0)),
+                ("received", models.PositiveIntegerField(default=0)),
+                ("lost", models.PositiveIntegerField(default=0)),
+                (
+                    "sku",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="inventory.sku"
+                    ),
+                ),
+                (
+                    "transfer",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="lines",
+                        to="inventory.transfer",
+                    ),
+                ),
             ],
         ),
         migrations.AddField(
-            model_name='transfer',
-            name='destination',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='transfers_in', to='inventory.warehouse'),
+            model_name="transfer",
+            name="destination",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="transfers_in",
+                to="inventory.warehouse",
+            ),
         ),
         migrations.AddField(
-            model_name='transfer',
-            name='source',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='transfers_out', to='inventory.warehouse'),
+            model_name="transfer",
+            name="source",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="transfers_out",
+                to="inventory.warehouse",
+            ),
         ),
         migrations.CreateModel(
-            name='StockMovement',
+            name="StockMovement",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('bucket', models.CharField(choices=[('on_hand', 'On hand'), ('reserved', 'Reserved'), ('damaged', 'Damaged'), ('quarantine', 'Quarantine'), ('inspection', 'Inspection'), ('in_transit', 'In transit')], max_length=10)),
-                ('quantity', models.IntegerField(help_text='signed change of the bucket, in eaches')),
-                ('balance', models.IntegerField(help_text='the bucket after this movement')),
-                ('kind', models.CharField(choices=[('opening', 'Opening balance'), ('receipt', 'Purchase receipt'), ('reserve', 'Reserved'), ('release', 'Reservation released'), ('ship', 'Shipped'), ('return', 'Customer return received'), ('disposition', 'Return disposition'), ('adjust', 'Adjustment'), ('count', 'Count'), ('transfer_out', 'Transfer out'), ('transfer_in', 'Transfer in'), ('state', 'Change of state'), ('snapshot', "Operator's snapshot"), ('found', 'Found stock'), ('write_off', 'Write-off'), ('correction', 'Correction'), ('build', 'Kit built or broken'), ('merge', 'SKU merge')], max_length=12)),
-                ('reason', models.CharField(blank=True, max_length=60)),
-                ('reference', models.CharField(blank=True, help_text='what caused it: SH-10041, PO-77, RMA-55 …', max_length=80)),
-                ('actor', models.CharField(max_length=120)),
-                ('note', models.CharField(blank=True, max_length=255)),
-                ('unit_cost', oms.core.fields.MoneyAmountField(blank=True, decimal_places=4, help_text='landed cost per unit at this moment', max_digits=14, null=True)),
-                ('occurred_at', models.DateTimeField(help_text='when it happened in the world')),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
-                ('key', models.CharField(help_text='idempotency key: the same key posts once', max_length=120, unique=True)),
-                ('bin', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='inventory.bin')),
-                ('lot', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='movements', to='inventory.lot')),
-                ('sku', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='movements', to='inventory.sku')),
-                ('warehouse', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='movements', to='inventory.warehouse')),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                (
+                    "bucket",
+                    models.CharField(
+                        choices=[
+                            ("on_hand", "On hand"),
+                            ("reserved", "Reserved"),
+                            ("damaged", "Damaged"),
+                            ("quarantine", "Quarantine"),
+                            ("inspection", "Inspection"),
+                            ("in_transit", "In transit"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                ("quantity", models.IntegerField(help_text="signed change of the bucket, in eaches")),
+                ("balance", models.IntegerField(help_text="the bucket after this movement")),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("opening", "Opening balance"),
+                            ("receipt", "Purchase receipt"),
+                            ("reserve", "Reserved"),
+                            ("release", "Reservation released"),
+                            ("ship", "Shipped"),
+                            ("return", "Customer return received"),
+                            ("disposition", "Return disposition"),
+                            ("adjust", "Adjustment"),
+                            ("count", "Count"),
+                            ("transfer_out", "Transfer out"),
+                            ("transfer_in", "Transfer in"),
+                            ("state", "Change of state"),
+                            ("snapshot", "Operator's snapshot"),
+                            ("found", "Found stock"),
+                            ("write_off", "Write-off"),
+                            ("correction", "Correction"),
+                            ("build", "Kit built or broken"),
+                            ("merge", "SKU merge"),
+                        ],
+                        max_length=12,
+                    ),
+                ),
+                ("reason", models.CharField(blank=True, max_length=60)),
+                (
+                    "reference",
+                    models.CharField(
+                        blank=True, help_text="what caused it: SH-10041, PO-77, RMA-55 …", max_length=80
+                    ),
+                ),
+                ("actor", models.CharField(max_length=120)),
+                ("note", models.CharField(blank=True, max_length=255)),
+                (
+                    "unit_cost",
+                    oms.core.fields.MoneyAmountField(
+                        blank=True,
+                        decimal_places=4,
+                        help_text="landed cost per unit at this moment",
+                        max_digits=14,
+                        null=True,
+                    ),
+                ),
+                ("occurred_at", models.DateTimeField(help_text="when it happened in the world")),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                (
+                    "key",
+                    models.CharField(
+                        help_text="idempotency key: the same key posts once", max_length=120, unique=True
+                    ),
+                ),
+                (
+                    "bin",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="inventory.bin",
+                    ),
+                ),
+                (
+                    "lot",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="movements",
+                        to="inventory.lot",
+                    ),
+                ),
+                (
+                    "sku",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="movements",
+                        to="inventory.sku",
+                    ),
+                ),
+                (
+                    "warehouse",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="movements",
+                        to="inventory.warehouse",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='StockLevel',
+            name="StockLevel",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('on_hand', models.IntegerField(default=0, help_text='physically there, whatever its state')),
-                ('reserved', models.IntegerField(default=0, help_text='promised to orders')),
-                ('damaged', models.IntegerField(default=0)),
-                ('quarantine', models.IntegerField(default=0)),
-                ('inspection', models.IntegerField(default=0)),
-                ('unavailable', models.GeneratedField(db_persist=True, expression=django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('damaged'), '+', models.F('quarantine')), '+', models.F('inspection')), output_field=models.IntegerField())),
-                ('in_transit', models.IntegerField(default=0, help_text='on its way to this warehouse from another of ours')),
-                ('safety', models.PositiveIntegerField(default=0, help_text='never published to any channel')),
-                ('average_cost', oms.core.fields.MoneyAmountField(decimal_places=4, default=0, help_text='moving average landed cost per unit, SKU currency', max_digits=14)),
-                ('bin', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='inventory.bin')),
-                ('sku', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='levels', to='inventory.sku')),
-                ('warehouse', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='levels', to='inventory.warehouse')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("on_hand", models.IntegerField(default=0, help_text="physically there, whatever its state")),
+                ("reserved", models.IntegerField(default=0, help_text="promised to orders")),
+                ("damaged", models.IntegerField(default=0)),
+                ("quarantine", models.IntegerField(default=0)),
+                ("inspection", models.IntegerField(default=0)),
+                (
+                    "unavailable",
+                    models.GeneratedField(
+                        db_persist=True,
+                        expression=django.db.models.expressions.CombinedExpression(
+                            django.db.models.expressions.CombinedExpression(
+                                models.F("damaged"), "+", models.F("quarantine")
+                            ),
+                            "+",
+                            models.F("inspection"),
+                        ),
+                        output_field=models.IntegerField(),
+                    ),
+                ),
+                (
+                    "in_transit",
+                    models.IntegerField(
+                        default=0, help_text="on its way to this warehouse from another of ours"
+                    ),
+                ),
+                (
+                    "safety",
+                    models.PositiveIntegerField(default=0, help_text="never published to any channel"),
+                ),
+                (
+                    "average_cost",
+                    oms.core.fields.MoneyAmountField(
+                        decimal_places=4,
+                        default=0,
+                        help_text="moving average landed cost per unit, SKU currency",
+                        max_digits=14,
+                    ),
+                ),
+                (
+                    "bin",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to="inventory.bin",
+                    ),
+                ),
+                (
+                    "sku",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="levels", to="inventory.sku"
+                    ),
+                ),
+                (
+                    "warehouse",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="levels",
+                        to="inventory.warehouse",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='StockCheckpoint',
+            name="StockCheckpoint",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('bucket', models.CharField(choices=[('on_hand', 'On hand'), ('reserved', 'Reserved'), ('damaged', 'Damaged'), ('quarantine', 'Quarantine'), ('inspection', 'Inspection'), ('in_transit', 'In transit')], max_length=10)),
-                ('at', models.DateTimeField()),
-                ('balance', models.IntegerField()),
-                ('sku', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='inventory.sku')),
-                ('warehouse', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='inventory.warehouse')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "bucket",
+                    models.CharField(
+                        choices=[
+                            ("on_hand", "On hand"),
+                            ("reserved", "Reserved"),
+                            ("damaged", "Damaged"),
+                            ("quarantine", "Quarantine"),
+                            ("inspection", "Inspection"),
+                            ("in_transit", "In transit"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                ("at", models.DateTimeField()),
+                ("balance", models.IntegerField()),
+                (
+                    "sku",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="inventory.sku"
+                    ),
+                ),
+                (
+                    "warehouse",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="inventory.warehouse",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Reservation',
+            name="Reservation",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('uid', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
-                ('quantity', models.IntegerField(help_text='units still held')),
-                ('consumed', models.IntegerField(default=0)),
-                ('released', models.IntegerField(default=0)),
-                ('state', models.CharField(choices=[('open', 'Open'), ('consumed', 'Consumed'), ('released', 'Released')], default='open', max_length=8)),
-                ('reference', models.CharField(help_text='who it is for, as text: order line, checkout, campaign', max_length=80)),
-                ('expires_at', models.DateTimeField(blank=True, help_text="a checkout's hold ends by itself", null=True)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
-                ('sku', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='reservations', to='inventory.sku')),
-                ('warehouse', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='reservations', to='inventory.warehouse')),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                ("quantity", models.IntegerField(help_text="units still held")),
+                ("consumed", models.IntegerField(default=0)),
+                ("released", models.IntegerField(default=0)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[("open", "Open"), ("consumed", "Consumed"), ("released", "Released")],
+                        default="open",
+                        max_length=8,
+                    ),
+                ),
+                (
+                    "reference",
+                    models.CharField(
+                        help_text="who it is for, as text: order line, checkout, campaign", max_length=80
+                    ),
+                ),
+                (
+                    "expires_at",
+                    models.DateTimeField(blank=True, help_text="a checkout's hold ends by itself", null=True),
+                ),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                (
+                    "sku",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="reservations",
+                        to="inventory.sku",
+                    ),
+                ),
+                (
+                    "warehouse",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="reservations",
+                        to="inventory.warehouse",
+                    ),
+                ),
             ],
         ),
         migrations.AddField(
-            model_name='bin',
-            name='warehouse',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='bins', to='inventory.warehouse'),
+            model_name="bin",
+            name="warehouse",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE, related_name="bins", to="inventory.warehouse"
+            ),
         ),
         migrations.CreateModel(
-            name='AdjustmentRequest',
+            name="AdjustmentRequest",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('bucket', models.CharField(choices=[('on_hand', 'On hand'), ('reserved', 'Reserved'), ('damaged', 'Damaged'), ('quarantine', 'Quarantine'), ('inspection', 'Inspection'), ('in_transit', 'In transit')], default='on_hand', max_length=10)),
-                ('quantity', models.IntegerField()),
-                ('reason', models.CharField(max_length=60)),
-                ('note', models.CharField(blank=True, max_length=255)),
-                ('state', models.CharField(choices=[('pending', 'Waiting for approval'), ('approved', 'Approved'), ('refused', 'Refused')], default='pending', max_length=10)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('decided_at', models.DateTimeField(blank=True, null=True)),
-                ('author', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('decided_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('sku', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='inventory.sku')),
-                ('warehouse', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='inventory.warehouse')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "bucket",
+                    models.CharField(
+                        choices=[
+                            ("on_hand", "On hand"),
+                            ("reserved", "Reserved"),
+                            ("damaged", "Damaged"),
+                            ("quarantine", "Quarantine"),
+                            ("inspection", "Inspection"),
+                            ("in_transit", "In transit"),
+                        ],
+                        default="on_hand",
+                        max_length=10,
+                    ),
+                ),
+                ("quantity", models.IntegerField()),
+                ("reason", models.CharField(max_length=60)),
+                ("note", models.CharField(blank=True, max_length=255)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("pending", "Waiting for approval"),
+                            ("approved", "Approved"),
+                            ("refused", "Refused"),
+                        ],
+                        default="pending",
+                        max_length=10,
+                    ),
+                ),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("decided_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "author",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "decided_by",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "sku",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="inventory.sku"
+                    ),
+                ),
+                (
+                    "warehouse",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="inventory.warehouse",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='WarehouseClosure',
+            name="WarehouseClosure",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('first_day', models.DateField()),
-                ('last_day', models.DateField()),
-                ('reason', models.CharField(max_length=120)),
-                ('warehouse', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='closures', to='inventory.warehouse')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("first_day", models.DateField()),
+                ("last_day", models.DateField()),
+                ("reason", models.CharField(max_length=120)),
+                (
+                    "warehouse",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="closures",
+                        to="inventory.warehouse",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['first_day'],
+                "ordering": ["first_day"],
             },
         ),
         migrations.CreateModel(
-            name='WarehouseHours',
+            name="WarehouseHours",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('weekday', models.PositiveSmallIntegerField(help_text='0 = Monday … 6 = Sunday')),
-                ('cut_off', models.TimeField(help_text='local time; an order at exactly this time leaves the next open day')),
-                ('warehouse', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='hours', to='inventory.warehouse')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("weekday", models.PositiveSmallIntegerField(help_text="0 = Monday … 6 = Sunday")),
+                (
+                    "cut_off",
+                    models.TimeField(
+                        help_text="local time; an order at exactly this time leaves the next open day"
+                    ),
+                ),
+                (
+                    "warehouse",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="hours",
+                        to="inventory.warehouse",
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'warehouse hours',
-                'ordering': ['weekday'],
+                "verbose_name_plural": "warehouse hours",
+                "ordering": ["weekday"],
             },
         ),
         migrations.AddConstraint(
-            model_name='sku',
-            constraint=models.UniqueConstraint(django.db.models.functions.text.Upper('code'), name='sku_code_unique_ci'),
+            model_name="sku",
+            constraint=models.UniqueConstraint(
+                django.db.models.functions.text.Upper("code"), name="sku_code_unique_ci"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='sku',
-            constraint=models.CheckConstraint(condition=models.Q(('code', ''), _negated=True), name='sku_code_not_empty'),
+            model_name="sku",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("code", ""), _negated=True), name="sku_code_not_empty"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='ringfence',
-            constraint=models.CheckConstraint(condition=models.Q(('ends_at__gt', models.F('starts_at'))), name='ring_fence_period'),
+            model_name="ringfence",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("ends_at__gt", models.F("starts_at"))), name="ring_fence_period"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='ringfence',
-            constraint=models.CheckConstraint(condition=models.Q(('used__lte', models.F('quantity'))), name='ring_fence_used_within'),
+            model_name="ringfence",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("used__lte", models.F("quantity"))), name="ring_fence_used_within"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='lot',
-            constraint=models.UniqueConstraint(fields=('sku', 'code'), name='lot_code_once'),
+            model_name="lot",
+            constraint=models.UniqueConstraint(fields=("sku", "code"), name="lot_code_once"),
         ),
         migrations.AddConstraint(
-            model_name='kitcomponent',
-            constraint=models.UniqueConstraint(fields=('kit', 'component'), name='kit_component_once'),
+            model_name="kitcomponent",
+            constraint=models.UniqueConstraint(fields=("kit", "component"), name="kit_component_once"),
         ),
         migrations.AddConstraint(
-            model_name='kitcomponent',
-            constraint=models.CheckConstraint(condition=models.Q(('quantity__gt', 0)), name='kit_component_quantity_positive'),
+            model_name="kitcomponent",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("quantity__gt", 0)), name="kit_component_quantity_positive"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='kitcomponent',
-            constraint=models.CheckConstraint(condition=models.Q(('kit', models.F('component')), _negated=True), name='kit_component_not_itself'),
+            model_name="kitcomponent",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("kit", models.F("component")), _negated=True),
+                name="kit_component_not_itself",
+            ),
         ),
         migrations.AddIndex(
-            model_name='demandday',
-            index=models.Index(fields=['day'], name='demand_day_idx'),
+            model_name="demandday",
+            index=models.Index(fields=["day"], name="demand_day_idx"),
         ),
         migrations.AddConstraint(
-            model_name='demandday',
-            constraint=models.UniqueConstraint(fields=('sku', 'channel_code', 'day'), name='demand_day_once'),
+            model_name="demandday",
+            constraint=models.UniqueConstraint(fields=("sku", "channel_code", "day"), name="demand_day_once"),
         ),
         migrations.AddConstraint(
-            model_name='binstock',
-            constraint=models.UniqueConstraint(fields=('bin', 'sku', 'lot'), name='bin_stock_once', nulls_distinct=False),
+            model_name="binstock",
+            constraint=models.UniqueConstraint(
+                fields=("bin", "sku", "lot"), name="bin_stock_once", nulls_distinct=False
+            ),
         ),
         migrations.AddConstraint(
-            model_name='binstock',
-            constraint=models.CheckConstraint(condition=models.Q(('quantity__gte', 0)), name='bin_stock_not_negative'),
+            model_name="binstock",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("quantity__gte", 0)), name="bin_stock_not_negative"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='skualias',
-            constraint=models.UniqueConstraint(django.db.models.functions.text.Upper('value'), name='sku_alias_unique_ci'),
+            model_name="skualias",
+            constraint=models.UniqueConstraint(
+                django.db.models.functions.text.Upper("value"), name="sku_alias_unique_ci"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='skupack',
-            constraint=models.UniqueConstraint(fields=('sku', 'name'), name='sku_pack_once'),
+            model_name="skupack",
+            constraint=models.UniqueConstraint(fields=("sku", "name"), name="sku_pack_once"),
         ),
         migrations.AddConstraint(
-            model_name='skupack',
-            constraint=models.CheckConstraint(condition=models.Q(('quantity__gt', 0)), name='sku_pack_quantity_positive'),
+            model_name="skupack",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("quantity__gt", 0)), name="sku_pack_quantity_positive"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='transferline',
-            constraint=models.UniqueConstraint(fields=('transfer', 'sku'), name='transfer_sku_once'),
+            model_name="transferline",
+            constraint=models.UniqueConstraint(fields=("transfer", "sku"), name="transfer_sku_once"),
         ),
         migrations.AddConstraint(
-            model_name='transferline',
-            constraint=models.CheckConstraint(condition=models.Q(('quantity__gt', 0)), name='transfer_quantity_positive'),
+            model_name="transferline",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("quantity__gt", 0)), name="transfer_quantity_positive"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='transferline',
-            constraint=models.CheckConstraint(condition=models.Q(('shipped__gte', django.db.models.expressions.CombinedExpression(models.F('received'), '+', models.F('lost')))), name='transfer_received_within_shipped'),
+            model_name="transferline",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "shipped__gte",
+                        django.db.models.expressions.CombinedExpression(
+                            models.F("received"), "+", models.F("lost")
+                        ),
+                    )
+                ),
+                name="transfer_received_within_shipped",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='transfer',
-            constraint=models.CheckConstraint(condition=models.Q(('source', models.F('destination')), _negated=True), name='transfer_two_places'),
+            model_name="transfer",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("source", models.F("destination")), _negated=True),
+                name="transfer_two_places",
+            ),
         ),
         migrations.AddIndex(
-            model_name='stockmovement',
-            index=models.Index(fields=['sku', 'warehouse', 'bucket', 'id'], name='movement_level_idx'),
+            model_name="stockmovement",
+            index=models.Index(fields=["sku", "warehouse", "bucket", "id"], name="movement_level_idx"),
         ),
         migrations.AddIndex(
-            model_name='stockmovement',
-            index=models.Index(fields=['reference'], name='movement_reference_idx'),
+            model_name="stockmovement",
+            index=models.Index(fields=["reference"], name="movement_reference_idx"),
         ),
         migrations.AddIndex(
-            model_name='stockmovement',
-            index=models.Index(fields=['created_at'], name='movement_created_idx'),
+            model_name="stockmovement",
+            index=models.Index(fields=["created_at"], name="movement_created_idx"),
         ),
         migrations.AddConstraint(
-            model_name='stockmovement',
-            constraint=models.CheckConstraint(condition=models.Q(('quantity', 0), _negated=True), name='movement_not_zero'),
+            model_name="stockmovement",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("quantity", 0), _negated=True), name="movement_not_zero"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='stocklevel',
-            constraint=models.UniqueConstraint(fields=('sku', 'warehouse'), name='stock_level_once'),
+            model_name="stocklevel",
+            constraint=models.UniqueConstraint(fields=("sku", "warehouse"), name="stock_level_once"),
         ),
         migrations.AddConstraint(
-            model_name='stocklevel',
-            constraint=models.CheckConstraint(condition=models.Q(('reserved__gte', 0)), name='stock_reserved_not_negative'),
+            model_name="stocklevel",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("reserved__gte", 0)), name="stock_reserved_not_negative"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='stocklevel',
-            constraint=models.CheckConstraint(condition=models.Q(('damaged__gte', 0), ('inspection__gte', 0), ('quarantine__gte', 0)), name='stock_unavailable_not_negative'),
+            model_name="stocklevel",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("damaged__gte", 0), ("inspection__gte", 0), ("quarantine__gte", 0)),
+                name="stock_unavailable_not_negative",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='stocklevel',
-            constraint=models.CheckConstraint(condition=models.Q(('in_transit__gte', 0)), name='stock_in_transit_not_negative'),
+            model_name="stocklevel",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("in_transit__gte", 0)), name="stock_in_transit_not_negative"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='stocklevel',
-            constraint=models.CheckConstraint(condition=models.Q(('on_hand__gte', django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('reserved'), '+', models.F('damaged')), '+', models.F('quarantine')), '+', models.F('inspection')))), name='stock_promised_within_on_hand'),
+            model_name="stocklevel",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "on_hand__gte",
+                        django.db.models.expressions.CombinedExpression(
+                            django.db.models.expressions.CombinedExpression(
+                                django.db.models.expressions.CombinedExpression(
+                                    models.F("reserved"), "+", models.F("damaged")
+                                ),
+                                "+",
+                                models.F("quarantine"),
+                            ),
+                            "+",
+                            models.F("inspection"),
+                        ),
+                    )
+                ),
+                name="stock_promised_within_on_hand",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='stockcheckpoint',
-            constraint=models.UniqueConstraint(fields=('sku', 'warehouse', 'bucket', 'at'), name='stock_checkpoint_once'),
+            model_name="stockcheckpoint",
+            constraint=models.UniqueConstraint(
+                fields=("sku", "warehouse", "bucket", "at"), name="stock_checkpoint_once"
+            ),
         ),
         migrations.AddIndex(
-            model_name='reservation',
-            index=models.Index(condition=models.Q(('state', 'open')), fields=['sku', 'warehouse'], name='reservation_open_idx'),
+            model_name="reservation",
+            index=models.Index(
+                condition=models.Q(("state", "open")),
+                fields=["sku", "warehouse"],
+                name="reservation_open_idx",
+            ),
         ),
         migrations.AddIndex(
-            model_name='reservation',
-            index=models.Index(fields=['reference'], name='reservation_reference_idx'),
+            model_name="reservation",
+            index=models.Index(fields=["reference"], name="reservation_reference_idx"),
         ),
         migrations.AddIndex(
-            model_name='reservation',
-            index=models.Index(condition=models.Q(('state', 'open')), fields=['expires_at'], name='reservation_expiry_idx'),
+            model_name="reservation",
+            index=models.Index(
+                condition=models.Q(("state", "open")), fields=["expires_at"], name="reservation_expiry_idx"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='reservation',
-            constraint=models.CheckConstraint(condition=models.Q(('consumed__gte', 0), ('quantity__gte', 0), ('released__gte', 0)), name='reservation_not_negative'),
+            model_name="reservation",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("consumed__gte", 0), ("quantity__gte", 0), ("released__gte", 0)),
+                name="reservation_not_negative",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='reservation',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('quantity__gt', 0), ('state', 'open')), models.Q(models.Q(('state', 'open'), _negated=True), ('quantity', 0)), _connector='OR'), name='reservation_open_holds_something'),
+            model_name="reservation",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("quantity__gt", 0), ("state", "open")),
+                    models.Q(models.Q(("state", "open"), _negated=True), ("quantity", 0)),
+                    _connector="OR",
+                ),
+                name="reservation_open_holds_something",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='bin',
-            constraint=models.UniqueConstraint(fields=('warehouse', 'code'), name='bin_code_once'),
+            model_name="bin",
+            constraint=models.UniqueConstraint(fields=("warehouse", "code"), name="bin_code_once"),
         ),
         migrations.AddConstraint(
-            model_name='adjustmentrequest',
-            constraint=models.CheckConstraint(condition=models.Q(('decided_by__isnull', True), models.Q(('decided_by', models.F('author')), _negated=True), _connector='OR'), name='adjustment_two_people'),
+            model_name="adjustmentrequest",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("decided_by__isnull", True),
+                    models.Q(("decided_by", models.F("author")), _negated=True),
+                    _connector="OR",
+                ),
+                name="adjustment_two_people",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='warehouseclosure',
-            constraint=models.CheckConstraint(condition=models.Q(('last_day__gte', models.F('first_day'))), name='warehouse_closure_order'),
+            model_name="warehouseclosure",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("last_day__gte", models.F("first_day"))), name="warehouse_closure_order"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='warehousehours',
-            constraint=models.UniqueConstraint(fields=('warehouse', 'weekday'), name='warehouse_hours_once'),
+            model_name="warehousehours",
+            constraint=models.UniqueConstraint(fields=("warehouse", "weekday"), name="warehouse_hours_once"),
         ),
         migrations.AddConstraint(
-            model_name='warehousehours',
-            constraint=models.CheckConstraint(condition=models.Q(('weekday__lte', 6)), name='warehouse_hours_weekday'),
+            model_name="warehousehours",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("weekday__lte", 6)), name="warehouse_hours_weekday"
+            ),
         ),
     ]

@@ -4,20 +4,23 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('inventory', '0002_ledger_guards'),
+        ("inventory", "0002_ledger_guards"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='reservation',
-            name='firm',
-            field=models.BooleanField(default=False, help_text='packed or labelled: never taken away when stock shrinks'),
+            model_name="reservation",
+            name="firm",
+            field=models.BooleanField(
+                default=False, help_text="packed or labelled: never taken away when stock shrinks"
+            ),
         ),
         migrations.AddField(
-            model_name='reservation',
-            name='promise_at',
-            field=models.DateTimeField(blank=True, help_text='promised date; the latest loses first', null=True),
+            model_name="reservation",
+            name="promise_at",
+            field=models.DateTimeField(
+                blank=True, help_text="promised date; the latest loses first", null=True
+            ),
         ),
     ]

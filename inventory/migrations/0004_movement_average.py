@@ -6,20 +6,27 @@ import oms.core.fields
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('inventory', '0003_reservation_promise'),
+        ("inventory", "0003_reservation_promise"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='stocklevel',
-            name='snapshot_at',
-            field=models.DateTimeField(blank=True, help_text="time of the operator's newest snapshot", null=True),
+            model_name="stocklevel",
+            name="snapshot_at",
+            field=models.DateTimeField(
+                blank=True, help_text="time of the operator's newest snapshot", null=True
+            ),
         ),
         migrations.AddField(
-            model_name='stockmovement',
-            name='average_cost',
-            field=oms.core.fields.MoneyAmountField(blank=True, decimal_places=4, help_text='moving average of the level after this movement', max_digits=14, null=True),
+            model_name="stockmovement",
+            name="average_cost",
+            field=oms.core.fields.MoneyAmountField(
+                blank=True,
+                decimal_places=4,
+                help_text="moving average of the level after this movement",
+                max_digits=14,
+                null=True,
+            ),
         ),
     ]
