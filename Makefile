@@ -18,7 +18,7 @@ OMS_CHROMIUM ?= /usr/bin/chromium
 JOBS ?= 2
 export OMS_CHROMIUM
 
-.PHONY: help demo serve test test-sqlite test-postgres browser-present check bench screenshots format docs lock clean
+.PHONY: help demo serve test test-sqlite test-postgres browser-present check screenshots format docs lock clean
 
 help: ## What can be asked for
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -78,11 +78,8 @@ check: $(DEVELOPMENT) ## Lint, format, types, import rules, templates, migration
 	$(RUN) scripts/draw_models.py --check
 	$(RUN) -m mypy .
 
-bench: $(RUNTIME) ## Measure: make bench NAME=sync
-	$(RUN) manage.py bench $(NAME)
-
 screenshots: $(DEVELOPMENT) ## Pictures of every screen, light and dark, in var/screenshots
-	OMS_SCREENSHOTS=var/screenshots $(RUN) -m pytest -q -m browser $(ARGS)
+	$(RUN) scripts/screenshots.py
 
 format: $(DEVELOPMENT) ## Put the code in its one shape
 	$(RUN) -m ruff check --fix --quiet . || true
