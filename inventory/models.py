@@ -27,7 +27,9 @@ class Product(models.Model):
     brand = models.CharField(max_length=120, blank=True)
     category = models.CharField(max_length=120, blank=True)
     description = models.TextField(blank=True)
-    motif = models.CharField(max_length=40, blank=True, help_text="name of the drawn picture shown for the product")
+    motif = models.CharField(
+        max_length=40, blank=True, help_text="name of the drawn picture shown for the product"
+    )
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(auto_now=True)
@@ -53,22 +55,30 @@ class Sku(models.Model):
     title = models.CharField(max_length=255, blank=True)
     options = models.JSONField(default=dict, blank=True, help_text='e.g. {"Size": "M", "Colour": "Blue"}')
     kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.STOCK)
-    weight_g = models.PositiveIntegerField(null=True, blank=True, help_text="grams; empty blocks labels, never 0 kg")
+    weight_g = models.PositiveIntegerField(
+        null=True, blank=True, help_text="grams; empty blocks labels, never 0 kg"
+    )
     length_mm = models.PositiveIntegerField(null=True, blank=True)
     width_mm = models.PositiveIntegerField(null=True, blank=True)
     height_mm = models.PositiveIntegerField(null=True, blank=True)
     hs_code = models.CharField("HS code", max_length=14, blank=True)
     origin_country = models.CharField(max_length=2, blank=True, help_text="ISO 3166 alpha-2")
-    dangerous_goods = models.CharField(max_length=20, blank=True, help_text="UN number, empty when not dangerous")
+    dangerous_goods = models.CharField(
+        max_length=20, blank=True, help_text="UN number, empty when not dangerous"
+    )
     unit_cost = MoneyAmountField(default=0, help_text="standard cost, used until a receipt gives an average")
-    price = MoneyAmountField(default=0, help_text="list price, for display and customs value when no order price")
+    price = MoneyAmountField(
+        default=0, help_text="list price, for display and customs value when no order price"
+    )
     currency = CurrencyField(default="USD")
     lot_tracked = models.BooleanField(default=False)
     serial_tracked = models.BooleanField(default=False)
     shelf_life_days = models.PositiveIntegerField(null=True, blank=True)
     mcf_allowed = models.BooleanField(default=False, help_text="FBA stock may serve orders of other channels")
     is_active = models.BooleanField(default=True)
-    merged_into = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="merged_from")
+    merged_into = models.ForeignKey(
+        "self", on_delete=models.PROTECT, null=True, blank=True, related_name="merged_from"
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -163,7 +173,9 @@ class Warehouse(models.Model):
     country = models.CharField(max_length=2, default="US")
     phone = models.CharField(max_length=40, blank=True)
     time_zone = models.CharField(max_length=50, default="UTC")
-    priority = models.PositiveSmallIntegerField(default=100, help_text="lower is preferred when all else is equal")
+    priority = models.PositiveSmallIntegerField(
+        default=100, help_text="lower is preferred when all else is equal"
+    )
     capacity_per_day = models.PositiveIntegerField(
         null=True, blank=True, help_text="shipments per day; empty = no limit"
     )
@@ -244,7 +256,9 @@ class Lot(models.Model):
     sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="lots")
     code = models.CharField(max_length=60)
     expires_on = models.DateField(null=True, blank=True)
-    source = models.CharField(max_length=120, blank=True, help_text="reference of the receipt that brought it in")
+    source = models.CharField(
+        max_length=120, blank=True, help_text="reference of the receipt that brought it in"
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -259,7 +273,9 @@ class BalanceGuard(RuntimeError):
 
 
 #: what only `inventory.ledger` may change
-BALANCES = frozenset({"on_hand", "reserved", "damaged", "quarantine", "inspection", "in_transit", "average_cost"})
+BALANCES = frozenset(
+    {"on_hand", "reserved", "damaged", "quarantine", "inspection", "in_transit", "average_cost"}
+)
 
 
 class StockLevelQuerySet(models.QuerySet["StockLevel"]):
@@ -285,7 +301,9 @@ class StockLevelQuerySet(models.QuerySet["StockLevel"]):
 def _refuse(fields: Iterable[str]) -> None:
     touched = sorted(BALANCES & set(fields))
     if touched:
-        raise BalanceGuard(f"{', '.join(touched)}: balances change only through inventory.ledger.post_movements().")
+        raise BalanceGuard(
+            f"{', '.join(touched)}: balances change only through inventory.ledger.post_movements()."
+        )
 
 
 class StockLevel(models.Model):
@@ -311,7 +329,9 @@ class StockLevel(models.Model):
     safety = models.PositiveIntegerField(default=0, help_text="never published to any channel")
     average_cost = MoneyAmountField(default=0, help_text="moving average landed cost per unit, SKU currency")
     bin = models.ForeignKey(Bin, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
-    snapshot_at = models.DateTimeField(null=True, blank=True, help_text="time of the operator's newest snapshot")
+    snapshot_at = models.DateTimeField(
+        null=True, blank=True, help_text="time of the operator's newest snapshot"
+    )
 
     objects = StockLevelQuerySet.as_manager()
 
@@ -362,7 +382,9 @@ class BinStock(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["bin", "sku", "lot"], name="bin_stock_once", nulls_distinct=False),
+            models.UniqueConstraint(
+                fields=["bin", "sku", "lot"], name="bin_stock_once", nulls_distinct=False
+            ),
             models.CheckConstraint(condition=Q(quantity__gte=0), name="bin_stock_not_negative"),
         ]
 
@@ -406,13 +428,17 @@ class StockMovement(models.Model):
     balance = models.IntegerField(help_text="the bucket after this movement")
     kind = models.CharField(max_length=12, choices=Kind.choices)
     reason = models.CharField(max_length=60, blank=True)
-    reference = models.CharField(max_length=80, blank=True, help_text="what caused it: SH-10041, PO-77, RMA-55 …")
+    reference = models.CharField(
+        max_length=80, blank=True, help_text="what caused it: SH-10041, PO-77, RMA-55 …"
+    )
     actor = models.CharField(max_length=120)
     note = models.CharField(max_length=255, blank=True)
     lot = models.ForeignKey(Lot, on_delete=models.PROTECT, null=True, blank=True, related_name="movements")
     bin = models.ForeignKey(Bin, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     unit_cost = MoneyAmountField(null=True, blank=True, help_text="landed cost per unit at this moment")
-    average_cost = MoneyAmountField(null=True, blank=True, help_text="moving average of the level after this movement")
+    average_cost = MoneyAmountField(
+        null=True, blank=True, help_text="moving average of the level after this movement"
+    )
     occurred_at = models.DateTimeField(help_text="when it happened in the world")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     key = models.CharField(max_length=120, unique=True, help_text="idempotency key: the same key posts once")
@@ -441,7 +467,9 @@ class StockCheckpoint(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["sku", "warehouse", "bucket", "at"], name="stock_checkpoint_once"),
+            models.UniqueConstraint(
+                fields=["sku", "warehouse", "bucket", "at"], name="stock_checkpoint_once"
+            ),
         ]
 
 
@@ -465,16 +493,23 @@ class Reservation(models.Model):
     consumed = models.IntegerField(default=0)
     released = models.IntegerField(default=0)
     state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
-    reference = models.CharField(max_length=80, help_text="who it is for, as text: order line, checkout, campaign")
+    reference = models.CharField(
+        max_length=80, help_text="who it is for, as text: order line, checkout, campaign"
+    )
     expires_at = models.DateTimeField(null=True, blank=True, help_text="a checkout's hold ends by itself")
-    promise_at = models.DateTimeField(null=True, blank=True, help_text="promised date; the latest loses first")
-    firm = models.BooleanField(default=False, help_text="packed or labelled: never taken away when stock shrinks")
+    promise_at = models.DateTimeField(
+        null=True, blank=True, help_text="promised date; the latest loses first"
+    )
+    firm = models.BooleanField(
+        default=False, help_text="packed or labelled: never taken away when stock shrinks"
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
         constraints = [
             models.CheckConstraint(
-                condition=Q(quantity__gte=0, consumed__gte=0, released__gte=0), name="reservation_not_negative"
+                condition=Q(quantity__gte=0, consumed__gte=0, released__gte=0),
+                name="reservation_not_negative",
             ),
             models.CheckConstraint(
                 condition=Q(state="open", quantity__gt=0) | (~Q(state="open") & Q(quantity=0)),
@@ -589,13 +624,16 @@ class AdjustmentRequest(models.Model):
     note = models.CharField(max_length=255, blank=True)
     state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
     author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
-    decided_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    decided_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+"
+    )
     created_at = models.DateTimeField(default=timezone.now)
     decided_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [
             models.CheckConstraint(
-                condition=Q(decided_by__isnull=True) | ~Q(decided_by=F("author")), name="adjustment_two_people"
+                condition=Q(decided_by__isnull=True) | ~Q(decided_by=F("author")),
+                name="adjustment_two_people",
             ),
         ]

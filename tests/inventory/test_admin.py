@@ -44,7 +44,9 @@ def test_a_balance_cannot_be_edited_but_corrected(desk, assert_invariants):
     no_reason = desk.post(desk_url, {"quantity": -2, "reason": "", "form_key": key})
     assert no_reason.status_code == 200 and StockLevel.objects.get().on_hand == 5
     for _ in range(2):
-        assert desk.post(desk_url, {"quantity": -2, "reason": "miscounted", "form_key": key}).status_code == 302
+        assert (
+            desk.post(desk_url, {"quantity": -2, "reason": "miscounted", "form_key": key}).status_code == 302
+        )
     assert StockLevel.objects.get().on_hand == 3
     row = StockMovement.objects.latest("id")
     assert (row.kind, row.quantity, row.reason, row.actor) == ("correction", -2, "miscounted", "user:root")
@@ -54,7 +56,10 @@ def test_a_balance_cannot_be_edited_but_corrected(desk, assert_invariants):
 def test_the_ledger_and_promises_are_only_looked_at(desk):
     add_stock(make_sku("MUG"), make_warehouse(), 5)
     row = StockMovement.objects.get()
-    assert desk.post(reverse("admin:inventory_stockmovement_delete", args=[row.pk]), {"post": "yes"}).status_code == 403
+    assert (
+        desk.post(reverse("admin:inventory_stockmovement_delete", args=[row.pk]), {"post": "yes"}).status_code
+        == 403
+    )
     assert desk.get(reverse("admin:inventory_stockmovement_add")).status_code == 403
     assert desk.get(reverse("admin:inventory_reservation_add")).status_code == 403
 

@@ -68,7 +68,9 @@ class Stock(RuleBasedStateMachine):
         transaction.set_rollback(True)
         self.atomic.__exit__(None, None, None)
 
-    @initialize(opening=st.lists(st.integers(0, 14), min_size=6, max_size=6), promises=st.lists(goods, max_size=4))
+    @initialize(
+        opening=st.lists(st.integers(0, 14), min_size=6, max_size=6), promises=st.lists(goods, max_size=4)
+    )
     def set_up(self, opening: list[int], promises: list[int]) -> None:
         self.skus = [make_sku() for _ in range(3)]
         self.warehouses = [make_warehouse(), make_warehouse()]

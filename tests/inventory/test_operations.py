@@ -156,7 +156,9 @@ def test_a_repeated_adjustment_does_not_release_again():
 
 def test_found_stock_is_a_movement_of_its_own():
     sku, east = make_sku(), make_warehouse()
-    operations.found(sku_id=sku.pk, warehouse_id=east.pk, quantity=1, actor=SYSTEM, key="f", reference="PACK-1")
+    operations.found(
+        sku_id=sku.pk, warehouse_id=east.pk, quantity=1, actor=SYSTEM, key="f", reference="PACK-1"
+    )
     assert StockMovement.objects.get().kind == "found"
 
 
