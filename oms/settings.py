@@ -202,6 +202,7 @@ MIDDLEWARE = [
     "django_otp.middleware.OTPMiddleware",
     "oms.core.middleware.PrincipalMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "oms.control.middleware.SecondFactorMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "oms.core.middleware.SecurityHeadersMiddleware",
@@ -229,6 +230,8 @@ TEMPLATES = [
 # --- people -------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "core.User"
 LOGIN_URL = "login"
+#: people who manage, refund or see buyers' data must log in with a second factor
+REQUIRE_SECOND_FACTOR = _flag("OMS_REQUIRE_2FA", not EMBEDDED and not TESTING)
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "login"
 PASSWORD_HASHERS = [

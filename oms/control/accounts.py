@@ -56,6 +56,8 @@ def log_in(request: HttpRequest) -> HttpResponse:
     target = _target(request, request.POST.get("next") or request.GET.get("next", ""))
     if request.method == "GET":
         if request.user.is_authenticated:
+            if target.startswith("/admin/") and not request.user.is_staff:
+                return render(request, "403.html", status=403)
             return redirect(target)
         return render(request, "registration/login.html", {"next": target})
     username = request.POST.get("username", "").strip()
@@ -208,6 +210,7 @@ def set_up_totp(request: HttpRequest) -> HttpResponse:
                 codes = _new_codes(user)
                 record(request_actor(request), "user.two_factor_on", user)
             otp_login(request, device)
+            people.end_sessions(user, keep=request.session.session_key or "")
             return render(request, "control/recovery_codes.html", {"codes": codes})
         error = "This code does not match. Check the clock of your phone and try the next code."
     image = segno.make(device.config_url, error="m").svg_inline(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.test import Client
 from django_otp.oath import TOTP
@@ -110,3 +112,32 @@ def test_log_out_refuses_get(client: Client, mara: User) -> None:
     assert client.get("/logout/").status_code == 405
     assert client.post("/logout/").headers["Location"] == "/login/"
     assert client.get("/").status_code == 302
+
+
+def test_admin_has_no_log_in_of_its_own(client: Client, mara: User) -> None:
+    answer = client.get("/admin/login/?next=/admin/")
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/login/?next=/admin/")
+    client.force_login(mara)
+    assert client.get("/login/?next=/admin/").status_code == 403, "not staff: no endless round trip"
+
+
+def test_guarded_roles_must_set_up_a_second_factor(client: Client, mara: User, settings: Any) -> None:
+    settings.REQUIRE_SECOND_FACTOR = True
+    client.force_login(mara)
+    mara.is_staff = True
+    mara.save()
+    for path in ("/", "/settings/", "/admin/"):
+        assert client.get(path).headers["Location"] == "/profile/two-factor/"
+    assert client.get("/", headers={"HX-Request": "true"}).headers["HX-Redirect"] == "/profile/two-factor/"
+    client.get("/profile/two-factor/")
+    device = TOTPDevice.objects.get(user=mara)
+    client.post("/profile/two-factor/", {"code": code_of(device)})
+    assert client.get("/settings/").status_code == 200
+
+
+def test_other_roles_are_not_asked(client: Client, settings: Any) -> None:
+    settings.REQUIRE_SECOND_FACTOR = True
+    viewer = User.objects.create_user("val", password=PASSWORD)
+    Membership.objects.create(user=viewer, role="viewer")
+    client.force_login(viewer)
+    assert client.get("/").status_code == 200

@@ -32,26 +32,21 @@ STATES: dict[str, tuple[str, str]] = {
     "muted": ("muted", "circle-dashed"),
 }
 _BY_TONE: dict[tuple[str, str], str] = {
-    (
-        "ok",
-        "circle-check",
-    ): "delivered done received confirmed connected acked applied approved active paid restocked "
-    "inspected closed up purchased low",
-    (
-        "info",
-        "circle-dot",
-    ): "routed ready packed labelled shipped sent ordered planned part_shipped part_received running "
-    "released consumed checked",
+    ("ok", "circle-check"): (
+        "delivered done received confirmed connected acked applied approved active paid restocked inspected closed up "
+        "purchased low"
+    ),
+    ("info", "circle-dot"): (
+        "routed ready packed labelled shipped sent ordered planned part_shipped part_received running released "
+        "consumed checked"
+    ),
+    ("info", "clock"): "open pending queued requested waiting uploaded",
     ("info", "loader"): "picking applying in_transit",
-    (
-        "warn",
-        "clock",
-    ): "open pending queued requested waiting void_pending setup uploaded snoozed medium stale",
+    ("warn", "clock"): "void_pending setup snoozed medium stale",
     ("warn", "circle-pause"): "on_hold held paused stopped",
-    (
-        "bad",
-        "octagon-alert",
-    ): "failed dead rejected refused needs_auth in_doubt unknown down error late high urgent lost",
+    ("bad", "octagon-alert"): (
+        "failed dead rejected refused needs_auth in_doubt unknown down error late high urgent lost"
+    ),
     ("muted", "circle-dashed"): "draft gone ignored not_bought not_tracked",
     ("muted", "ban"): "cancelled void ended disabled declined dismissed undone archived revoked expired",
 }
