@@ -29,6 +29,7 @@ from oms.core.actor import Actor
 from oms.core.clock import business_day, now
 from oms.core.errors import UserError
 from oms.core.exceptions_inbox import raise_item
+from oms.core.inserts import insert_rows
 from oms.core.outbox import emit_many
 from oms.orders import holding, states, timeline, upkeep
 from oms.orders.drafts import LineDraft, OrderDraft
@@ -218,7 +219,8 @@ class _Batch:
                 elif line.external_sku and line.kind == "product":
                     codes.add(line.external_sku)
         if ids:
-            self.skus = {sku.pk: sku for sku in Sku.objects.filter(pk__in=ids).select_related("merged_into")}
+            found = Sku.objects.filter(pk__in=ids).order_by().only("id", "code", "kind", "merged_into_id")
+            self.skus = {sku.pk: sku for sku in found}
         if codes:
             self.codes = resolve_codes(sorted(codes))
 
@@ -268,12 +270,12 @@ class _Batch:
     # --- the run --------------------------------------------------------------------------------
 
     def run(self, drafts: list[OrderDraft]) -> list[Taken]:
-        known = {
-            order.external_id: order
-            for order in Order.objects.select_for_update(no_key=True)
-            .filter(channel=self.channel, external_id__in=[draft.external_id for draft in drafts])
-            .order_by("pk")
-        }
+        ids = [draft.external_id for draft in drafts]
+        stored = Order.objects.filter(channel=self.channel, external_id__in=ids)
+        known: dict[str, Order] = {}
+        if stored.values_list("pk", flat=True).order_by()[:1]:  # mostly nothing: then the wide rows are not asked for
+            locked = stored.select_for_update(no_key=True).order_by("pk")
+            known = {order.external_id: order for order in locked}
         fresh = [
             draft
             for draft in drafts
@@ -696,11 +698,11 @@ class _Batch:
     # --- writing --------------------------------------------------------------------------------
 
     def _insert(self, new: list[_Work], old: list[_Work]) -> None:
-        Order.objects.bulk_create([work.order for work in new])
+        insert_rows([work.order for work in new])
         lines = [line for work in (*new, *old) for line in work.new_lines]
         for line in lines:
             line.order_id = line.order.pk
-        OrderLine.objects.bulk_create(lines)
+        insert_rows(lines)
         for work in new:
             self._queue_charges(work)
             if work.draft.contact is not None:
@@ -713,9 +715,9 @@ class _Batch:
         for charge in self.charges:
             charge.order_id = charge.order.pk
             charge.line_id = charge.line.pk if charge.line is not None else None
-        OrderContact.objects.bulk_create(self.contacts)
-        OrderCharge.objects.bulk_create(self.charges)
-        Hold.objects.bulk_create(self.holds)
+        insert_rows(self.contacts)
+        insert_rows(self.charges)
+        insert_rows(self.holds)
 
     def _stock(self, works: Iterable[_Work]) -> None:
         """Release first, then reserve everything in one call, then link and correct what came out short."""
@@ -763,7 +765,7 @@ class _Batch:
                 at = got.setdefault(work.order.pk, {})
                 code = places.get(part.warehouse_id, str(part.warehouse_id))
                 at[code] = at.get(code, 0) + part.quantity
-        Allocation.objects.bulk_create(links)
+        insert_rows(links)
         if corrected:
             OrderLine.objects.bulk_update(corrected, ["reserved", "short", "short_at_entry"], batch_size=500)
         late: list[Order] = []

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.cache import cache
+from django.core.exceptions import EmptyResultSet
 from django.db import connection
 from django.db.models import Case, CharField, Exists, OuterRef, Prefetch, Q, QuerySet, Value, When
 
@@ -210,7 +211,11 @@ def view_counts(scope: Scope, *, at: dt.datetime | None = None, fresh: bool = Fa
     parameters: list[Any] = []
     for view in counted:
         rows = within(scope).filter(view.where(moment)).order_by().values_list(Value(1))[: COUNT_CAP + 1]
-        sql, values = rows.query.sql_with_params()
+        try:
+            sql, values = rows.query.sql_with_params()
+        except EmptyResultSet:  # a scope without any channel or warehouse
+            parts.append("0")
+            continue
         parts.append(f"(SELECT COUNT(*) FROM ({sql}) AS {connection.ops.quote_name(view.key)})")  # noqa: S608 - built by the ORM
         parameters += values
     with connection.cursor() as cursor:

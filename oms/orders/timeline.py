@@ -8,6 +8,7 @@ from typing import Any
 
 from oms.core.actor import Actor
 from oms.core.clock import now
+from oms.core.inserts import insert_rows
 from oms.orders.models import OrderEvent
 
 
@@ -33,7 +34,7 @@ def entry(
 
 def write(entries: Iterable[OrderEvent]) -> None:
     """Save lines made with `entry()` in one statement."""
-    OrderEvent.objects.bulk_create(entries)
+    insert_rows(list(entries))
 
 
 def add(
