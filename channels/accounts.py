@@ -98,35 +98,6 @@ def attach(
     credentials: Mapping[str, Any],
     actor: Actor,
 ) -> ChannelAccount:
-    """Give an existing sales channel its account. Raises `UserError` naming the field, `Conflict`, `NotFound`."""
-    port = connector_of(connector)
-    channel = SalesChannel.objects.filter(pk=channel_id).first()
-    if channel is None:
-        raise NotFound("channel: no such sales channel.", field="channel")
-    if ChannelAccount.objects.filter(sales_channel=channel).exists():
-        raise Conflict(f"channel: {channel} is connected already.", field="channel")
-    with transaction.atomic():
-        channel = SalesChannel.objects.create(
-            code=code,
-            name=name.strip()[:80],
-            kind=connector,
-            prefix=prefix[:4],
-            currency=currency,
-            pii_days=30 if connector == "amazon" else None,
-        )
-        for rank, warehouse_id in enumerate(warehouse_ids, 1):
-            ChannelWarehouse.objects.create(channel=channel, warehouse_id=warehouse_id, rank=rank)
-        return attach(channel.pk, connector=connector, config=config, credentials=credentials, actor=actor)
-
-
-def attach(
-    channel_id: int,
-    *,
-    connector: str,
-    config: Mapping[str, Any],
-    credentials: Mapping[str, Any],
-    actor: Actor,
-) -> ChannelAccount:
     """Give an existing sales channel its account. Raises `UserError` naming the field, `Conflict` when it has one."""
     port = connector_of(connector)
     clean = port.check_config(config)

@@ -39,7 +39,16 @@ class LabelSerializer(serializers.ModelSerializer[LabelPurchase]):
 
     class Meta:
         model = LabelPurchase
-        fields = ["id", "carrier", "service_code", "state", "tracking_number", "cost", "error", "requested_at"]
+        fields = [
+            "id",
+            "carrier",
+            "service_code",
+            "state",
+            "tracking_number",
+            "cost",
+            "error",
+            "requested_at",
+        ]
         read_only_fields = fields
 
 
@@ -61,8 +70,21 @@ class ShipmentSerializer(SparseFieldsMixin, serializers.ModelSerializer[Shipment
 
     class Meta:
         model = Shipment
-        fields = ["id", "number", "order", "warehouse", "state", "service_code", "ship_by", "shipped_at", "delivered_at",
-                  "wrong_scans", "version", "lines", "parcels"]  # fmt: skip
+        fields = [
+            "id",
+            "number",
+            "order",
+            "warehouse",
+            "state",
+            "service_code",
+            "ship_by",
+            "shipped_at",
+            "delivered_at",
+            "wrong_scans",
+            "version",
+            "lines",
+            "parcels",
+        ]
         read_only_fields = fields
 
 
@@ -72,8 +94,19 @@ class QuoteSerializer(serializers.ModelSerializer[RateQuote]):
 
     class Meta:
         model = RateQuote
-        fields = ["id", "carrier", "service_code", "service_name", "price", "transit_days", "arrives_on", "zone",
-                  "is_estimate", "chosen", "reason"]  # fmt: skip
+        fields = [
+            "id",
+            "carrier",
+            "service_code",
+            "service_name",
+            "price",
+            "transit_days",
+            "arrives_on",
+            "zone",
+            "is_estimate",
+            "chosen",
+            "reason",
+        ]
         read_only_fields = fields
 
 
@@ -90,7 +123,9 @@ class ScanAnswer(serializers.Serializer[Any]):
 
 
 class BoxRequest(serializers.Serializer[Any]):
-    items = serializers.DictField(child=serializers.IntegerField(min_value=1), help_text="shipment line id → units")
+    items = serializers.DictField(
+        child=serializers.IntegerField(min_value=1), help_text="shipment line id → units"
+    )
     weight_g = serializers.IntegerField(min_value=1, max_value=1_000_000, required=False)
     length_mm = serializers.IntegerField(min_value=1, max_value=10_000, required=False)
     width_mm = serializers.IntegerField(min_value=1, max_value=10_000, required=False)
@@ -102,7 +137,9 @@ class PackRequest(serializers.Serializer[Any]):
 
 
 class LabelRequest(serializers.Serializer[Any]):
-    quote = serializers.IntegerField(required=False, min_value=1, max_value=2**62, help_text="id of a rate; left out: the chosen one")
+    quote = serializers.IntegerField(
+        required=False, min_value=1, max_value=2**62, help_text="id of a rate; left out: the chosen one"
+    )
 
 
 class ShipmentFilter(django_filters.FilterSet):
@@ -114,7 +151,9 @@ class ShipmentFilter(django_filters.FilterSet):
         fields = ["warehouse", "state"]
 
 
-class ShipmentViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Shipment]):
+class ShipmentViewSet(
+    IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Shipment]
+):
     """Shipments of the warehouses you may see."""
 
     queryset = Shipment.objects.none()
@@ -157,7 +196,10 @@ class ShipmentViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveMod
         wanted = ScanRequest(data=request.data)
         wanted.is_valid(raise_exception=True)
         found = picking.scan(
-            shipment.pk, wanted.validated_data["code"], quantity=wanted.validated_data["quantity"], actor=self._actor()
+            shipment.pk,
+            wanted.validated_data["code"],
+            quantity=wanted.validated_data["quantity"],
+            actor=self._actor(),
         )
         return Response(ScanAnswer(found).data)
 
@@ -201,7 +243,9 @@ class ShipmentViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveMod
         return self._done(shipment.pk)
 
     @extend_schema(
-        parameters=[OpenApiParameter("format_name", OpenApiTypes.STR, OpenApiParameter.PATH, enum=["pdf", "zpl"])],
+        parameters=[
+            OpenApiParameter("format_name", OpenApiTypes.STR, OpenApiParameter.PATH, enum=["pdf", "zpl"])
+        ],
         responses={(200, "application/octet-stream"): OpenApiTypes.BINARY},
     )
     @action(detail=True, methods=["get"], url_path="label-file/(?P<format_name>pdf|zpl)")
@@ -209,7 +253,9 @@ class ShipmentViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveMod
         """The label of the first parcel as PDF (4x6 inch) or ZPL."""
         shipment = self.get_object()
         document = LabelDocument.objects.filter(
-            purchase__parcel__shipment=shipment, purchase__state=LabelPurchase.State.PURCHASED, format=format_name
+            purchase__parcel__shipment=shipment,
+            purchase__state=LabelPurchase.State.PURCHASED,
+            format=format_name,
         ).first()
         if document is None:
             raise NotFound(f"label: {shipment.number} has no {format_name} label.", field="format")

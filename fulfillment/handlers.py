@@ -14,7 +14,9 @@ def queue_routing(events: list[OutboxEvent]) -> None:
     """Write down which orders wait for routing and wake the router once."""
     wanted = {int(event.key) for event in events}
     there = Order.objects.filter(pk__in=wanted).values_list("pk", flat=True)
-    RoutingQueue.objects.bulk_create([RoutingQueue(order_id=pk) for pk in sorted(there)], ignore_conflicts=True)
+    RoutingQueue.objects.bulk_create(
+        [RoutingQueue(order_id=pk) for pk in sorted(there)], ignore_conflicts=True
+    )
     ring("fulfillment.tasks.route_waiting")
 
 

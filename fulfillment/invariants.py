@@ -13,30 +13,45 @@ from inventory.models import StockMovement
 from oms.core.invariants import invariant
 
 
-@invariant("F1", "At most one live label purchase per parcel; tracking numbers are unique per carrier account")
+@invariant(
+    "F1", "At most one live label purchase per parcel; tracking numbers are unique per carrier account"
+)
 def one_live_label() -> Iterator[str]:
     twice = (
-        LabelPurchase.objects.filter(state__in=LabelPurchase.LIVE).values("parcel").annotate(n=Count("pk")).filter(n__gt=1)
+        LabelPurchase.objects.filter(state__in=LabelPurchase.LIVE)
+        .values("parcel")
+        .annotate(n=Count("pk"))
+        .filter(n__gt=1)
     )
     for row in twice:
         yield f"parcel {row['parcel']} has {row['n']} live label purchases"
     same = (
-        LabelPurchase.objects.exclude(tracking_number="").values("account", "tracking_number").annotate(n=Count("pk")).filter(n__gt=1)
+        LabelPurchase.objects.exclude(tracking_number="")
+        .values("account", "tracking_number")
+        .annotate(n=Count("pk"))
+        .filter(n__gt=1)
     )
-    for row in same:
-        yield f"tracking number {row['tracking_number']} is on {row['n']} labels"
+    for entry in same:
+        yield f"tracking number {entry['tracking_number']} is on {entry['n']} labels"
 
 
-@invariant("F2", "Every shipped unit has exactly one ledger row of on hand, and shipments never hold more than was allocated")
+@invariant(
+    "F2",
+    "Every shipped unit has exactly one ledger row of on hand, and shipments never hold more than was allocated",
+)
 def shipped_once() -> Iterator[str]:
     gone = {
         row["shipment"]: row["units"]
-        for row in ShipmentLine.objects.filter(shipment__state__in=[Shipment.State.SHIPPED, Shipment.State.DELIVERED])
+        for row in ShipmentLine.objects.filter(
+            shipment__state__in=[Shipment.State.SHIPPED, Shipment.State.DELIVERED]
+        )
         .values("shipment")
         .annotate(units=Sum("quantity"))
     }
     posted: dict[str, int] = dict(
-        StockMovement.objects.filter(kind=StockMovement.Kind.SHIP, bucket="on_hand", reference__startswith="S-")
+        StockMovement.objects.filter(
+            kind=StockMovement.Kind.SHIP, bucket="on_hand", reference__startswith="S-"
+        )
         .values_list("reference")
         .annotate(units=Sum("quantity"))
     )
@@ -54,13 +69,16 @@ def shipped_once() -> Iterator[str]:
         .exclude(shipment__state__in=[Shipment.State.PACKED, Shipment.State.LABELLED])
     )
     for row in over:
-        yield f"allocation {row['allocation']} holds {row['allocation__reservation__quantity']}, open shipments take {row['units']}"
+        held = row["allocation__reservation__quantity"]
+        yield f"allocation {row['allocation']} holds {held}, open shipments take {row['units']}"
 
 
 @invariant("F5", "Parcels of a packed shipment hold exactly its units")
 def parcels_add_up() -> Iterator[str]:
     wrong = (
-        ShipmentLine.objects.filter(shipment__state__in=[Shipment.State.PACKED, Shipment.State.LABELLED, Shipment.State.SHIPPED])
+        ShipmentLine.objects.filter(
+            shipment__state__in=[Shipment.State.PACKED, Shipment.State.LABELLED, Shipment.State.SHIPPED]
+        )
         .annotate(boxed=Coalesce(Sum("parcel_items__quantity"), 0))
         .filter(~Q(boxed=F("quantity")))
     )

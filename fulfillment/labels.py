@@ -16,7 +16,14 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from fulfillment import states
-from fulfillment.carriers.base import Bought, BuyRequest, NotFoundAtCarrier, Rejected, Unsupported, connector_for
+from fulfillment.carriers.base import (
+    Bought,
+    BuyRequest,
+    NotFoundAtCarrier,
+    Rejected,
+    Unsupported,
+    connector_for,
+)
 from fulfillment.models import LabelDocument, LabelPurchase, Parcel, RateQuote, Shipment
 from fulfillment.packing import live_parcels
 from fulfillment.rates import address_of, origin_of, parcel_spec, ship_date
@@ -53,12 +60,17 @@ def buy(shipment_id: int, *, actor: Actor, quote_id: int | None = None) -> list[
             raise Conflict(f"label: {blocked}", field="order")
         if shipment.state not in (Shipment.State.PACKED, Shipment.State.LABELLED):
             raise Conflict(
-                f"{shipment.number} is {shipment.get_state_display().lower()}: pack it before buying a label.", field="state"
+                f"{shipment.number} is {shipment.get_state_display().lower()}: pack it before buying a label.",
+                field="state",
             )
         quote = _quote(shipment, quote_id)
-        claimed = [p for p in (_claim(shipment, parcel, quote, actor) for parcel in live_parcels(shipment)) if p]
+        claimed = [
+            p for p in (_claim(shipment, parcel, quote, actor) for parcel in live_parcels(shipment)) if p
+        ]
         if claimed:
-            Shipment.objects.filter(pk=shipment.pk).update(carrier_account=quote.account, service_code=quote.service_code)
+            Shipment.objects.filter(pk=shipment.pk).update(
+                carrier_account=quote.account, service_code=quote.service_code
+            )
     for purchase in claimed:
         _ask_carrier(purchase.pk, actor)
     _settle(shipment_id, actor)
@@ -82,11 +94,16 @@ def _claim(shipment: Shipment, parcel: Parcel, quote: RateQuote, actor: Actor) -
     try:
         with transaction.atomic():
             return LabelPurchase.objects.create(
-                parcel=parcel, attempt=attempt, key=purchase_key(parcel.pk, attempt), account=quote.account,
-                service_code=quote.service_code, reference=f"{shipment.number}-{parcel.number}-{attempt}",
-                quoted=quote.amount / parcels if parcels > 1 else quote.amount, currency=quote.currency,
+                parcel=parcel,
+                attempt=attempt,
+                key=purchase_key(parcel.pk, attempt),
+                account=quote.account,
+                service_code=quote.service_code,
+                reference=f"{shipment.number}-{parcel.number}-{attempt}",
+                quoted=quote.amount / parcels if parcels > 1 else quote.amount,
+                currency=quote.currency,
                 requested_by=str(actor),
-            )  # fmt: skip
+            )
     except IntegrityError:  # another process was quicker
         return None
 
@@ -112,10 +129,11 @@ def _request(purchase: LabelPurchase) -> BuyRequest:
 def _ask_carrier(purchase_id: int, actor: Actor) -> None:
     """One call outside any transaction; the answer is stored in its own."""
     purchase = LabelPurchase.objects.select_related(
-        "account", "parcel__shipment__order__contact", "parcel__shipment__order__channel", "parcel__shipment__warehouse"
-    ).get(
-        pk=purchase_id
-    )
+        "account",
+        "parcel__shipment__order__contact",
+        "parcel__shipment__order__channel",
+        "parcel__shipment__warehouse",
+    ).get(pk=purchase_id)
     if purchase.state != LabelPurchase.State.REQUESTED:
         return
     outcome = connector_for(purchase.account).buy(_request(purchase), key=str(purchase.key))
@@ -132,28 +150,39 @@ def adopt(purchase_id: int, bought: Bought, *, actor: Actor) -> None:
     with transaction.atomic():
         for name, content in bought.documents.items():
             LabelDocument.objects.get_or_create(
-                purchase_id=purchase_id, format=name,
+                purchase_id=purchase_id,
+                format=name,
                 defaults={"content": content, "sha256": hashlib.sha256(content).hexdigest()},
-            )  # fmt: skip
+            )
         changed = LabelPurchase.objects.filter(
             pk=purchase_id, state__in=[LabelPurchase.State.REQUESTED, LabelPurchase.State.UNKNOWN]
         ).update(
-            state=LabelPurchase.State.PURCHASED, carrier_ref=bought.carrier_ref, tracking_number=bought.tracking_number,
-            cost=bought.cost, currency=bought.currency, warning=bought.warning[:400], error="", answered_at=now(),
+            state=LabelPurchase.State.PURCHASED,
+            carrier_ref=bought.carrier_ref,
+            tracking_number=bought.tracking_number,
+            cost=bought.cost,
+            currency=bought.currency,
+            warning=bought.warning[:400],
+            error="",
+            answered_at=now(),
             next_attempt_at=None,
-        )  # fmt: skip
+        )
         if not changed:
             return
         purchase = LabelPurchase.objects.select_related("parcel__shipment", "account").get(pk=purchase_id)
-        text = f"label bought: {purchase.account} {purchase.service_code} {purchase.cost} {purchase.currency}, {purchase.tracking_number}"
+        price = f"{purchase.cost} {purchase.currency}"
+        text = f"label bought: {purchase.account} {purchase.service_code} {price}, {purchase.tracking_number}"
         timeline.add(purchase.parcel.shipment.order_id, "label", text, actor=actor)
         close_item(f"label:{purchase.parcel_id}", "label bought")
         if purchase.quoted is not None and purchase.cost is not None and purchase.cost > purchase.quoted:
             raise_item(
-                "label_cost", f"label-cost:{purchase.pk}", f"{purchase.reference}: label cost more than quoted",
+                "label_cost",
+                f"label-cost:{purchase.pk}",
+                f"{purchase.reference}: label cost more than quoted",
                 detail=f"quoted {purchase.quoted}, charged {purchase.cost} {purchase.currency}",
-                url=f"/shipments/{purchase.parcel.shipment_id}", money=purchase.cost - purchase.quoted,
-            )  # fmt: skip
+                url=f"/shipments/{purchase.parcel.shipment_id}",
+                money=purchase.cost - purchase.quoted,
+            )
 
 
 def _reject(purchase_id: int, message: str, actor: Actor) -> None:
@@ -170,9 +199,10 @@ def _unknown(purchase_id: int, message: str, actor: Actor) -> None:
         changed = LabelPurchase.objects.filter(
             pk=purchase_id, state__in=[LabelPurchase.State.REQUESTED, LabelPurchase.State.UNKNOWN]
         ).update(
-            state=LabelPurchase.State.UNKNOWN, error=message[:400],
+            state=LabelPurchase.State.UNKNOWN,
+            error=message[:400],
             next_attempt_at=now() + dt.timedelta(seconds=RESOLVE_AFTER[0]),
-        )  # fmt: skip
+        )
         if changed:
             _tell(purchase_id, f"outcome of the label purchase is unknown: {message}", actor)
 
@@ -182,9 +212,14 @@ def _tell(purchase_id: int, text: str, actor: Actor) -> None:
     shipment = purchase.parcel.shipment
     timeline.add(shipment.order_id, "label", text, actor=actor)
     raise_item(
-        "label_failed", f"label:{purchase.parcel_id}", f"{shipment.number}: {text}"[:200], detail=text,
-        url=f"/shipments/{shipment.pk}", warehouse_code=shipment.warehouse.code, due_at=shipment.ship_by,
-    )  # fmt: skip
+        "label_failed",
+        f"label:{purchase.parcel_id}",
+        f"{shipment.number}: {text}"[:200],
+        detail=text,
+        url=f"/shipments/{shipment.pk}",
+        warehouse_code=shipment.warehouse.code,
+        due_at=shipment.ship_by,
+    )
 
 
 def _settle(shipment_id: int, actor: Actor) -> None:
@@ -257,7 +292,12 @@ def decide_not_bought(purchase_id: int, *, actor: Actor, why: str = "decided by 
         LabelPurchase.objects.filter(pk=purchase_id, state=LabelPurchase.State.UNKNOWN).update(
             state=LabelPurchase.State.NOT_BOUGHT, answered_at=now(), next_attempt_at=None
         )
-        timeline.add(purchase.parcel.shipment.order_id, "label", f"{purchase.reference} was not bought: {why}", actor=actor)
+        timeline.add(
+            purchase.parcel.shipment.order_id,
+            "label",
+            f"{purchase.reference} was not bought: {why}",
+            actor=actor,
+        )
         close_item(f"label:{purchase.parcel_id}", why)
 
 
@@ -269,7 +309,13 @@ def decide_bought(purchase_id: int, *, tracking_number: str, actor: Actor) -> No
     states.check(states.LABEL, purchase.reference, purchase.state, LabelPurchase.State.PURCHASED)
     adopt(
         purchase_id,
-        Bought(tracking_number=tracking_number.strip(), carrier_ref="", cost=purchase.quoted or Decimal(0), currency=purchase.currency, documents={}),
+        Bought(
+            tracking_number=tracking_number.strip(),
+            carrier_ref="",
+            cost=purchase.quoted or Decimal(0),
+            currency=purchase.currency,
+            documents={},
+        ),
         actor=actor,
     )
     _settle(purchase.parcel.shipment_id, actor)
@@ -278,7 +324,9 @@ def decide_bought(purchase_id: int, *, tracking_number: str, actor: Actor) -> No
 def void(purchase_id: int, *, actor: Actor) -> LabelPurchase:
     """Give a label back before the parcel left; its cost leaves the report. Raises `Conflict`, `UserError`."""
     with transaction.atomic():
-        purchase = LabelPurchase.objects.select_related("account", "parcel__shipment").filter(pk=purchase_id).first()
+        purchase = (
+            LabelPurchase.objects.select_related("account", "parcel__shipment").filter(pk=purchase_id).first()
+        )
         if purchase is None:
             raise NotFound("label: there is no such purchase.", field="label")
         shipment = locked(purchase.parcel.shipment_id)
@@ -299,11 +347,16 @@ def void(purchase_id: int, *, actor: Actor) -> LabelPurchase:
                 state=LabelPurchase.State.PURCHASED, error=problem.message[:400]
             )
             raise_item(
-                "void_failed", f"void:{purchase_id}", f"{shipment.number}: the label could not be voided",
-                detail=problem.message, url=f"/shipments/{shipment.pk}",
-            )  # fmt: skip
+                "void_failed",
+                f"void:{purchase_id}",
+                f"{shipment.number}: the label could not be voided",
+                detail=problem.message,
+                url=f"/shipments/{shipment.pk}",
+            )
         else:
-            LabelPurchase.objects.filter(pk=purchase_id).update(state=LabelPurchase.State.VOID, voided_at=now(), error="")
+            LabelPurchase.objects.filter(pk=purchase_id).update(
+                state=LabelPurchase.State.VOID, voided_at=now(), error=""
+            )
             timeline.add(shipment.order_id, "label", f"label {purchase.tracking_number} voided", actor=actor)
             close_item(f"void:{purchase_id}", "voided")
             if shipment.state == Shipment.State.LABELLED:
@@ -320,4 +373,3 @@ def documents(shipment_ids: Sequence[int], fmt: str) -> list[bytes]:
     order = {pk: index for index, pk in enumerate(shipment_ids)}
     ranked = sorted(found, key=lambda d: (order[d.purchase.parcel.shipment_id], d.purchase.parcel.number))
     return [bytes(document.content) for document in ranked]
-

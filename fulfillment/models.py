@@ -17,7 +17,9 @@ class RoutingPolicy(models.Model):
     """An immutable version of the whole routing rule set; publishing writes a new one."""
 
     version = models.PositiveIntegerField(unique=True)
-    rules = models.JSONField(default=list, help_text="ordered rules: name, when, then (see fulfillment/routing/model.py)")
+    rules = models.JSONField(
+        default=list, help_text="ordered rules: name, when, then (see fulfillment/routing/model.py)"
+    )
     note = models.CharField(max_length=255, blank=True)
     published_by = models.CharField(max_length=120)
     published_at = models.DateTimeField(default=timezone.now)
@@ -27,7 +29,9 @@ class RoutingPolicy(models.Model):
         ordering = ["-version"]
         verbose_name_plural = "routing policies"
         constraints = [
-            models.UniqueConstraint(fields=["is_active"], condition=Q(is_active=True), name="routing_policy_one_active"),
+            models.UniqueConstraint(
+                fields=["is_active"], condition=Q(is_active=True), name="routing_policy_one_active"
+            ),
         ]
 
 
@@ -91,7 +95,9 @@ class CarrierService(models.Model):
     code = models.SlugField(max_length=40)
     name = models.CharField(max_length=80)
     rules = models.JSONField(
-        default=dict, blank=True, help_text="divisor, rounding, limits, transit days … (see carriers/table_rate/rating.py)"
+        default=dict,
+        blank=True,
+        help_text="divisor, rounding, limits, transit days … (see carriers/table_rate/rating.py)",
     )
     is_active = models.BooleanField(default=True)
 
@@ -152,7 +158,8 @@ class Surcharge(models.Model):
         ordering = ["position", "id"]
         constraints = [
             models.CheckConstraint(
-                condition=Q(amount__isnull=False, percent__isnull=True) | Q(amount__isnull=True, percent__isnull=False),
+                condition=Q(amount__isnull=False, percent__isnull=True)
+                | Q(amount__isnull=True, percent__isnull=False),
                 name="surcharge_amount_or_percent",
             ),
         ]
@@ -170,7 +177,8 @@ class ZoneOverride(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["account", "origin_prefix", "country", "destination_prefix"], name="zone_override_once"
+                fields=["account", "origin_prefix", "country", "destination_prefix"],
+                name="zone_override_once",
             ),
         ]
 
@@ -191,13 +199,17 @@ class Shipment(models.Model):
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="shipments")
     warehouse = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="shipments")
     state = models.CharField(max_length=10, choices=State.choices, default=State.READY)
-    carrier_account = models.ForeignKey(CarrierAccount, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    carrier_account = models.ForeignKey(
+        CarrierAccount, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
     service_code = models.CharField(max_length=40, blank=True)
     ship_by = models.DateTimeField(null=True, blank=True)
     picked_at = models.DateTimeField(null=True, blank=True)
     packed_at = models.DateTimeField(null=True, blank=True)
     shipped_at = models.DateTimeField(null=True, blank=True)
-    shipped_evidence = models.CharField(max_length=12, blank=True, help_text="scan, manifest or handover: what shipped_at rests on")
+    shipped_evidence = models.CharField(
+        max_length=12, blank=True, help_text="scan, manifest or handover: what shipped_at rests on"
+    )
     delivered_at = models.DateTimeField(null=True, blank=True)
     claimed_by = models.CharField(max_length=120, blank=True, help_text="who is picking or packing it")
     claimed_at = models.DateTimeField(null=True, blank=True)
@@ -240,7 +252,8 @@ class ShipmentLine(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["shipment", "allocation"], name="shipment_allocation_once"),
             models.CheckConstraint(
-                condition=Q(quantity__gte=F("picked")) & Q(quantity__gte=F("packed")), name="shipment_line_within"
+                condition=Q(quantity__gte=F("picked")) & Q(quantity__gte=F("packed")),
+                name="shipment_line_within",
             ),
         ]
 
@@ -250,12 +263,16 @@ class Parcel(models.Model):
 
     shipment = models.ForeignKey(Shipment, on_delete=models.CASCADE, related_name="parcels")
     number = models.PositiveSmallIntegerField(default=1)
-    package_type = models.ForeignKey(PackageType, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    package_type = models.ForeignKey(
+        PackageType, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
     weight_g = models.PositiveIntegerField()
     length_mm = models.PositiveIntegerField()
     width_mm = models.PositiveIntegerField()
     height_mm = models.PositiveIntegerField()
-    manifest = models.ForeignKey("Manifest", on_delete=models.SET_NULL, null=True, blank=True, related_name="parcels")
+    manifest = models.ForeignKey(
+        "Manifest", on_delete=models.SET_NULL, null=True, blank=True, related_name="parcels"
+    )
 
     class Meta:
         ordering = ["number"]
@@ -319,7 +336,9 @@ class LabelPurchase(models.Model):
 
     parcel = models.ForeignKey(Parcel, on_delete=models.PROTECT, related_name="purchases")
     attempt = models.PositiveSmallIntegerField(default=1)
-    key = models.UUIDField(default=uuid.uuid4, unique=True, help_text="uuid5(parcel, attempt): sent to carriers that honour keys")
+    key = models.UUIDField(
+        default=uuid.uuid4, unique=True, help_text="uuid5(parcel, attempt): sent to carriers that honour keys"
+    )
     account = models.ForeignKey(CarrierAccount, on_delete=models.PROTECT, related_name="purchases")
     service_code = models.CharField(max_length=40)
     reference = models.CharField(max_length=30, help_text="our reference in a carrier-visible field")
@@ -348,12 +367,16 @@ class LabelPurchase(models.Model):
                 name="label_one_live_per_parcel",
             ),
             models.UniqueConstraint(
-                fields=["account", "tracking_number"], condition=~Q(tracking_number=""), name="label_tracking_once"
+                fields=["account", "tracking_number"],
+                condition=~Q(tracking_number=""),
+                name="label_tracking_once",
             ),
         ]
         indexes = [
             models.Index(
-                fields=["next_attempt_at"], condition=Q(state__in=["requested", "unknown"]), name="label_unsettled_idx"
+                fields=["next_attempt_at"],
+                condition=Q(state__in=["requested", "unknown"]),
+                name="label_unsettled_idx",
             ),
         ]
 

@@ -31,10 +31,14 @@ def whole_in_one(shipment: Shipment) -> Box:
     """Everything in the smallest package type that takes the volume and weight."""
     lines = list(shipment.lines.select_related("sku"))
     volume = sum(
-        line.quantity * (line.sku.length_mm or 0) * (line.sku.width_mm or 0) * (line.sku.height_mm or 0) for line in lines
+        line.quantity * (line.sku.length_mm or 0) * (line.sku.width_mm or 0) * (line.sku.height_mm or 0)
+        for line in lines
     )
     weight = sum(line.quantity * (line.sku.weight_g or 0) for line in lines)
-    longest = max((max(line.sku.length_mm or 0, line.sku.width_mm or 0, line.sku.height_mm or 0) for line in lines), default=0)
+    longest = max(
+        (max(line.sku.length_mm or 0, line.sku.width_mm or 0, line.sku.height_mm or 0) for line in lines),
+        default=0,
+    )
     fitting = [
         box
         for box in PackageType.objects.filter(is_active=True)
@@ -58,7 +62,10 @@ def pack(shipment_id: int, boxes: Sequence[Box] | None = None, *, actor: Actor) 
         if blocked:
             raise Conflict(blocked, field="order")
         if shipment.state not in (Shipment.State.PICKING, Shipment.State.PACKED):
-            raise Conflict(f"{shipment.number} is {shipment.get_state_display().lower()}: pick it before packing.", field="state")
+            raise Conflict(
+                f"{shipment.number} is {shipment.get_state_display().lower()}: pick it before packing.",
+                field="state",
+            )
         lines = {line.pk: line for line in shipment.lines.select_related("sku")}
         unpicked = [line for line in lines.values() if line.picked < line.quantity]
         if unpicked:
@@ -71,12 +78,15 @@ def pack(shipment_id: int, boxes: Sequence[Box] | None = None, *, actor: Actor) 
         for box in boxes:
             for line_id, units in box.items.items():
                 if line_id not in lines or units < 1:
-                    raise UserError("items: a parcel holds at least one unit of lines of this shipment.", field="items")
+                    raise UserError(
+                        "items: a parcel holds at least one unit of lines of this shipment.", field="items"
+                    )
                 packed[line_id] += units
         wrong = [lines[pk] for pk, units in packed.items() if units != lines[pk].quantity]
         if wrong:
             raise UserError(
-                f"items: the parcels must hold all units once; wrong for {', '.join(str(line.sku) for line in wrong)}.", field="items"
+                f"items: the parcels must hold all units once; wrong for {', '.join(str(line.sku) for line in wrong)}.",
+                field="items",
             )
         # a parcel whose label was voided stays as history, without content; see `live_parcels`
         ParcelItem.objects.filter(parcel__shipment=shipment).delete()
@@ -89,7 +99,9 @@ def pack(shipment_id: int, boxes: Sequence[Box] | None = None, *, actor: Actor) 
             line.save(update_fields=["packed"])
         if shipment.state == Shipment.State.PICKING:
             set_state(shipment, Shipment.State.PACKED, packed_at=now())
-        timeline.add(shipment.order_id, "pack", f"{shipment.number} packed in {len(boxes)} parcel(s)", actor=actor)
+        timeline.add(
+            shipment.order_id, "pack", f"{shipment.number} packed in {len(boxes)} parcel(s)", actor=actor
+        )
     return shipment
 
 
@@ -98,7 +110,7 @@ def live_parcels(shipment: Shipment) -> list[Parcel]:
     return list(shipment.parcels.filter(items__isnull=False).distinct().order_by("number"))
 
 
-def _parcel(shipment: Shipment, number: int, box: Box, lines: dict) -> Parcel:  # type: ignore[type-arg]
+def _parcel(shipment: Shipment, number: int, box: Box, lines: dict) -> Parcel:
     kind = PackageType.objects.filter(pk=box.package_type_id).first() if box.package_type_id else None
     weight = box.weight_g
     if weight is None:
@@ -106,21 +118,37 @@ def _parcel(shipment: Shipment, number: int, box: Box, lines: dict) -> Parcel:  
         for line_id, units in box.items.items():
             sku = lines[line_id].sku
             if not sku.weight_g:
-                raise UserError(f"weight: {sku} has no weight; weigh the parcel or enter the SKU's weight.", field="weight_g")
+                raise UserError(
+                    f"weight: {sku} has no weight; weigh the parcel or enter the SKU's weight.",
+                    field="weight_g",
+                )
             weight += units * sku.weight_g
     if weight < 1:
         raise UserError("weight: must be at least 1 gram.", field="weight_g")
-    sizes = [box.length_mm or (kind.length_mm if kind else 0), box.width_mm or (kind.width_mm if kind else 0),
-             box.height_mm or (kind.height_mm if kind else 0)]  # fmt: skip
+    sizes = [
+        box.length_mm or (kind.length_mm if kind else 0),
+        box.width_mm or (kind.width_mm if kind else 0),
+        box.height_mm or (kind.height_mm if kind else 0),
+    ]
     if not all(sizes):
         skus = [lines[line_id].sku for line_id in box.items]
-        sizes = [max((getattr(sku, name) or 0) for sku in skus) for name in ("length_mm", "width_mm", "height_mm")]
+        sizes = [
+            max((getattr(sku, name) or 0) for sku in skus) for name in ("length_mm", "width_mm", "height_mm")
+        ]
         if not all(sizes):
-            raise UserError("box: choose a box or enter its length, width and height in millimetres.", field="package_type")
+            raise UserError(
+                "box: choose a box or enter its length, width and height in millimetres.",
+                field="package_type",
+            )
     parcel = Parcel.objects.create(
-        shipment=shipment, number=number, package_type=kind, weight_g=weight,
-        length_mm=sizes[0], width_mm=sizes[1], height_mm=sizes[2],
-    )  # fmt: skip
+        shipment=shipment,
+        number=number,
+        package_type=kind,
+        weight_g=weight,
+        length_mm=sizes[0],
+        width_mm=sizes[1],
+        height_mm=sizes[2],
+    )
     ParcelItem.objects.bulk_create(
         ParcelItem(parcel=parcel, line_id=line_id, quantity=units) for line_id, units in box.items.items()
     )

@@ -41,12 +41,19 @@ def claim(shipment_id: int, *, actor: Actor) -> Shipment:
         blocked = why_not_shippable(shipment.order)
         if blocked:
             raise Conflict(blocked, field="order")
-        if shipment.claimed_by and shipment.claimed_by != str(actor) and shipment.state == Shipment.State.PICKING:
+        if (
+            shipment.claimed_by
+            and shipment.claimed_by != str(actor)
+            and shipment.state == Shipment.State.PICKING
+        ):
             raise Conflict(f"{shipment.number} is being picked by {shipment.claimed_by}.", field="shipment")
         if shipment.state == Shipment.State.READY:
             set_state(shipment, Shipment.State.PICKING, claimed_by=str(actor), claimed_at=now())
         elif shipment.state != Shipment.State.PICKING:
-            raise Conflict(f"{shipment.number} is {shipment.get_state_display().lower()}, there is nothing to pick.", field="state")
+            raise Conflict(
+                f"{shipment.number} is {shipment.get_state_display().lower()}, there is nothing to pick.",
+                field="state",
+            )
     return shipment
 
 
@@ -61,7 +68,10 @@ def scan(shipment_id: int, code: str, *, actor: Actor, quantity: int = 1) -> Sca
         if blocked:
             return Scan(False, "STOP", blocked, False)
         if shipment.state != Shipment.State.PICKING:
-            raise Conflict(f"{shipment.number} is {shipment.get_state_display().lower()}: claim it before picking.", field="state")
+            raise Conflict(
+                f"{shipment.number} is {shipment.get_state_display().lower()}: claim it before picking.",
+                field="state",
+            )
         sku, units = _resolve(code, quantity)
         lines = list(shipment.lines.select_related("sku").order_by("pk"))
         wanted = [line for line in lines if sku is not None and line.sku_id == sku.pk]
@@ -105,7 +115,10 @@ def pick_all(shipment_id: int, *, actor: Actor) -> Shipment:
         if shipment.state == Shipment.State.READY:
             set_state(shipment, Shipment.State.PICKING, claimed_by=str(actor), claimed_at=now())
         elif shipment.state != Shipment.State.PICKING:
-            raise Conflict(f"{shipment.number} is {shipment.get_state_display().lower()}, there is nothing to pick.", field="state")
+            raise Conflict(
+                f"{shipment.number} is {shipment.get_state_display().lower()}, there is nothing to pick.",
+                field="state",
+            )
         shipment.lines.update(picked=F("quantity"))
         Shipment.objects.filter(pk=shipment.pk).update(picked_at=now())
         timeline.add(shipment.order_id, "pick", f"{shipment.number} picked without scanning", actor=actor)
@@ -122,16 +135,22 @@ def short_pick(line_id: int, missing: int, *, reason: str, actor: Actor) -> Ship
     if reason not in SHORT_REASONS:
         raise UserError(f"reason: use one of {', '.join(SHORT_REASONS)}.", field="reason")
     with transaction.atomic():
-        line = ShipmentLine.objects.select_related("sku", "allocation__reservation").filter(pk=line_id).first()
+        line = (
+            ShipmentLine.objects.select_related("sku", "allocation__reservation").filter(pk=line_id).first()
+        )
         if line is None:
             raise UserError("line: there is no such line.", field="line")
         shipment = locked(line.shipment_id)
         line.refresh_from_db()
         if shipment.state not in (Shipment.State.READY, Shipment.State.PICKING):
-            raise Conflict(f"{shipment.number} is {shipment.get_state_display().lower()}: too late for a short pick.", field="state")
+            raise Conflict(
+                f"{shipment.number} is {shipment.get_state_display().lower()}: too late for a short pick.",
+                field="state",
+            )
         if not 1 <= missing <= line.quantity - line.picked:
             raise UserError(
-                f"missing: between 1 and {line.quantity - line.picked} units of {line.sku} can be missing.", field="missing"
+                f"missing: between 1 and {line.quantity - line.picked} units of {line.sku} can be missing.",
+                field="missing",
             )
         if missing == line.quantity:
             line.delete()
@@ -140,8 +159,13 @@ def short_pick(line_id: int, missing: int, *, reason: str, actor: Actor) -> Ship
         if not shipment.lines.exists():
             set_state(shipment, Shipment.State.CANCELLED)
         text = f"{shipment.number}: {missing} × {line.sku} {SHORT_REASONS[reason]} in {shipment.warehouse}"
-        timeline.add(shipment.order_id, "short_pick", text, actor=actor, 
-                     data={"warehouse": shipment.warehouse.code, "sku": line.sku.code, "line": line.order_line_id})  # fmt: skip
+        timeline.add(
+            shipment.order_id,
+            "short_pick",
+            text,
+            actor=actor,
+            data={"warehouse": shipment.warehouse.code, "sku": line.sku.code, "line": line.order_line_id},
+        )
         raise_item(
             "count_needed",
             f"count:{line.sku_id}:{shipment.warehouse_id}",
@@ -158,12 +182,17 @@ def short_pick(line_id: int, missing: int, *, reason: str, actor: Actor) -> Ship
         post_movements(
             [
                 Movement(
-                    sku_id=held.sku_id, warehouse_id=held.warehouse_id, bucket=bucket, quantity=missing,
-                    kind=StockMovement.Kind.STATE, key=f"short-pick:{uuid.uuid4().hex}", reason=f"short pick: {reason}",
+                    sku_id=held.sku_id,
+                    warehouse_id=held.warehouse_id,
+                    bucket=bucket,
+                    quantity=missing,
+                    kind=StockMovement.Kind.STATE,
+                    key=f"short-pick:{uuid.uuid4().hex}",
+                    reason=f"short pick: {reason}",
                     reference=shipment.number,
                 )
             ],
             actor=actor,
-        )  # fmt: skip
+        )
         settle_lost([held.pk], actor=actor, why=text)
     return shipment

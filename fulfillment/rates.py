@@ -10,7 +10,16 @@ from zoneinfo import ZoneInfo
 
 from django.db import close_old_connections, transaction
 
-from fulfillment.carriers.base import AddressSpec, ParcelSpec, Problem, ProblemKind, QuoteRequest, QuoteResult, Rate, connector_for
+from fulfillment.carriers.base import (
+    AddressSpec,
+    ParcelSpec,
+    Problem,
+    ProblemKind,
+    QuoteRequest,
+    QuoteResult,
+    Rate,
+    connector_for,
+)
 from fulfillment.models import CarrierAccount, LabelPurchase, Parcel, RateQuote, Shipment
 from fulfillment.packing import live_parcels
 from fulfillment.shipments import locked, why_not_shippable
@@ -26,10 +35,17 @@ DEADLINE = 4.0
 def origin_of(warehouse: Warehouse) -> AddressSpec:
     """The warehouse as a carrier sees it."""
     return AddressSpec(
-        name=warehouse.name, company=warehouse.company, street1=warehouse.address1, street2=warehouse.address2,
-        city=warehouse.city, region=warehouse.region, postal_code=warehouse.postal_code, country=warehouse.country,
-        phone=warehouse.phone, residential=False,
-    )  # fmt: skip
+        name=warehouse.name,
+        company=warehouse.company,
+        street1=warehouse.address1,
+        street2=warehouse.address2,
+        city=warehouse.city,
+        region=warehouse.region,
+        postal_code=warehouse.postal_code,
+        country=warehouse.country,
+        phone=warehouse.phone,
+        residential=False,
+    )
 
 
 def address_of(order: Order) -> AddressSpec:
@@ -39,11 +55,19 @@ def address_of(order: Order) -> AddressSpec:
     if not data.get("address1"):
         raise UserError(f"address: {order.number} has no street address to ship to.", field="address")
     return AddressSpec(
-        name=data.get("name", ""), company=data.get("company", ""), street1=data.get("address1", ""),
-        street2=data.get("address2", ""), street3=data.get("address3", ""), city=data.get("city", ""),
-        region=data.get("region", ""), postal_code=data.get("postal_code", ""), country=data.get("country", ""),
-        phone=data.get("phone", ""), email=data.get("email", ""), residential=order.residential,
-    )  # fmt: skip
+        name=data.get("name", ""),
+        company=data.get("company", ""),
+        street1=data.get("address1", ""),
+        street2=data.get("address2", ""),
+        street3=data.get("address3", ""),
+        city=data.get("city", ""),
+        region=data.get("region", ""),
+        postal_code=data.get("postal_code", ""),
+        country=data.get("country", ""),
+        phone=data.get("phone", ""),
+        email=data.get("email", ""),
+        residential=order.residential,
+    )
 
 
 def parcel_spec(parcel: Parcel) -> ParcelSpec:
@@ -79,18 +103,28 @@ def choose(offers: Sequence[Offer], deliver_by: dt.date | None) -> Choice:
     currency = offers[0].rate.currency
 
     def in_time(offer: Offer) -> bool:
-        return deliver_by is None or (offer.rate.arrives_on is not None and offer.rate.arrives_on <= deliver_by)
+        return deliver_by is None or (
+            offer.rate.arrives_on is not None and offer.rate.arrives_on <= deliver_by
+        )
 
     comparable = [o for o in offers if o.rate.currency == currency and in_time(o)]
     if not comparable:
         cheapest = min(offers, key=lambda o: o.rate.amount)
         known = [o for o in offers if o.rate.arrives_on]
         fastest = min(known, key=lambda o: (o.rate.arrives_on, o.rate.amount)) if known else None
-        sentence = f"No service arrives by {deliver_by}. Cheapest: {cheapest.rate.service_name} {cheapest.rate.amount} {currency}"
+        sentence = f"No service arrives by {deliver_by}. "
+        sentence += f"Cheapest: {cheapest.rate.service_name} {cheapest.rate.amount} {currency}"
         if fastest:
             sentence += f"; fastest: {fastest.rate.service_name}, {fastest.rate.arrives_on}"
-        return Choice(None, tuple(f"arrives {o.rate.arrives_on or 'at an unknown day'}, after {deliver_by}" for o in offers), sentence + ".")
-    best = min(comparable, key=lambda o: (o.rate.amount, o.preference, o.rate.transit_days or 99, o.account, o.rate.service))
+        return Choice(
+            None,
+            tuple(f"arrives {o.rate.arrives_on or 'at an unknown day'}, after {deliver_by}" for o in offers),
+            sentence + ".",
+        )
+    best = min(
+        comparable,
+        key=lambda o: (o.rate.amount, o.preference, o.rate.transit_days or 99, o.account, o.rate.service),
+    )
     reasons = []
     for offer in offers:
         if offer is best:
@@ -115,7 +149,9 @@ def accounts_for(warehouse: Warehouse) -> list[CarrierAccount]:
     ]
 
 
-def ask(accounts: Iterable[CarrierAccount], request: QuoteRequest, deadline: float = DEADLINE) -> dict[int, QuoteResult]:
+def ask(
+    accounts: Iterable[CarrierAccount], request: QuoteRequest, deadline: float = DEADLINE
+) -> dict[int, QuoteResult]:
     """Ask all accounts; those that call out do it side by side, late ones become a `deadline` problem."""
     answers: dict[int, QuoteResult] = {}
     remote = []
@@ -156,7 +192,9 @@ def shop(shipment_id: int) -> list[RateQuote]:
     Raises `Conflict` (not packed, on hold), `UserError` (no address, no carrier).
     """
     shipment = (
-        Shipment.objects.select_related("order__channel", "order__contact", "warehouse").filter(pk=shipment_id).first()
+        Shipment.objects.select_related("order__channel", "order__contact", "warehouse")
+        .filter(pk=shipment_id)
+        .first()
     )
     if shipment is None:
         raise NotFound("shipment: there is no such shipment.", field="shipment")
@@ -164,19 +202,29 @@ def shop(shipment_id: int) -> list[RateQuote]:
     if blocked:
         raise Conflict(blocked, field="order")
     if shipment.state != Shipment.State.PACKED:
-        raise Conflict(f"{shipment.number} is {shipment.get_state_display().lower()}: pack it before asking for rates.", field="state")
+        raise Conflict(
+            f"{shipment.number} is {shipment.get_state_display().lower()}: pack it before asking for rates.",
+            field="state",
+        )
     accounts = accounts_for(shipment.warehouse)
     if not accounts:
-        raise UserError(f"carrier: no carrier account may be used from {shipment.warehouse}.", field="carrier")
+        raise UserError(
+            f"carrier: no carrier account may be used from {shipment.warehouse}.", field="carrier"
+        )
     request = QuoteRequest(
-        origin=origin_of(shipment.warehouse), destination=address_of(shipment.order),
-        parcels=tuple(parcel_spec(parcel) for parcel in live_parcels(shipment)), ship_date=ship_date(shipment.warehouse),
-        origin_group=shipment.warehouse.code, currency=shipment.order.currency,
-    )  # fmt: skip
+        origin=origin_of(shipment.warehouse),
+        destination=address_of(shipment.order),
+        parcels=tuple(parcel_spec(parcel) for parcel in live_parcels(shipment)),
+        ship_date=ship_date(shipment.warehouse),
+        origin_group=shipment.warehouse.code,
+        currency=shipment.order.currency,
+    )
     answers = ask(accounts, request)
     by_id = {account.pk: account for account in accounts}
     offers = [
-        (by_id[pk], Offer(by_id[pk].code, by_id[pk].preference, rate)) for pk, answer in answers.items() for rate in answer.rates
+        (by_id[pk], Offer(by_id[pk].code, by_id[pk].preference, rate))
+        for pk, answer in answers.items()
+        for rate in answer.rates
     ]
     offers.sort(key=lambda pair: (pair[1].rate.amount, pair[1].account, pair[1].rate.service))
     zone = ZoneInfo(shipment.warehouse.time_zone)
@@ -189,17 +237,27 @@ def shop(shipment_id: int) -> list[RateQuote]:
         RateQuote.objects.filter(shipment=shipment_id).delete()
         quotes = RateQuote.objects.bulk_create(
             RateQuote(
-                shipment_id=shipment_id, account=account, service_code=offer.rate.service, service_name=offer.rate.service_name[:80],
-                amount=offer.rate.amount, currency=offer.rate.currency, transit_days=offer.rate.transit_days,
-                arrives_on=offer.rate.arrives_on, zone=offer.rate.zone, is_estimate=offer.rate.is_estimate,
+                shipment_id=shipment_id,
+                account=account,
+                service_code=offer.rate.service,
+                service_name=offer.rate.service_name[:80],
+                amount=offer.rate.amount,
+                currency=offer.rate.currency,
+                transit_days=offer.rate.transit_days,
+                arrives_on=offer.rate.arrives_on,
+                zone=offer.rate.zone,
+                is_estimate=offer.rate.is_estimate,
                 breakdown=[[charge.code, charge.name, str(charge.amount)] for charge in offer.rate.charges],
-                chosen=offer is choice.chosen, reason=reason[:200],
+                chosen=offer is choice.chosen,
+                reason=reason[:200],
             )
             for (account, offer), reason in zip(offers, choice.reasons, strict=True)
-        )  # fmt: skip
+        )
     if not quotes:
         problems = "; ".join(problem.message for answer in answers.values() for problem in answer.problems)
-        raise UserError(f"rates: no carrier offers a rate for {shipment.number}. {problems}"[:400], field="carrier")
+        raise UserError(
+            f"rates: no carrier offers a rate for {shipment.number}. {problems}"[:400], field="carrier"
+        )
     return quotes
 
 

@@ -37,7 +37,7 @@ def active_policy() -> Policy:
     return policy_from(row.version, row.rules) if row else Policy(0)
 
 
-def publish(rules: list[dict], *, actor: Actor, note: str = "") -> RoutingPolicy:  # type: ignore[type-arg]
+def publish(rules: list[dict], *, actor: Actor, note: str = "") -> RoutingPolicy:
     """Publish a new immutable version of the rules. Raises `UserError` naming the rule that is wrong."""
     try:
         policy_from(0, rules)
@@ -46,7 +46,9 @@ def publish(rules: list[dict], *, actor: Actor, note: str = "") -> RoutingPolicy
     with transaction.atomic():
         RoutingPolicy.objects.filter(is_active=True).update(is_active=False)
         last = RoutingPolicy.objects.order_by("-version").values_list("version", flat=True).first() or 0
-        return RoutingPolicy.objects.create(version=last + 1, rules=rules, note=note[:255], published_by=str(actor), is_active=True)
+        return RoutingPolicy.objects.create(
+            version=last + 1, rules=rules, note=note[:255], published_by=str(actor), is_active=True
+        )
 
 
 def route(order_id: int, *, actor: Actor, manual: bool = False) -> RoutingDecision | None:
@@ -59,9 +61,14 @@ def route(order_id: int, *, actor: Actor, manual: bool = False) -> RoutingDecisi
         raise NotFound("order: there is no such order.", field="order")
     if order.routing_locked and not manual:
         return None
-    if not (holding.routable(order) or (order.state == Order.State.ROUTED and not order.holds_open and not order.unmapped_lines)):
+    if not (
+        holding.routable(order)
+        or (order.state == Order.State.ROUTED and not order.holds_open and not order.unmapped_lines)
+    ):
         return None
-    short = OrderLine.objects.filter(order=order, short__gt=0, sku__isnull=False).values_list("sku", flat=True)
+    short = OrderLine.objects.filter(order=order, short__gt=0, sku__isnull=False).values_list(
+        "sku", flat=True
+    )
     if short:
         orders_allocation.allocate_waiting(sorted(set(short)), actor=actor)
     policy = active_policy()
@@ -83,7 +90,9 @@ def _free_allocations(order: Order) -> dict[int, list[tuple[Allocation, int]]]:
     """Per line: open allocations and their eaches that no shipment in work holds."""
     busy: dict[int, int] = defaultdict(int)
     rows = (
-        ShipmentLine.objects.filter(order_line__order=order, shipment__state__in=states.OPEN - {Shipment.State.READY})
+        ShipmentLine.objects.filter(
+            order_line__order=order, shipment__state__in=states.OPEN - {Shipment.State.READY}
+        )
         .values("allocation")
         .annotate(units=Sum("quantity"))
     )
@@ -122,17 +131,35 @@ def _order_view(order: Order, free: dict[int, list[tuple[Allocation, int]]]) -> 
             mcf = all(allocation.reservation.sku.mcf_allowed for allocation, _ in parts)
             lines.append(
                 LineView(
-                    line_id, line.sku.code, quantity, tuple(sorted(per_unit.items())), mcf, tuple(sorted(refused[line_id])),
+                    line_id,
+                    line.sku.code,
+                    quantity,
+                    tuple(sorted(per_unit.items())),
+                    mcf,
+                    tuple(sorted(refused[line_id])),
                     tuple(word for word in (line.sku.product.brand, line.sku.product.category) if word),
                 )
-            )  # fmt: skip
+            )
     return OrderView(
-        number=order.number, channel=order.channel.code, country=order.ship_country, region=order.ship_region,
-        postal=order.ship_postal, value=value, currency=order.currency, weight_g=weight, lines=tuple(lines),
-        tags=tuple(order.tags), service=order.service_level, risk=order.risk,
-        blocked=shipments.why_not_shippable(order), ship_by=order.ship_by, short_units=order.short_units,
-        shipments_made=order.shipments.exclude(state__in=[Shipment.State.READY, Shipment.State.CANCELLED]).count(),
-    )  # fmt: skip
+        number=order.number,
+        channel=order.channel.code,
+        country=order.ship_country,
+        region=order.ship_region,
+        postal=order.ship_postal,
+        value=value,
+        currency=order.currency,
+        weight_g=weight,
+        lines=tuple(lines),
+        tags=tuple(order.tags),
+        service=order.service_level,
+        risk=order.risk,
+        blocked=shipments.why_not_shippable(order),
+        ship_by=order.ship_by,
+        short_units=order.short_units,
+        shipments_made=order.shipments.exclude(
+            state__in=[Shipment.State.READY, Shipment.State.CANCELLED]
+        ).count(),
+    )
 
 
 def warehouse_views(
@@ -152,7 +179,10 @@ def warehouse_views(
             place[code] = place.get(code, 0) + units
     moment = now()
     load = dict(
-        Shipment.objects.filter(state__in=states.OPEN).exclude(order=order).values_list("warehouse").annotate(Count("pk"))
+        Shipment.objects.filter(state__in=states.OPEN)
+        .exclude(order=order)
+        .values_list("warehouse")
+        .annotate(Count("pk"))
     )
     found = []
     for warehouse in warehouses:
@@ -168,19 +198,28 @@ def warehouse_views(
         capacity = warehouse.capacity_per_day
         found.append(
             WarehouseView(
-                code=warehouse.code, kind=warehouse.kind, stock=mine, active=warehouse.is_active,
-                fulfils=bool(link and link.fulfils), priority=warehouse.priority, ship_day=ship_day(calendar, moment),
+                code=warehouse.code,
+                kind=warehouse.kind,
+                stock=mine,
+                active=warehouse.is_active,
+                fulfils=bool(link and link.fulfils),
+                priority=warehouse.priority,
+                ship_day=ship_day(calendar, moment),
                 capacity_left=None if capacity is None else capacity - load.get(warehouse.pk, 0),
-                planned=load.get(warehouse.pk, 0), time_zone=warehouse.time_zone,
+                planned=load.get(warehouse.pk, 0),
+                time_zone=warehouse.time_zone,
                 cost=(cost[0] + warehouse.handling_cost) if cost else None,
-                currency=cost[1] if cost else warehouse.currency, zone=cost[2] if cost else "",
+                currency=cost[1] if cost else warehouse.currency,
+                zone=cost[2] if cost else "",
                 transit_days=cost[3] if cost else None,
             )
-        )  # fmt: skip
+        )
     return found
 
 
-def _estimate(order: Order, view: OrderView, warehouse: Warehouse) -> tuple[Decimal, str, str, int | None] | None:
+def _estimate(
+    order: Order, view: OrderView, warehouse: Warehouse
+) -> tuple[Decimal, str, str, int | None] | None:
     """Cheapest table rate in time from a warehouse: amount, currency, zone, days. No call leaves the house here."""
     try:
         destination = address_of(order)
@@ -188,9 +227,13 @@ def _estimate(order: Order, view: OrderView, warehouse: Warehouse) -> tuple[Deci
         return None
     accounts = [account for account in accounts_for(warehouse) if account.connector == "table_rate"]
     request = QuoteRequest(
-        origin=origin_of(warehouse), destination=destination, parcels=(ParcelSpec(max(1, view.weight_g), *NOMINAL_BOX),),
-        ship_date=ship_date(warehouse), origin_group=warehouse.code, currency=order.currency,
-    )  # fmt: skip
+        origin=origin_of(warehouse),
+        destination=destination,
+        parcels=(ParcelSpec(max(1, view.weight_g), *NOMINAL_BOX),),
+        ship_date=ship_date(warehouse),
+        origin_group=warehouse.code,
+        currency=order.currency,
+    )
     offers = [
         Offer(account.code, account.preference, rate)
         for account in accounts
@@ -201,15 +244,19 @@ def _estimate(order: Order, view: OrderView, warehouse: Warehouse) -> tuple[Deci
     return (best.rate.amount, best.rate.currency, best.rate.zone, best.rate.transit_days) if best else None
 
 
-def _placed(decided: Plan, free: dict[int, list[tuple[Allocation, int]]], ids: dict[str, int]) -> list[orders_allocation.PlacedPart]:
+def _placed(
+    decided: Plan, free: dict[int, list[tuple[Allocation, int]]], ids: dict[str, int]
+) -> list[orders_allocation.PlacedPart]:
     """The plan in allocations: units that lie where they should stay, the others move."""
     wanted: list[orders_allocation.PlacedPart] = []
     for line_id, parts in free.items():
-        goals: dict[tuple[str, str], int] = defaultdict(int)  # (warehouse, component; "" = whole units) → units
+        goals: dict[tuple[str, str], int] = defaultdict(
+            int
+        )  # (warehouse, component; "" = whole units) → units
         for part in decided.parts:
             if part.line_id == line_id:
                 goals[part.warehouse, part.sku] += part.quantity
-        by_sku: dict[int, list[list]] = defaultdict(list)  # type: ignore[type-arg]
+        by_sku: dict[int, list[list]] = defaultdict(list)
         for allocation, units in parts:
             by_sku[allocation.reservation.sku_id].append([allocation, units])
         for rows in by_sku.values():
@@ -237,15 +284,24 @@ def _placed(decided: Plan, free: dict[int, list[tuple[Allocation, int]]], ids: d
 
 
 def _store(
-    order: Order, view: OrderView, places: list[WarehouseView], free: dict[int, list[tuple[Allocation, int]]],
-    decided: Plan, policy: Policy, actor: Actor,
-) -> RoutingDecision:  # fmt: skip
+    order: Order,
+    view: OrderView,
+    places: list[WarehouseView],
+    free: dict[int, list[tuple[Allocation, int]]],
+    decided: Plan,
+    policy: Policy,
+    actor: Actor,
+) -> RoutingDecision:
     ids = dict(Warehouse.objects.values_list("code", "pk"))
     with transaction.atomic():
         decision = RoutingDecision.objects.create(
-            order=order, policy_version=policy.version, actor=str(actor), outcome=decided.outcome,
-            summary=decided.summary[:400], trace=decided.trace | {"inputs": inputs(view, places)},
-        )  # fmt: skip
+            order=order,
+            policy_version=policy.version,
+            actor=str(actor),
+            outcome=decided.outcome,
+            summary=decided.summary[:400],
+            trace=decided.trace | {"inputs": inputs(view, places)},
+        )
         if decided.tags:
             services.set_tags(order.pk, sorted({*order.tags, *decided.tags}), actor=actor)
         if decided.hold:
@@ -259,9 +315,14 @@ def _store(
         if decided.outcome == "no_route":
             timeline.add(order.pk, "no_route", decided.summary, actor=actor)
             raise_item(
-                "no_route", f"route:{order.pk}", f"{order.number}: no route found", detail=decided.summary,
-                url=f"/orders/{order.number}", channel_code=order.channel.code, due_at=order.ship_by,
-            )  # fmt: skip
+                "no_route",
+                f"route:{order.pk}",
+                f"{order.number}: no route found",
+                detail=decided.summary,
+                url=f"/orders/{order.number}",
+                channel_code=order.channel.code,
+                due_at=order.ship_by,
+            )
         else:
             close_item(f"route:{order.pk}", "routed")
     return decision
@@ -283,10 +344,14 @@ def assign(order_id: int, warehouse_id: int, *, reason: str, actor: Actor) -> Ro
     places = [w for w in warehouse_views(order, view, free) if w.code == warehouse.code]
     decided = plan(view, places, Policy(0))
     if decided.outcome != "routed":
-        raise Conflict(f"warehouse: {warehouse} cannot send {order.number}: {decided.summary}", field="warehouse")
+        raise Conflict(
+            f"warehouse: {warehouse} cannot send {order.number}: {decided.summary}", field="warehouse"
+        )
     with transaction.atomic():
         decision = _store(order, view, places, free, decided, Policy(0), actor)
-        RoutingDecision.objects.filter(pk=decision.pk).update(outcome="manual", summary=f"{warehouse} by {actor}: {reason}"[:400])
+        RoutingDecision.objects.filter(pk=decision.pk).update(
+            outcome="manual", summary=f"{warehouse} by {actor}: {reason}"[:400]
+        )
         Order.objects.filter(pk=order_id).update(routing_locked=True)
         timeline.add(order_id, "routed", f"sent from {warehouse} by hand: {reason}"[:400], actor=actor)
     decision.refresh_from_db()

@@ -82,9 +82,14 @@ def ensure_shipments(order_id: int, *, actor: Actor) -> list[Shipment]:
                 order=order, warehouse=warehouse_id, state=Shipment.State.READY, claimed_by=""
             ).first()
             if shipment is None:
-                shipment = Shipment.objects.create(order=order, warehouse_id=warehouse_id, ship_by=order.ship_by)
+                shipment = Shipment.objects.create(
+                    order=order, warehouse_id=warehouse_id, ship_by=order.ship_by
+                )
                 timeline.add(
-                    order.pk, "shipment", f"{shipment.number} to be sent from {shipment.warehouse}", actor=actor
+                    order.pk,
+                    "shipment",
+                    f"{shipment.number} to be sent from {shipment.warehouse}",
+                    actor=actor,
                 )
             else:
                 locked(shipment.pk)
@@ -119,7 +124,9 @@ def trim(order_id: int, *, actor: Actor) -> None:
             if line.shipment.warehouse_id != reservation.warehouse_id:
                 held = 0
             keep = min(line.quantity, held)
-            left[line.allocation_id] = held - keep if held else left.get(line.allocation_id, reservation.quantity)
+            left[line.allocation_id] = (
+                held - keep if held else left.get(line.allocation_id, reservation.quantity)
+            )
             if keep == line.quantity:
                 continue
             shipment = locked(line.shipment_id)
@@ -134,7 +141,9 @@ def trim(order_id: int, *, actor: Actor) -> None:
                 line.delete()
             if not shipment.lines.exists():
                 set_state(shipment, Shipment.State.CANCELLED)
-                timeline.add(order_id, "shipment", f"{shipment.number} is empty and was cancelled", actor=actor)
+                timeline.add(
+                    order_id, "shipment", f"{shipment.number} is empty and was cancelled", actor=actor
+                )
 
 
 def cancel_shipment(shipment_id: int, *, actor: Actor, reason: str) -> Shipment:
@@ -147,5 +156,7 @@ def cancel_shipment(shipment_id: int, *, actor: Actor, reason: str) -> Shipment:
         if live.exists():
             raise Conflict(f"{shipment.number} has a label: void it before cancelling.", field="label")
         set_state(shipment, Shipment.State.CANCELLED)
-        timeline.add(shipment.order_id, "shipment", f"{shipment.number} cancelled: {reason}"[:400], actor=actor)
+        timeline.add(
+            shipment.order_id, "shipment", f"{shipment.number} cancelled: {reason}"[:400], actor=actor
+        )
     return shipment

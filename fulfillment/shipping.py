@@ -22,11 +22,19 @@ EVIDENCE = {"scan": "carrier's acceptance scan", "manifest": "manifest", "handov
 
 #: later in this list wins; nothing goes back from delivered (F23)
 TRACKING_ORDER = (
-    "pending", "picked_up", "in_transit", "out_for_delivery", "delivery_failed", "return_to_sender", "delivered",
-)  # fmt: skip
+    "pending",
+    "picked_up",
+    "in_transit",
+    "out_for_delivery",
+    "delivery_failed",
+    "return_to_sender",
+    "delivered",
+)
 
 
-def ship(shipment_id: int, *, actor: Actor, evidence: str = "handover", at: dt.datetime | None = None) -> Shipment:
+def ship(
+    shipment_id: int, *, actor: Actor, evidence: str = "handover", at: dt.datetime | None = None
+) -> Shipment:
     """Mark a labelled shipment as gone: on hand − and reserved − once, order lines count it as shipped.
 
     Every live parcel needs a purchased label. Repeating it changes nothing. Raises `Conflict`.
@@ -50,26 +58,41 @@ def _ship(shipment_id: int, actor: Actor, evidence: str, when: dt.datetime) -> S
         lines = list(shipment.lines.select_related("allocation").order_by("pk"))
         allocation.record_shipped(
             [(line.allocation_id, line.quantity) for line in lines],
-            shipment_number=shipment.number, at=when, actor=actor,
-        )  # fmt: skip
+            shipment_number=shipment.number,
+            at=when,
+            actor=actor,
+        )
         emit("shipment.shipped", str(shipment.pk))
         # the hot stock rows come last before the commit
         reservations.consume(
             {line.allocation.reservation_id: line.quantity for line in lines},
-            actor=actor, reference=shipment.number, key=f"ship:{shipment.pk}",
-        )  # fmt: skip
+            actor=actor,
+            reference=shipment.number,
+            key=f"ship:{shipment.pk}",
+        )
     return shipment
 
 
 def record_tracking(
-    purchase_id: int, *, status: str, at: dt.datetime, actor: Actor, code: str = "", text: str = "", place: str = ""
+    purchase_id: int,
+    *,
+    status: str,
+    at: dt.datetime,
+    actor: Actor,
+    code: str = "",
+    text: str = "",
+    place: str = "",
 ) -> bool:
     """Store a carrier's scan once; the last parcel delivered makes the shipment delivered. True when new."""
     with transaction.atomic():
         purchase = LabelPurchase.objects.select_related("parcel").get(pk=purchase_id)
         shipment = locked(purchase.parcel.shipment_id)
         _, created = TrackingEvent.objects.get_or_create(
-            purchase=purchase, status=status, code=code, at=at, defaults={"text": text[:255], "place": place[:120]}
+            purchase=purchase,
+            status=status,
+            code=code,
+            at=at,
+            defaults={"text": text[:255], "place": place[:120]},
         )
         if not created:
             return False
@@ -85,7 +108,9 @@ def record_tracking(
                 set_state(shipment, Shipment.State.DELIVERED, delivered_at=at)
                 timeline.add(shipment.order_id, "delivered", f"{shipment.number} delivered", actor=actor)
                 emit("shipment.delivered", str(shipment.pk))
-                if not Shipment.objects.filter(order=shipment.order_id, state__in=[*states.OPEN, Shipment.State.SHIPPED]).exists():
+                if not Shipment.objects.filter(
+                    order=shipment.order_id, state__in=[*states.OPEN, Shipment.State.SHIPPED]
+                ).exists():
                     allocation.record_delivered(shipment.order_id, at=at, actor=actor)
     return True
 

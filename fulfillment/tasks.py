@@ -29,7 +29,9 @@ def route_waiting(subject: str = "") -> None:
     until = time.monotonic() + RUN_FOR
     while time.monotonic() < until:
         waiting = list(
-            RoutingQueue.objects.filter(next_attempt_at__lte=now()).order_by("order__ship_by", "queued_at", "pk")[:50]
+            RoutingQueue.objects.filter(next_attempt_at__lte=now()).order_by(
+                "order__ship_by", "queued_at", "pk"
+            )[:50]
         )
         if not waiting:
             return
@@ -52,13 +54,19 @@ def _route_one(row: RoutingQueue) -> None:
         message = error.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         log.warning("routing failed", extra={"order": row.pk, "error": message, "attempts": attempts})
         RoutingQueue.objects.filter(pk=row.pk).update(
-            attempts=attempts, error=message[:400], next_attempt_at=now() + dt.timedelta(seconds=min(3600, 2**attempts))
+            attempts=attempts,
+            error=message[:400],
+            next_attempt_at=now() + dt.timedelta(seconds=min(3600, 2**attempts)),
         )
         if attempts >= MAX_ATTEMPTS:
             raise_item(
-                "routing_failed", f"routing:{row.pk}", f"Routing of order {row.order.number} fails",
-                detail=message[:600], url=f"/orders/{row.order.number}", due_at=row.order.ship_by,
-            )  # fmt: skip
+                "routing_failed",
+                f"routing:{row.pk}",
+                f"Routing of order {row.order.number} fails",
+                detail=message[:600],
+                url=f"/orders/{row.order.number}",
+                due_at=row.order.ship_by,
+            )
     else:
         RoutingQueue.objects.filter(pk=row.pk, queued_at=row.queued_at).delete()
 

@@ -6,13 +6,21 @@ import json
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from fulfillment import labels, packing, picking, rates, routing_service, selectors, shipping
-from fulfillment.models import LabelDocument, LabelPurchase, PackageType, RoutingDecision, RoutingPolicy, Shipment
+from fulfillment.models import (
+    LabelDocument,
+    LabelPurchase,
+    PackageType,
+    RoutingDecision,
+    RoutingPolicy,
+    Shipment,
+)
 from fulfillment.routing.conditions import describe
+from fulfillment.slips import packing_slip_pdf
 from inventory.models import Warehouse
 from oms.core.access import can, require, scope_of
 from oms.core.actor import actor_of
@@ -47,17 +55,32 @@ def shipments(request: HttpRequest) -> HttpResponse:
             matching = matching | found.filter(pk=int(digits)) | found.filter(order__external_number=query)
         found = matching.distinct()
     page = keyset_page(
-        found.prefetch_related("parcels__purchases", "order__channel_effects"), order=("-id",), cursor=request.GET.get("cursor", ""), limit=50
+        found.prefetch_related("parcels__purchases", "order__channel_effects"),
+        order=("-id",),
+        cursor=request.GET.get("cursor", ""),
+        limit=50,
     )
     scope = scope_of(request.user, "shipping.view")
     context = {
         "rows": [{"shipment": s, "label": _live_label(s)} for s in page.items],
-        "next_cursor": page.next_cursor, "columns": 8, "q": query, "warehouse": warehouse,
+        "next_cursor": page.next_cursor,
+        "columns": 8,
+        "q": query,
+        "warehouse": warehouse,
         "warehouses": [(w.code, w.name) for w in Warehouse.objects.filter(scope.q(warehouse="code"))],
-        "tabs": [{"label": label, "url": f"?tab={key}", "count": None, "active": key == tab} for key, label, _ in TABS],
+        "tabs": [
+            {"label": label, "url": f"?tab={key}", "count": None, "active": key == tab}
+            for key, label, _ in TABS
+        ],
         "tab": tab,
-    }  # fmt: skip
-    name = "_rows" if is_fragment(request) and request.GET.get("cursor") else "_results" if is_fragment(request) else "shipments"
+    }
+    name = (
+        "_rows"
+        if is_fragment(request) and request.GET.get("cursor")
+        else "_results"
+        if is_fragment(request)
+        else "shipments"
+    )
     return render(request, f"fulfillment/{name}.html", context)
 
 
@@ -71,19 +94,25 @@ def _live_label(shipment: Shipment) -> LabelPurchase | None:
 
 def _page(request: HttpRequest, item: Shipment) -> dict[str, Any]:
     purchases = list(
-        LabelPurchase.objects.filter(parcel__shipment=item).select_related("account", "parcel").prefetch_related("events")
+        LabelPurchase.objects.filter(parcel__shipment=item)
+        .select_related("account", "parcel")
+        .prefetch_related("events")
     )
     lines = list(item.lines.select_related("sku__product", "order_line").order_by("pk"))
     return {
-        "item": item, "order": item.order, "lines": lines,
-        "parcels": packing.live_parcels(item), "quotes": list(item.quotes.select_related("account")),
-        "purchases": purchases, "packages": list(PackageType.objects.filter(is_active=True)),
+        "item": item,
+        "order": item.order,
+        "lines": lines,
+        "parcels": packing.live_parcels(item),
+        "quotes": list(item.quotes.select_related("account")),
+        "purchases": purchases,
+        "packages": list(PackageType.objects.filter(is_active=True)),
         "picked": all(line.picked == line.quantity for line in lines),
         "may_work": can(request.user, "shipping.work", item.warehouse.code),
         "may_label": can(request.user, "shipping.label", item.warehouse.code),
         "see_costs": can(request.user, "costs.view") or can(request.user, "shipping.label"),
         "blocked": "" if item.state in ("shipped", "delivered", "cancelled") else _blocked(item),
-    }  # fmt: skip
+    }
 
 
 def _blocked(item: Shipment) -> str:
@@ -100,10 +129,18 @@ def shipment(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 STEPS: dict[str, str] = {
-    "claim": "shipping.work", "pick-all": "shipping.work", "pack": "shipping.work", "rates": "shipping.label",
-    "choose": "shipping.label", "label": "shipping.label", "void": "shipping.label", "ship": "shipping.work",
-    "short": "shipping.work", "not-bought": "shipping.label", "bought": "shipping.label",
-}  # fmt: skip
+    "claim": "shipping.work",
+    "pick-all": "shipping.work",
+    "pack": "shipping.work",
+    "rates": "shipping.label",
+    "choose": "shipping.label",
+    "label": "shipping.label",
+    "void": "shipping.label",
+    "ship": "shipping.work",
+    "short": "shipping.work",
+    "not-bought": "shipping.label",
+    "bought": "shipping.label",
+}
 
 
 @screen("shipping.view")
@@ -142,7 +179,9 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
         if step == "void":
             labels.void(purchase.pk, actor=actor)
         elif step == "bought":
-            labels.decide_bought(purchase.pk, tracking_number=request.POST.get("tracking_number", ""), actor=actor)
+            labels.decide_bought(
+                purchase.pk, tracking_number=request.POST.get("tracking_number", ""), actor=actor
+            )
         else:
             labels.decide_not_bought(purchase.pk, actor=actor)
     elif step == "ship":
@@ -152,8 +191,17 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
         line = item.lines.filter(pk=_number(request, "line")).first()
         if line is None:
             raise UserError("line: it does not belong to this shipment.", field="line")
-        picking.short_pick(line.pk, _number(request, "missing"), reason=request.POST.get("reason", ""), actor=actor)
-    if request.POST.get("from") == "bench" and step in ("pack", "rates", "choose", "label", "pick-all", "short"):
+        picking.short_pick(
+            line.pk, _number(request, "missing"), reason=request.POST.get("reason", ""), actor=actor
+        )
+    if request.POST.get("from") == "bench" and step in (
+        "pack",
+        "rates",
+        "choose",
+        "label",
+        "pick-all",
+        "short",
+    ):
         return redirect("fulfillment:bench", pk=pk)
     if request.POST.get("from") == "bench":
         return redirect("fulfillment:floor")
@@ -190,17 +238,22 @@ def _boxes(request: HttpRequest, item: Shipment) -> list[packing.Box] | None:
 
 @screen("shipping.view")
 @require_GET
-def label_file(request: HttpRequest, pk: int, kind: str) -> HttpResponseBase:
+def label_file(request: HttpRequest, pk: int, kind: str) -> HttpResponse:
     """The bought labels of a shipment, PDF or ZPL."""
     item = selectors.find(request.user, pk)
     document = (
-        LabelDocument.objects.filter(purchase__parcel__shipment=item, purchase__state=LabelPurchase.State.PURCHASED, format=kind)
+        LabelDocument.objects.filter(
+            purchase__parcel__shipment=item, purchase__state=LabelPurchase.State.PURCHASED, format=kind
+        )
         .order_by("purchase__parcel__number")
         .first()
     )
     if document is None:
         raise NotFound(f"label: {item.number} has no {kind} label.")
-    response = HttpResponse(bytes(document.content), content_type="application/pdf" if kind == "pdf" else "text/plain; charset=utf-8")
+    response = HttpResponse(
+        bytes(document.content),
+        content_type="application/pdf" if kind == "pdf" else "text/plain; charset=utf-8",
+    )
     response["Content-Disposition"] = f'inline; filename="{item.number}.{kind}"'
     response["Cache-Control"] = "no-store"
     return response
@@ -210,8 +263,6 @@ def label_file(request: HttpRequest, pk: int, kind: str) -> HttpResponseBase:
 @require_GET
 def packing_slip(request: HttpRequest, pk: int) -> HttpResponse:
     """The slip that goes into the parcel."""
-    from fulfillment.slips import packing_slip_pdf
-
     item = selectors.find(request.user, pk)
     response = HttpResponse(packing_slip_pdf(item), content_type="application/pdf")
     response["Content-Disposition"] = f'inline; filename="{item.number}-slip.pdf"'
@@ -230,7 +281,10 @@ def floor(request: HttpRequest) -> HttpResponse:
         found = queue.filter(pk=int(digits)).first() if digits.isdigit() and len(digits) < 18 else None
         number = code.rpartition("-")[2]
         if found is None and number.isdigit() and len(number) < 18:
-            found = queue.filter(order_id=int(number) - Order.NUMBER_BASE).first() or queue.filter(order__external_number=code).first()
+            found = (
+                queue.filter(order_id=int(number) - Order.NUMBER_BASE).first()
+                or queue.filter(order__external_number=code).first()
+            )
         if found:
             return redirect("fulfillment:bench", pk=found.pk)
         messages.error(request, f"{code}: no open shipment here has that number.")
@@ -276,28 +330,43 @@ def routing(request: HttpRequest) -> HttpResponse:
         except ValueError as error:
             raise UserError(f"rules: this is not JSON ({error}).", field="rules") from error
         if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
-            raise UserError("rules: write a list of rules, each an object with name, when and then.", field="rules")
+            raise UserError(
+                "rules: write a list of rules, each an object with name, when and then.", field="rules"
+            )
         made = routing_service.publish(rules, actor=actor_of(request.user), note=request.POST.get("note", ""))
         messages.success(request, f"Version {made.version} is in force.")
         return redirect("fulfillment:routing")
     scope = scope_of(request.user, "orders.view")
-    decisions = RoutingDecision.objects.filter(scope.q(channel="order__channel__code")).select_related("order__channel")[:30]
+    decisions = RoutingDecision.objects.filter(scope.q(channel="order__channel__code")).select_related(
+        "order__channel"
+    )[:30]
     return render(
-        request, "fulfillment/routing.html",
+        request,
+        "fulfillment/routing.html",
         {
-            "active": active, "text": text, "decisions": decisions, "versions": RoutingPolicy.objects.all()[:20],
+            "active": active,
+            "text": text,
+            "decisions": decisions,
+            "versions": RoutingPolicy.objects.all()[:20],
             "rules": [
-                {"name": r.get("name"), "when": describe(r.get("when") or {}), "then": r.get("then"), "on": r.get("active", True)}
+                {
+                    "name": r.get("name"),
+                    "when": describe(r.get("when") or {}),
+                    "then": r.get("then"),
+                    "on": r.get("active", True),
+                }
                 for r in (active.rules if active else [])
             ],
             "may_publish": can(request.user, "orders.route"),
         },
-    )  # fmt: skip
+    )
 
 
 def _order(request: HttpRequest, order_id: int, permission: str = "orders.view") -> Order:
     scope = scope_of(request.user, permission)
-    order = Order.objects.filter(scope.q(channel="channel__code"), pk=order_id).select_related("channel").first()
+    order = (
+        Order.objects.filter(scope.q(channel="channel__code"), pk=order_id).select_related("channel").first()
+    )
     if order is None:
         raise NotFound("order: there is no such order.")
     return order
@@ -310,16 +379,24 @@ def order_panel(request: HttpRequest, order_id: int) -> HttpResponse:
     order = _order(request, order_id)
     decision = RoutingDecision.objects.filter(order=order).first()
     return render(
-        request, "fulfillment/_order_panel.html",
+        request,
+        "fulfillment/_order_panel.html",
         {
-            "order": order, "decision": decision,
+            "order": order,
+            "decision": decision,
             "candidates": (decision.trace.get("candidates") or []) if decision else [],
-            "matched": [rule for rule in decision.trace.get("rules", []) if rule["matched"]] if decision else [],
-            "shipments": Shipment.objects.filter(order=order).select_related("warehouse", "carrier_account").order_by("pk"),
-            "warehouses": Warehouse.objects.filter(is_active=True, sales_channels__channel=order.channel, sales_channels__fulfils=True),
+            "matched": [rule for rule in decision.trace.get("rules", []) if rule["matched"]]
+            if decision
+            else [],
+            "shipments": Shipment.objects.filter(order=order)
+            .select_related("warehouse", "carrier_account")
+            .order_by("pk"),
+            "warehouses": Warehouse.objects.filter(
+                is_active=True, sales_channels__channel=order.channel, sales_channels__fulfils=True
+            ),
             "may_route": can(request.user, "orders.route", channel_code=order.channel.code),
         },
-    )  # fmt: skip
+    )
 
 
 @screen("orders.view", write="orders.route")
@@ -339,5 +416,7 @@ def route_order(request: HttpRequest, order_id: int) -> HttpResponse:
     else:
         Order.objects.filter(pk=order.pk).update(routing_locked=False)
         decision = routing_service.route(order.pk, actor=actor)
-    messages.info(request, decision.summary if decision else "Nothing to route: see the order's state and holds.")
+    messages.info(
+        request, decision.summary if decision else "Nothing to route: see the order's state and holds."
+    )
     return redirect("orders:detail", number=order.number)

@@ -40,7 +40,17 @@ class LineSerializer(serializers.ModelSerializer[PurchaseOrderLine]):
 
     class Meta:
         model = PurchaseOrderLine
-        fields = ["id", "number", "sku", "quantity", "received", "short", "open_quantity", "unit_price", "expected_on"]
+        fields = [
+            "id",
+            "number",
+            "sku",
+            "quantity",
+            "received",
+            "short",
+            "open_quantity",
+            "unit_price",
+            "expected_on",
+        ]
         read_only_fields = fields
 
 
@@ -52,8 +62,21 @@ class PurchaseOrderSerializer(SparseFieldsMixin, serializers.ModelSerializer[Pur
 
     class Meta:
         model = PurchaseOrder
-        fields = ["id", "number", "external_number", "supplier", "warehouse", "state", "currency", "ordered_on", "sent_at",
-                  "expected_on", "note", "version", "lines"]  # fmt: skip
+        fields = [
+            "id",
+            "number",
+            "external_number",
+            "supplier",
+            "warehouse",
+            "state",
+            "currency",
+            "ordered_on",
+            "sent_at",
+            "expected_on",
+            "note",
+            "version",
+            "lines",
+        ]
         read_only_fields = fields
 
 
@@ -180,10 +203,17 @@ class PurchaseOrderViewSet(
         if missing:
             raise UserError(f"lines: SKU '{missing[0]}' is unknown.", field="lines")
         made = purchase_orders.create(
-            supplier_id=supplier.pk, warehouse_id=warehouse.pk, actor=actor_of(principal), expected_on=data.get("expected_on"),
-            external_number=data["external_number"], note=data["note"],
-            lines=[purchase_orders.LineSpec(known[x["sku"]].pk, x["quantity"], x.get("unit_price")) for x in data["lines"]],
-        )  # fmt: skip
+            supplier_id=supplier.pk,
+            warehouse_id=warehouse.pk,
+            actor=actor_of(principal),
+            expected_on=data.get("expected_on"),
+            external_number=data["external_number"],
+            note=data["note"],
+            lines=[
+                purchase_orders.LineSpec(known[x["sku"]].pk, x["quantity"], x.get("unit_price"))
+                for x in data["lines"]
+            ],
+        )
         return self._done(made.pk, 201)
 
     def _move(self, name: str) -> Response:
@@ -238,10 +268,17 @@ class PurchaseOrderViewSet(
         data = self._read(ReceiveRequest)
         made = receiving.receive(
             order.pk,
-            [receiving.Arrived(x["line"], x["good"], x["damaged"], x["quarantine"], x["lot"], x.get("expires_on")) for x in data["lines"]],
-            actor=actor_of(principal), key=f"api:{data['key']}", delivery_note=data["delivery_note"],
+            [
+                receiving.Arrived(
+                    x["line"], x["good"], x["damaged"], x["quarantine"], x["lot"], x.get("expires_on")
+                )
+                for x in data["lines"]
+            ],
+            actor=actor_of(principal),
+            key=f"api:{data['key']}",
+            delivery_note=data["delivery_note"],
             allow_over=can(principal, "purchasing.edit", order.warehouse.code),
-        )  # fmt: skip
+        )
         return Response(ReceiptSerializer(made).data, 201)
 
 

@@ -16,6 +16,7 @@ from oms.core.money import quantize, split_largest_remainder
 
 Basis = Literal["quantity", "value", "weight", "volume", "equal"]
 
+
 @dataclass(frozen=True, slots=True)
 class CostLine:
     """A purchase line as the spreading of charges sees it; per-each grams and cubic millimetres."""

@@ -16,7 +16,9 @@ from procurement.receiving import most_allowed
 
 @invariant("P1", "Received ≤ ordered × (1 + tolerance), and landed shares sum to their charge to the cent")
 def received_and_landed() -> Iterator[str]:
-    for line in PurchaseOrderLine.objects.filter(received__gt=F("quantity")).select_related("order__supplier"):
+    for line in PurchaseOrderLine.objects.filter(received__gt=F("quantity")).select_related(
+        "order__supplier"
+    ):
         if line.received > most_allowed(line, line.order.supplier.over_receipt_percent):
             yield f"{line.order.number} line {line.number}: {line.received} received of {line.quantity}"
     booked = PurchaseOrderLine.objects.annotate(
@@ -32,5 +34,7 @@ def received_and_landed() -> Iterator[str]:
 
 @invariant("P2", "An ordered suggestion has its purchase order line")
 def ordered_has_line() -> Iterator[str]:
-    for row in ReorderSuggestion.objects.filter(state=ReorderSuggestion.State.ORDERED, order_line__isnull=True):
+    for row in ReorderSuggestion.objects.filter(
+        state=ReorderSuggestion.State.ORDERED, order_line__isnull=True
+    ):
         yield f"suggestion {row.pk} is ordered without a line"

@@ -62,16 +62,25 @@ def add_charge(
             if not lines:
                 raise UserError(f"line: that line is not on {order.number}.", field="line")
         charge = LandedCharge.objects.create(
-            order=order, kind=kind, basis=basis, amount=amount, currency=currency or order.currency, fx_rate=fx_rate,
-            bill_reference=bill_reference[:80], line=lines[0] if line_id is not None else None, actor=str(actor),
-        )  # fmt: skip
+            order=order,
+            kind=kind,
+            basis=basis,
+            amount=amount,
+            currency=currency or order.currency,
+            fx_rate=fx_rate,
+            bill_reference=bill_reference[:80],
+            line=lines[0] if line_id is not None else None,
+            actor=str(actor),
+        )
         base = business.currency()
         total = quantize(amount * fx_rate, base)
         parts = costing.spread(total, basis, _cost_lines(lines), base)
         for line, part in zip(lines, parts, strict=True):
             share = LandedShare.objects.create(charge=charge, order_line=line, amount=part)
             _catch_up(order, line, share, actor)
-        record(actor, "purchase_order.charge", order, after={"kind": kind, "amount": str(amount), "basis": basis})
+        record(
+            actor, "purchase_order.charge", order, after={"kind": kind, "amount": str(amount), "basis": basis}
+        )
     return charge
 
 

@@ -14,7 +14,9 @@ class Supplier(models.Model):
     code = models.CharField(max_length=30, unique=True)
     name = models.CharField(max_length=160)
     currency = CurrencyField(default="USD")
-    lead_time_days = models.PositiveSmallIntegerField(default=14, help_text="stated, calendar days from sent to received")
+    lead_time_days = models.PositiveSmallIntegerField(
+        default=14, help_text="stated, calendar days from sent to received"
+    )
     email = models.EmailField(blank=True)
     phone = models.CharField(max_length=40, blank=True)
     address = models.TextField(blank=True)
@@ -41,7 +43,9 @@ class SupplierOffer(models.Model):
     currency = CurrencyField(default="USD")
     moq = models.PositiveIntegerField(default=1, help_text="least quantity per order, in eaches")
     order_multiple = models.PositiveIntegerField(default=1, help_text="case pack: orders are whole multiples")
-    lead_time_days = models.PositiveSmallIntegerField(null=True, blank=True, help_text="empty = the supplier's")
+    lead_time_days = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="empty = the supplier's"
+    )
     rank = models.PositiveSmallIntegerField(default=1)
     valid_from = models.DateField(null=True, blank=True)
     valid_to = models.DateField(null=True, blank=True)
@@ -52,7 +56,9 @@ class SupplierOffer(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["supplier", "sku"], name="offer_once_per_supplier"),
             models.CheckConstraint(condition=Q(price__gte=0), name="offer_price_not_negative"),
-            models.CheckConstraint(condition=Q(moq__gt=0, order_multiple__gt=0), name="offer_quantities_positive"),
+            models.CheckConstraint(
+                condition=Q(moq__gt=0, order_multiple__gt=0), name="offer_quantities_positive"
+            ),
         ]
 
     @property
@@ -92,7 +98,9 @@ class ReplenishmentSetting(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["sku", "warehouse"], name="replenishment_once"),
-            models.CheckConstraint(condition=Q(service_level__gt=0, service_level__lt=1), name="replenishment_level"),
+            models.CheckConstraint(
+                condition=Q(service_level__gt=0, service_level__lt=1), name="replenishment_level"
+            ),
         ]
 
 
@@ -109,10 +117,14 @@ class PurchaseOrder(models.Model):
 
     supplier = models.ForeignKey(Supplier, on_delete=models.PROTECT, related_name="purchase_orders")
     warehouse = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="purchase_orders")
-    external_number = models.CharField(max_length=60, blank=True, help_text="number in the file it was imported from")
+    external_number = models.CharField(
+        max_length=60, blank=True, help_text="number in the file it was imported from"
+    )
     state = models.CharField(max_length=14, choices=State.choices, default=State.DRAFT)
     currency = CurrencyField(default="USD")
-    fx_rate = models.DecimalField(max_digits=18, decimal_places=8, default=1, help_text="to the business currency")
+    fx_rate = models.DecimalField(
+        max_digits=18, decimal_places=8, default=1, help_text="to the business currency"
+    )
     ordered_on = models.DateField(null=True, blank=True)
     sent_at = models.DateTimeField(null=True, blank=True)
     expected_on = models.DateField(null=True, blank=True)
@@ -126,7 +138,9 @@ class PurchaseOrder(models.Model):
         ordering = ["-id"]
         constraints = [
             models.UniqueConstraint(
-                fields=["supplier", "external_number"], condition=~Q(external_number=""), name="po_external_once"
+                fields=["supplier", "external_number"],
+                condition=~Q(external_number=""),
+                name="po_external_once",
             ),
             models.CheckConstraint(condition=Q(fx_rate__gt=0), name="po_fx_positive"),
         ]
@@ -146,7 +160,9 @@ class PurchaseOrderLine(models.Model):
     order = models.ForeignKey(PurchaseOrder, on_delete=models.CASCADE, related_name="lines")
     number = models.PositiveIntegerField()
     sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="purchase_lines")
-    offer = models.ForeignKey(SupplierOffer, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    offer = models.ForeignKey(
+        SupplierOffer, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
     quantity = models.PositiveIntegerField()
     received = models.PositiveIntegerField(default=0)
     short = models.PositiveIntegerField(default=0)
@@ -192,12 +208,15 @@ class ReceiptLine(models.Model):
     quarantine = models.PositiveIntegerField(default=0)
     lot = models.ForeignKey(Lot, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     unit_cost = MoneyAmountField(help_text="landed cost per good unit when posted, business currency")
-    late_cost = MoneyAmountField(default=0, help_text="landed cost that came later and went to units still in stock")
+    late_cost = MoneyAmountField(
+        default=0, help_text="landed cost that came later and went to units still in stock"
+    )
 
     class Meta:
         constraints = [
             models.CheckConstraint(
-                condition=Q(good__gt=0) | Q(damaged__gt=0) | Q(quarantine__gt=0), name="receipt_line_not_empty"
+                condition=Q(good__gt=0) | Q(damaged__gt=0) | Q(quarantine__gt=0),
+                name="receipt_line_not_empty",
             ),
         ]
 
@@ -224,10 +243,16 @@ class LandedCharge(models.Model):
     basis = models.CharField(max_length=10, choices=Basis.choices)
     amount = MoneyAmountField(help_text="in the currency of the bill")
     currency = CurrencyField(default="USD")
-    fx_rate = models.DecimalField(max_digits=18, decimal_places=8, default=1, help_text="bill currency to business currency")
+    fx_rate = models.DecimalField(
+        max_digits=18, decimal_places=8, default=1, help_text="bill currency to business currency"
+    )
     bill_reference = models.CharField(max_length=80, blank=True)
     line = models.ForeignKey(
-        PurchaseOrderLine, on_delete=models.CASCADE, null=True, blank=True, related_name="charges",
+        PurchaseOrderLine,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="charges",
         help_text="set for a charge that touches one line only, such as its duty",
     )
     created_at = models.DateTimeField(default=timezone.now)
@@ -270,7 +295,9 @@ class ReorderSuggestion(models.Model):
 
     sku = models.ForeignKey(Sku, on_delete=models.CASCADE, related_name="reorder_suggestions")
     warehouse = models.ForeignKey(Warehouse, on_delete=models.CASCADE, related_name="reorder_suggestions")
-    offer = models.ForeignKey(SupplierOffer, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    offer = models.ForeignKey(
+        SupplierOffer, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
     state = models.CharField(max_length=10, choices=State.choices, default=State.OPEN)
     need = models.IntegerField(help_text="raw need before MOQ and multiples")
     quantity = models.PositiveIntegerField(help_text="what to order")
@@ -289,6 +316,8 @@ class ReorderSuggestion(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["sku", "warehouse"], condition=Q(state__in=["open", "snoozed"]), name="reorder_open_once"
+                fields=["sku", "warehouse"],
+                condition=Q(state__in=["open", "snoozed"]),
+                name="reorder_open_once",
             ),
         ]

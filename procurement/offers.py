@@ -25,7 +25,9 @@ def price_for(offer: SupplierOffer, quantity: int, on: dt.date) -> Decimal:
 
 def usable(offers: Iterable[SupplierOffer], on: dt.date) -> list[SupplierOffer]:
     """Active offers of active suppliers in force on a day, best rank first."""
-    found = [o for o in offers if o.is_active and o.supplier.is_active and in_force(o.valid_from, o.valid_to, on)]
+    found = [
+        o for o in offers if o.is_active and o.supplier.is_active and in_force(o.valid_from, o.valid_to, on)
+    ]
     return sorted(found, key=lambda o: (o.rank, o.pk))
 
 

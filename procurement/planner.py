@@ -12,6 +12,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Sum
@@ -41,7 +42,9 @@ def suggest(
     `backorders` are short units of orders per SKU, told by the floor above, which owns the orders
     (`oms.orders.supply.plan_reorders`). Returns how many were new, updated, kept and gone.
     """
-    skus = Sku.objects.filter(is_active=True, merged_into__isnull=True, kind__in=[Sku.Kind.STOCK, Sku.Kind.PREBUILT])
+    skus = Sku.objects.filter(
+        is_active=True, merged_into__isnull=True, kind__in=[Sku.Kind.STOCK, Sku.Kind.PREBUILT]
+    )
     if sku_ids is not None:
         skus = skus.filter(pk__in=list(sku_ids))
     ids = list(skus.order_by("pk").values_list("pk", flat=True))
@@ -55,7 +58,11 @@ def _suggest_chunk(ids: list[int], backorders: Mapping[int, int]) -> Counter[str
     today = business_day()
     first = today - dt.timedelta(days=WINDOW_DAYS)
     skus = {sku.pk: sku for sku in Sku.objects.filter(pk__in=ids)}
-    places = {w.pk: w for w in Warehouse.objects.filter(is_active=True) if w.counted_by_us and w.kind != Warehouse.Kind.DROPSHIP}
+    places = {
+        w.pk: w
+        for w in Warehouse.objects.filter(is_active=True)
+        if w.counted_by_us and w.kind != Warehouse.Kind.DROPSHIP
+    }
     own = [w for w in places.values() if w.kind == Warehouse.Kind.OWN] or list(places.values())
     if not own:
         return Counter()
@@ -72,30 +79,42 @@ def _suggest_chunk(ids: list[int], backorders: Mapping[int, int]) -> Counter[str
     for item in selectors.incoming(ids):
         coming[item.sku_id].append(item)
     offers: dict[int, list[SupplierOffer]] = defaultdict(list)
-    for offer in SupplierOffer.objects.filter(sku__in=ids).select_related("supplier").prefetch_related("breaks"):
+    for offer in (
+        SupplierOffer.objects.filter(sku__in=ids).select_related("supplier").prefetch_related("breaks")
+    ):
         offers[offer.sku_id].append(offer)
-    leads = {s.pk: selectors.lead_time(s.pk, s.lead_time_days) for s in {o.supplier for group in offers.values() for o in group}}
+    leads = {
+        s.pk: selectors.lead_time(s.pk, s.lead_time_days)
+        for s in {o.supplier for group in offers.values() for o in group}
+    }
     open_now = {
-        s.sku_id: s for s in ReorderSuggestion.objects.filter(
-            sku__in=ids, state__in=[ReorderSuggestion.State.OPEN, ReorderSuggestion.State.SNOOZED])
-    }  # fmt: skip
+        s.sku_id: s
+        for s in ReorderSuggestion.objects.filter(
+            sku__in=ids, state__in=[ReorderSuggestion.State.OPEN, ReorderSuggestion.State.SNOOZED]
+        )
+    }
     service = float(business.get("service_level"))
     cover = int(business.get("cover_days"))
     carrying = Decimal(business.get("carrying_rate"))
     done: Counter[str] = Counter()
     for sku_id in ids:
-        sku, setting = skus[sku_id], settings.get(sku_id)
-        if setting and setting.is_paused:
+        sku, own_setting = skus[sku_id], settings.get(sku_id)
+        if own_setting and own_setting.is_paused:
             continue
         usable_offers = usable(offers[sku_id], today)
-        days = fill_days(demand.get(sku_id, {}), first, today - dt.timedelta(days=1), out_of_stock=out_days.get(sku_id, set()))
+        days = fill_days(
+            demand.get(sku_id, {}),
+            first,
+            today - dt.timedelta(days=1),
+            out_of_stock=out_days.get(sku_id, set()),
+        )
         figure = velocity(_since_first_sale(days))
         per_day = figure.per_day or 0.0
         sold = [day.units for day in _since_first_sale(days) if day.in_stock]
         spread = statistics.stdev(sold) if len(sold) > 1 else 0.0
         sellable = sum(level.on_hand - level.unavailable for level in levels[sku_id])
         reserved = sum(level.reserved for level in levels[sku_id])
-        if not per_day and not backorders.get(sku_id) and not (setting and setting.min_stock):
+        if not per_day and not backorders.get(sku_id) and not (own_setting and own_setting.min_stock):
             done["no_demand"] += 1
             if sku_id in open_now:
                 done["gone"] += _gone(open_now[sku_id])
@@ -105,56 +124,78 @@ def _suggest_chunk(ids: list[int], backorders: Mapping[int, int]) -> Counter[str
         choice = reorder.choose_supplier(
             [
                 reorder.Option(
-                    str(o.pk), o.supplier.name, o.rank, o.price, _lead(o, leads)[0],
+                    str(o.pk),
+                    o.supplier.name,
+                    o.rank,
+                    o.price,
+                    _lead(o, leads)[0],
                     active=in_force(o.valid_from, o.valid_to, today) and o.is_active and o.supplier.is_active,
                 )
                 for o in offers[sku_id]
             ],
-            today=today, needed_by=needed_by,
-        )  # fmt: skip
+            today=today,
+            needed_by=needed_by,
+        )
         chosen = next((o for o in usable_offers if choice.option and str(o.pk) == choice.option.key), None)
         lead_days, lead_sd = _lead(chosen, leads) if chosen else (14.0, 0.0)
         plan = reorder.Plan(
-            service_level=float(setting.service_level) if setting else service,
-            review_days=setting.review_days if setting else 0,
-            cover_days=setting.cover_days if setting else cover,
-            min_stock=setting.min_stock if setting else 0,
-            max_stock=setting.max_stock if setting else None,
-            order_cost=setting.order_cost if setting else None,
+            service_level=float(own_setting.service_level) if own_setting else service,
+            review_days=own_setting.review_days if own_setting else 0,
+            cover_days=own_setting.cover_days if own_setting else cover,
+            min_stock=own_setting.min_stock if own_setting else 0,
+            max_stock=own_setting.max_stock if own_setting else None,
+            order_cost=own_setting.order_cost if own_setting else None,
             carrying_rate=carrying,
             shelf_life_days=sku.shelf_life_days,
         )
         horizon = today + dt.timedelta(days=int(lead_days) + plan.review_days)
-        in_time = sum(item.units for item in coming[sku_id] if item.expected_on is None or item.expected_on <= horizon)
+        in_time = sum(
+            item.units for item in coming[sku_id] if item.expected_on is None or item.expected_on <= horizon
+        )
         late = sum(item.units for item in coming[sku_id]) - in_time
         advice = reorder.advise(
             reorder.Demand(per_day, spread, sum(1 for units in sold if units)),
             reorder.Position(
-                sellable, reserved, backorders.get(sku_id, 0), in_time, late,
+                sellable,
+                reserved,
+                backorders.get(sku_id, 0),
+                in_time,
+                late,
                 sum(level.in_transit for level in levels[sku_id]),
             ),
             reorder.Terms(
-                lead_days, lead_sd, chosen.moq if chosen else 1, chosen.order_multiple if chosen else 1,
+                lead_days,
+                lead_sd,
+                chosen.moq if chosen else 1,
+                chosen.order_multiple if chosen else 1,
                 price_for(chosen, 1, today) if chosen else None,
             ),
-            plan, today=today,
-        )  # fmt: skip
-        place = setting.warehouse if setting else default_place
+            plan,
+            today=today,
+        )
+        place = own_setting.warehouse if own_setting else default_place
         if not advice.quantity:
             done["enough"] += 1
             if sku_id in open_now:
                 done["gone"] += _gone(open_now[sku_id])
             continue
         trace = advice.trace | {
-            "supplier": choice.sentence, "velocity": {"per_day": per_day, "source": figure.source, "windows": figure.windows},
+            "supplier": choice.sentence,
+            "velocity": {"per_day": per_day, "source": figure.source, "windows": figure.windows},
             "arrives_on": choice.arrives_on.isoformat() if choice.arrives_on else None,
             "price": str(price_for(chosen, advice.quantity, today)) if chosen else None,
             "as_of": now().isoformat(timespec="seconds"),
-        }  # fmt: skip
-        values = {
-            "offer": chosen, "need": advice.need, "quantity": advice.quantity, "reorder_point": advice.reorder_point,
-            "position": advice.position, "stockout_on": advice.stockout_on, "reason": advice.reason[:255], "trace": trace,
-        }  # fmt: skip
+        }
+        values: dict[str, Any] = {
+            "offer": chosen,
+            "need": advice.need,
+            "quantity": advice.quantity,
+            "reorder_point": advice.reorder_point,
+            "position": advice.position,
+            "stockout_on": advice.stockout_on,
+            "reason": advice.reason[:255],
+            "trace": trace,
+        }
         done[_store(sku, place, open_now.get(sku_id), values)] += 1
     return done
 
@@ -175,7 +216,7 @@ def _since_first_sale(days: list[DemandOfDay]) -> list[DemandOfDay]:
     return days
 
 
-def _store(sku: Sku, place: Warehouse, known: ReorderSuggestion | None, values: dict[str, object]) -> str:
+def _store(sku: Sku, place: Warehouse, known: ReorderSuggestion | None, values: dict[str, Any]) -> str:
     if known is None:
         with transaction.atomic():
             # two planners at once: the partial unique index lets one in, the other finds its row
@@ -185,14 +226,26 @@ def _store(sku: Sku, place: Warehouse, known: ReorderSuggestion | None, values: 
             if not created:
                 return "kept"
             raise_item(
-                "reorder", f"reorder:{sku.pk}", f"{sku} is below its reorder point", detail=str(values["reason"]),
-                url=f"/purchasing/reorder?q={sku.code}", warehouse_code=place.code,
-            )  # fmt: skip
+                "reorder",
+                f"reorder:{sku.pk}",
+                f"{sku} is below its reorder point",
+                detail=str(values["reason"]),
+                url=f"/purchasing/reorder?q={sku.code}",
+                warehouse_code=place.code,
+            )
         return "new"
-    same = known.quantity == values["quantity"] and known.need == values["need"] and known.position == values["position"]
+    same = (
+        known.quantity == values["quantity"]
+        and known.need == values["need"]
+        and known.position == values["position"]
+    )
     if same:
         return "kept"
-    if known.state == ReorderSuggestion.State.SNOOZED and known.snoozed_until and known.snoozed_until <= business_day():
+    if (
+        known.state == ReorderSuggestion.State.SNOOZED
+        and known.snoozed_until
+        and known.snoozed_until <= business_day()
+    ):
         values = values | {"state": ReorderSuggestion.State.OPEN, "snoozed_until": None}
     ReorderSuggestion.objects.filter(pk=known.pk, state=known.state).update(**values, updated_at=now())
     return "updated"
@@ -226,7 +279,9 @@ def _demand(ids: list[int], first: dt.date, today: dt.date) -> dict[int, dict[dt
     return found
 
 
-def _stockout_days(ids: list[int], places: list[int], first: dt.date, today: dt.date) -> dict[int, set[dt.date]]:
+def _stockout_days(
+    ids: list[int], places: list[int], first: dt.date, today: dt.date
+) -> dict[int, set[dt.date]]:
     """Days that began and ended with nothing available, walked back from today's balance over the ledger."""
     free: dict[int, int] = defaultdict(int)
     for level in StockLevel.objects.filter(sku__in=ids, warehouse__in=places):
@@ -234,7 +289,9 @@ def _stockout_days(ids: list[int], places: list[int], first: dt.date, today: dt.
     signs = dict.fromkeys(("reserved", "damaged", "quarantine", "inspection"), -1) | {"on_hand": 1}
     changes: dict[int, dict[dt.date, int]] = defaultdict(lambda: defaultdict(int))
     rows = (
-        StockMovement.objects.filter(sku__in=ids, warehouse__in=places, bucket__in=signs, created_at__date__gte=first)
+        StockMovement.objects.filter(
+            sku__in=ids, warehouse__in=places, bucket__in=signs, created_at__date__gte=first
+        )
         .annotate(day=TruncDate("created_at"))
         .values_list("sku", "day", "bucket")
         .annotate(total=Sum("quantity"))
@@ -266,25 +323,39 @@ def accept(suggestion_ids: Iterable[int], *, actor: Actor) -> list[PurchaseOrder
         ids = sorted(set(suggestion_ids))
         taken = []
         for pk in ids:
-            claimed = ReorderSuggestion.objects.filter(pk=pk, state=ReorderSuggestion.State.OPEN, order_line__isnull=True).update(
-                state=ReorderSuggestion.State.ORDERED, updated_at=now()
-            )
+            claimed = ReorderSuggestion.objects.filter(
+                pk=pk, state=ReorderSuggestion.State.OPEN, order_line__isnull=True
+            ).update(state=ReorderSuggestion.State.ORDERED, updated_at=now())
             if claimed:
                 taken.append(pk)
-        chosen = list(ReorderSuggestion.objects.filter(pk__in=taken).select_related("offer__supplier", "sku").order_by("pk"))
+        chosen = list(
+            ReorderSuggestion.objects.filter(pk__in=taken)
+            .select_related("offer__supplier", "sku")
+            .order_by("pk")
+        )
         groups: dict[tuple[int, int, str], list[ReorderSuggestion]] = defaultdict(list)
         for suggestion in chosen:
             if suggestion.offer is None:
-                raise UserError(f"supplier: {suggestion.sku} has no usable offer; add one first.", field="supplier")
-            groups[suggestion.offer.supplier_id, suggestion.warehouse_id, suggestion.offer.currency].append(suggestion)
+                raise UserError(
+                    f"supplier: {suggestion.sku} has no usable offer; add one first.", field="supplier"
+                )
+            groups[suggestion.offer.supplier_id, suggestion.warehouse_id, suggestion.offer.currency].append(
+                suggestion
+            )
         if ids and not chosen:
-            raise Conflict("suggestions: all of them were ordered or dismissed meanwhile.", field="suggestions")
+            raise Conflict(
+                "suggestions: all of them were ordered or dismissed meanwhile.", field="suggestions"
+            )
         made = []
         for (supplier_id, warehouse_id, currency), group in sorted(groups.items()):
             order = purchase_orders.create(
-                supplier_id=supplier_id, warehouse_id=warehouse_id, currency=currency, actor=actor,
-                lines=[purchase_orders.LineSpec(s.sku_id, s.quantity) for s in group], note="from reorder suggestions",
-            )  # fmt: skip
+                supplier_id=supplier_id,
+                warehouse_id=warehouse_id,
+                currency=currency,
+                actor=actor,
+                lines=[purchase_orders.LineSpec(s.sku_id, s.quantity) for s in group],
+                note="from reorder suggestions",
+            )
             lines = list(order.lines.order_by("number"))
             for suggestion, line in zip(group, lines, strict=True):
                 ReorderSuggestion.objects.filter(pk=suggestion.pk).update(order_line=line)

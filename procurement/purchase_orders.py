@@ -92,16 +92,22 @@ def _line(order: PurchaseOrder, number: int, spec: LineSpec, today: dt.date) -> 
             )
         if offer.currency != order.currency:
             raise UserError(
-                f"lines[{number}].unit_price: the offer for {sku} is in {offer.currency}, the order in {order.currency}.",
+                f"lines[{number}].unit_price: the offer for {sku} is in {offer.currency}, "
+                f"the order in {order.currency}.",
                 field="unit_price",
             )
         price = price_for(offer, spec.quantity, today)
     if price < 0:
         raise UserError(f"lines[{number}].unit_price: cannot be negative.", field="unit_price")
     return PurchaseOrderLine(
-        order=order, number=number, sku=sku, offer=offer, quantity=spec.quantity, unit_price=price,
+        order=order,
+        number=number,
+        sku=sku,
+        offer=offer,
+        quantity=spec.quantity,
+        unit_price=price,
         expected_on=spec.expected_on,
-    )  # fmt: skip
+    )
 
 
 def add_line(order_id: int, spec: LineSpec, *, actor: Actor) -> PurchaseOrderLine:
@@ -113,7 +119,9 @@ def add_line(order_id: int, spec: LineSpec, *, actor: Actor) -> PurchaseOrderLin
         number = (order.lines.aggregate(last=Max("number"))["last"] or 0) + 1
         line = _line(order, number, spec, business_day())
         line.save()
-        record(actor, "purchase_order.line_added", order, after={"sku": line.sku.code, "quantity": line.quantity})
+        record(
+            actor, "purchase_order.line_added", order, after={"sku": line.sku.code, "quantity": line.quantity}
+        )
     return line
 
 
@@ -124,16 +132,27 @@ def change_quantity(line_id: int, quantity: int, *, actor: Actor) -> PurchaseOrd
         if line is None:
             raise NotFound("line: there is no such line.", field="line")
         order = locked(line.order_id)
-        if order.state in (PurchaseOrder.State.CLOSED, PurchaseOrder.State.CANCELLED, PurchaseOrder.State.RECEIVED):
+        if order.state in (
+            PurchaseOrder.State.CLOSED,
+            PurchaseOrder.State.CANCELLED,
+            PurchaseOrder.State.RECEIVED,
+        ):
             raise Conflict(f"{order.number} is {order.state}: its quantities are final.", field="state")
         line.refresh_from_db()
         if quantity < max(1, line.received):
             raise Conflict(
-                f"quantity: {line.received} of {line.sku} are received already; {quantity} is below that.", field="quantity"
+                f"quantity: {line.received} of {line.sku} are received already; {quantity} is below that.",
+                field="quantity",
             )
         before, line.quantity = line.quantity, quantity
         line.save(update_fields=["quantity"])
-        record(actor, "purchase_order.quantity", order, before={line.sku.code: before}, after={line.sku.code: quantity})
+        record(
+            actor,
+            "purchase_order.quantity",
+            order,
+            before={line.sku.code: before},
+            after={line.sku.code: quantity},
+        )
     return line
 
 
@@ -190,5 +209,10 @@ def close(order_id: int, *, actor: Actor) -> PurchaseOrder:
                 line.save(update_fields=["short"])
         PurchaseOrder.objects.filter(pk=order.pk).update(state=PurchaseOrder.State.CLOSED, closed_at=now())
         order.refresh_from_db()
-        record(actor, "purchase_order.closed", order, after={"short": sum(line.short for line in order.lines.all())})
+        record(
+            actor,
+            "purchase_order.closed",
+            order,
+            after={"short": sum(line.short for line in order.lines.all())},
+        )
     return order

@@ -66,10 +66,13 @@ def receive(
             return known
         if order.state not in states.RECEIVABLE:
             raise Conflict(
-                f"{order.number} is {order.state}: only a sent order can be received. Send it first.", field="state"
+                f"{order.number} is {order.state}: only a sent order can be received. Send it first.",
+                field="state",
             )
         lines = {line.pk: line for line in order.lines.select_related("sku")}
-        receipt = Receipt.objects.create(order=order, key=key, delivery_note=delivery_note[:80], actor=str(actor))
+        receipt = Receipt.objects.create(
+            order=order, key=key, delivery_note=delivery_note[:80], actor=str(actor)
+        )
         goods: list[operations.PurchasedGoods] = []
         for item in arrived:
             if not item.units:
@@ -90,9 +93,14 @@ def receive(
             lot = _lot(line, item, receipt)
             unit_cost = landed.unit_cost(order, line, item.units)
             entry = ReceiptLine.objects.create(
-                receipt=receipt, order_line=line, good=item.good, damaged=item.damaged, quarantine=item.quarantine,
-                lot=lot, unit_cost=unit_cost,
-            )  # fmt: skip
+                receipt=receipt,
+                order_line=line,
+                good=item.good,
+                damaged=item.damaged,
+                quarantine=item.quarantine,
+                lot=lot,
+                unit_cost=unit_cost,
+            )
             landed.apply_to_receipt(line, item.units)
             line.received += item.units
             line.save(update_fields=["received"])
@@ -120,7 +128,9 @@ def receive(
 def _lot(line: PurchaseOrderLine, item: Arrived, receipt: Receipt) -> Lot | None:
     if not item.lot_code:
         if line.sku.lot_tracked:
-            raise UserError(f"lot: {line.sku} is tracked by lot; enter the lot code printed on the goods.", field="lot")
+            raise UserError(
+                f"lot: {line.sku} is tracked by lot; enter the lot code printed on the goods.", field="lot"
+            )
         return None
     lot, created = Lot.objects.get_or_create(
         sku=line.sku, code=item.lot_code, defaults={"expires_on": item.expires_on, "source": receipt.number}

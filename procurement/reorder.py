@@ -190,10 +190,17 @@ def advise(demand: Demand, position: Position, terms: Terms, plan: Plan, *, toda
     runs_out = _runs_out(position, demand, today)
     reason = _sentence(need, quantity, point, now, terms, blocked, position)
     trace = {
-        "demand": asdict(demand), "position": asdict(position), "terms": _plain(asdict(terms)),
-        "plan": _plain(asdict(plan)), "safety_stock": round(safety, 3), "method": method, "reorder_point": point,
-        "order_up_to": order_up_to, "eoq": round(best, 2) if best else None, "ceiling": ceiling,
-    }  # fmt: skip
+        "demand": asdict(demand),
+        "position": asdict(position),
+        "terms": _plain(asdict(terms)),
+        "plan": _plain(asdict(plan)),
+        "safety_stock": round(safety, 3),
+        "method": method,
+        "reorder_point": point,
+        "order_up_to": order_up_to,
+        "eoq": round(best, 2) if best else None,
+        "ceiling": ceiling,
+    }
     return Advice(quantity, need, point, now, order_up_to, safety, method, best, runs_out, reason, trace)
 
 

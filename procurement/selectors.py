@@ -33,7 +33,11 @@ def incoming(sku_ids: Iterable[int] | None = None) -> list[Incoming]:
         lines = lines.filter(sku__in=list(sku_ids))
     found = [
         Incoming(
-            line.sku_id, line.order.warehouse_id, line.open_quantity, line.expected_on or line.order.expected_on, line.order_id
+            line.sku_id,
+            line.order.warehouse_id,
+            line.open_quantity,
+            line.expected_on or line.order.expected_on,
+            line.order_id,
         )
         for line in lines
     ]

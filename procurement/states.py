@@ -27,4 +27,6 @@ def check(order: PurchaseOrder, to: str) -> None:
     """Raise `Conflict` with a sentence when the order may not go to `to`."""
     if to not in MOVES[order.state]:
         allowed = ", ".join(sorted(MOVES[order.state])) or "nothing: it is final"
-        raise Conflict(f"{order.number} is {order.state} and cannot become {to}; allowed: {allowed}.", field="state")
+        raise Conflict(
+            f"{order.number} is {order.state} and cannot become {to}; allowed: {allowed}.", field="state"
+        )

@@ -7,7 +7,7 @@ from collections import defaultdict
 from decimal import Decimal, InvalidOperation
 
 from django.contrib import messages
-from django.db.models import Count, F, Q, Sum
+from django.db.models import Count, F, Q, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -25,7 +25,7 @@ from oms.core.screens import form_key, new_form_key, page, screen
 from procurement import landed, planner, purchase_orders, receiving, selectors, states
 from procurement.models import LandedCharge, PurchaseOrder, ReorderSuggestion, Supplier
 
-TABS = (
+TABS: tuple[tuple[str, str, list[str]], ...] = (
     ("open", "Open", [s.value for s in states.RECEIVABLE] + ["draft", "approved"]),
     ("late", "Late", []),
     ("received", "Received", ["received", "closed"]),
@@ -33,9 +33,11 @@ TABS = (
 )
 
 
-def _visible(request: HttpRequest, permission: str = "purchasing.view"):  # type: ignore[no-untyped-def]
+def _visible(request: HttpRequest, permission: str = "purchasing.view") -> QuerySet[PurchaseOrder]:
     scope = scope_of(request.user, permission)
-    return PurchaseOrder.objects.filter(scope.q(warehouse="warehouse__code")).select_related("supplier", "warehouse")
+    return PurchaseOrder.objects.filter(scope.q(warehouse="warehouse__code")).select_related(
+        "supplier", "warehouse"
+    )
 
 
 @screen("purchasing.view")
@@ -52,19 +54,36 @@ def orders(request: HttpRequest) -> HttpResponse:
     query = request.GET.get("q", "").strip()
     if query:
         digits = query.upper().removeprefix("PO-")
-        match = Q(supplier__name__icontains=query) | Q(external_number=query) | Q(lines__sku__code__iexact=query)
+        match = (
+            Q(supplier__name__icontains=query) | Q(external_number=query) | Q(lines__sku__code__iexact=query)
+        )
         if digits.isdigit() and len(digits) < 18:
             match |= Q(pk=int(digits))
         found = found.filter(match).distinct()
     listed = keyset_page(
-        found.annotate(units=Sum("lines__quantity"), got=Sum("lines__received"), value=Sum(F("lines__quantity") * F("lines__unit_price"))),
-        order=("-id",), cursor=request.GET.get("cursor", ""), limit=50,
-    )  # fmt: skip
+        found.annotate(
+            units=Sum("lines__quantity"),
+            got=Sum("lines__received"),
+            value=Sum(F("lines__quantity") * F("lines__unit_price")),
+        ),
+        order=("-id",),
+        cursor=request.GET.get("cursor", ""),
+        limit=50,
+    )
     context = {
-        "rows": listed.items, "next_cursor": listed.next_cursor, "columns": 7, "q": query, "tab": tab, "today": business_day(),
-        "tabs": [{"label": label, "url": f"?tab={key}", "count": None, "active": key == tab} for key, label, _ in TABS],
-        "may_edit": can(request.user, "purchasing.edit"), "see_costs": can(request.user, "costs.view"),
-    }  # fmt: skip
+        "rows": listed.items,
+        "next_cursor": listed.next_cursor,
+        "columns": 7,
+        "q": query,
+        "tab": tab,
+        "today": business_day(),
+        "tabs": [
+            {"label": label, "url": f"?tab={key}", "count": None, "active": key == tab}
+            for key, label, _ in TABS
+        ],
+        "may_edit": can(request.user, "purchasing.edit"),
+        "see_costs": can(request.user, "costs.view"),
+    }
     fragment = "procurement/_rows.html" if request.GET.get("cursor") else "procurement/_results.html"
     return page(request, "procurement/orders.html", context, fragment=fragment)
 
@@ -91,14 +110,25 @@ def order(request: HttpRequest, pk: int) -> HttpResponse:
         landed_unit = line.unit_price * item.fx_rate + shares[line.pk] / line.quantity
         lines.append({"line": line, "landed": landed_unit})
     context = {
-        "item": item, "lines": lines, "charges": charges, "receipts": item.receipts.prefetch_related("lines__order_line__sku"),
-        "total": sum((row["line"].quantity * row["line"].unit_price for row in lines), Decimal(0)),
-        "can_receive": item.state in states.RECEIVABLE and can(request.user, "purchasing.receive", item.warehouse.code),
-        "moves": states.MOVES[item.state], "may_edit": can(request.user, "purchasing.edit", item.warehouse.code),
-        "see_costs": can(request.user, "costs.view"), "form_key": new_form_key(), "today": business_day(),
-        "kinds": LandedCharge.Kind.choices, "bases": LandedCharge.Basis.choices, "base": business.currency(),
-        "late_days": (business_day() - item.expected_on).days if item.expected_on and item.state in states.INCOMING else 0,
-    }  # fmt: skip
+        "item": item,
+        "lines": lines,
+        "charges": charges,
+        "receipts": item.receipts.prefetch_related("lines__order_line__sku"),
+        "total": sum((line.quantity * line.unit_price for line in item.lines.all()), Decimal(0)),
+        "can_receive": item.state in states.RECEIVABLE
+        and can(request.user, "purchasing.receive", item.warehouse.code),
+        "moves": states.MOVES[item.state],
+        "may_edit": can(request.user, "purchasing.edit", item.warehouse.code),
+        "see_costs": can(request.user, "costs.view"),
+        "form_key": new_form_key(),
+        "today": business_day(),
+        "kinds": LandedCharge.Kind.choices,
+        "bases": LandedCharge.Basis.choices,
+        "base": business.currency(),
+        "late_days": (business_day() - item.expected_on).days
+        if item.expected_on and item.state in states.INCOMING
+        else 0,
+    }
     return render(request, "procurement/order.html", context)
 
 
@@ -126,25 +156,38 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
     """One step of a purchase order; the same services as the API."""
     item = _find(request, pk)
     actor = actor_of(request.user)
-    require(request.user, "purchasing.receive" if step == "receive" else "purchasing.edit", item.warehouse.code)
+    require(
+        request.user, "purchasing.receive" if step == "receive" else "purchasing.edit", item.warehouse.code
+    )
     if step == "receive":
         arrived = [
             receiving.Arrived(
-                line.pk, _whole(request, f"good-{line.pk}"), _whole(request, f"damaged-{line.pk}"),
-                _whole(request, f"quarantine-{line.pk}"), request.POST.get(f"lot-{line.pk}", "").strip()[:60],
+                line.pk,
+                _whole(request, f"good-{line.pk}"),
+                _whole(request, f"damaged-{line.pk}"),
+                _whole(request, f"quarantine-{line.pk}"),
+                request.POST.get(f"lot-{line.pk}", "").strip()[:60],
             )
             for line in item.lines.all()
-        ]  # fmt: skip
+        ]
         made = receiving.receive(
-            pk, arrived, actor=actor, key=form_key(request), delivery_note=request.POST.get("delivery_note", ""),
+            pk,
+            arrived,
+            actor=actor,
+            key=form_key(request),
+            delivery_note=request.POST.get("delivery_note", ""),
             allow_over=can(request.user, "purchasing.edit", item.warehouse.code),
-        )  # fmt: skip
+        )
         messages.success(request, f"{made.number} posted: good units are on sale now.")
     elif step == "charge":
         landed.add_charge(
-            pk, kind=request.POST.get("kind", ""), basis=request.POST.get("basis", ""), amount=_amount(request, "amount"),
-            bill_reference=request.POST.get("bill", ""), actor=actor,
-        )  # fmt: skip
+            pk,
+            kind=request.POST.get("kind", ""),
+            basis=request.POST.get("basis", ""),
+            amount=_amount(request, "amount"),
+            bill_reference=request.POST.get("bill", ""),
+            actor=actor,
+        )
     elif step == "approve":
         purchase_orders.approve(pk, actor=actor)
     elif step == "send":
@@ -176,21 +219,27 @@ def new_order(request: HttpRequest) -> HttpResponse:
                 continue
             code, _, quantity = text.strip().replace("\t", " ").rpartition(" ")
             if not code or not quantity.isdigit() or len(quantity) > 9:
-                raise UserError(f"lines: row {number} '{text[:60]}' must be a SKU, a space and a quantity.", field="lines")
+                raise UserError(
+                    f"lines: row {number} '{text[:60]}' must be a SKU, a space and a quantity.", field="lines"
+                )
             wanted.append((code.strip(), int(quantity)))
         known = resolve_codes([code for code, _ in wanted])
         missing = [code for code, _ in wanted if code not in known]
         if missing:
             raise UserError(f"lines: unknown SKU {', '.join(missing[:5])}.", field="lines")
         made = purchase_orders.create(
-            supplier_id=supplier.pk, warehouse_id=warehouse.pk, actor=actor_of(request.user),
+            supplier_id=supplier.pk,
+            warehouse_id=warehouse.pk,
+            actor=actor_of(request.user),
             lines=[purchase_orders.LineSpec(known[code].pk, quantity) for code, quantity in wanted],
-        )  # fmt: skip
+        )
         return redirect("procurement:order", pk=made.pk)
     scope = scope_of(request.user, "purchasing.edit")
     context = {
         "suppliers": [(s.code, s.name) for s in Supplier.objects.filter(is_active=True)],
-        "warehouses": [(w.code, w.name) for w in Warehouse.objects.filter(scope.q(warehouse="code"), is_active=True)],
+        "warehouses": [
+            (w.code, w.name) for w in Warehouse.objects.filter(scope.q(warehouse="code"), is_active=True)
+        ],
     }
     return render(request, "procurement/new_order.html", context)
 
@@ -201,12 +250,17 @@ def suppliers(request: HttpRequest) -> HttpResponse:
     """Suppliers with what is open and what they promise."""
     found = Supplier.objects.annotate(
         offers_count=Count("offers", distinct=True),
-        open_orders=Count("purchase_orders", filter=Q(purchase_orders__state__in=states.INCOMING), distinct=True),
+        open_orders=Count(
+            "purchase_orders", filter=Q(purchase_orders__state__in=states.INCOMING), distinct=True
+        ),
         late_orders=Count(
             "purchase_orders",
-            filter=Q(purchase_orders__state__in=states.INCOMING, purchase_orders__expected_on__lt=business_day()), distinct=True,
+            filter=Q(
+                purchase_orders__state__in=states.INCOMING, purchase_orders__expected_on__lt=business_day()
+            ),
+            distinct=True,
         ),
-    ).order_by("name")  # fmt: skip
+    ).order_by("name")
     return render(request, "procurement/suppliers.html", {"suppliers": found})
 
 
@@ -218,10 +272,12 @@ def supplier(request: HttpRequest, code: str) -> HttpResponse:
     if item is None:
         raise NotFound("supplier: there is no such supplier.")
     context = {
-        "item": item, "lead": selectors.lead_time(item.pk, item.lead_time_days),
+        "item": item,
+        "lead": selectors.lead_time(item.pk, item.lead_time_days),
         "offers": item.offers.select_related("sku__product").prefetch_related("breaks")[:200],
-        "orders": _visible(request).filter(supplier=item).order_by("-pk")[:20], "see_costs": can(request.user, "costs.view"),
-    }  # fmt: skip
+        "orders": _visible(request).filter(supplier=item).order_by("-pk")[:20],
+        "see_costs": can(request.user, "costs.view"),
+    }
     return render(request, "procurement/supplier.html", context)
 
 
@@ -249,12 +305,21 @@ def reorder(request: HttpRequest) -> HttpResponse:
             messages.success(request, f"{len(ids)} snoozed for a week.")
         return redirect("procurement:reorder")
     scope = scope_of(request.user, "purchasing.view")
-    found = ReorderSuggestion.objects.filter(scope.q(warehouse="warehouse__code"), state=ReorderSuggestion.State.OPEN)
+    found = ReorderSuggestion.objects.filter(
+        scope.q(warehouse="warehouse__code"), state=ReorderSuggestion.State.OPEN
+    )
     query = request.GET.get("q", "").strip()
     if query:
         found = found.filter(Q(sku__code__icontains=query) | Q(offer__supplier__name__icontains=query))
     rows = list(
-        found.select_related("sku__product", "warehouse", "offer__supplier").order_by(F("stockout_on").asc(nulls_last=True), "sku__code")[:200]
+        found.select_related("sku__product", "warehouse", "offer__supplier").order_by(
+            F("stockout_on").asc(nulls_last=True), "sku__code"
+        )[:200]
     )
-    context = {"rows": rows, "q": query, "may_edit": can(request.user, "purchasing.edit"), "see_costs": can(request.user, "costs.view")}
+    context = {
+        "rows": rows,
+        "q": query,
+        "may_edit": can(request.user, "purchasing.edit"),
+        "see_costs": can(request.user, "costs.view"),
+    }
     return page(request, "procurement/reorder.html", context, fragment="procurement/_reorder.html")

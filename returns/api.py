@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import django_filters
@@ -42,7 +43,17 @@ class RmaLineSerializer(serializers.ModelSerializer[RmaLine]):
 
     class Meta:
         model = RmaLine
-        fields = ["id", "order_line", "sku", "quantity", "received", "disposed", "reason", "comment", "dispositions"]
+        fields = [
+            "id",
+            "order_line",
+            "sku",
+            "quantity",
+            "received",
+            "disposed",
+            "reason",
+            "comment",
+            "dispositions",
+        ]
         read_only_fields = fields
 
 
@@ -65,8 +76,21 @@ class RmaSerializer(SparseFieldsMixin, serializers.ModelSerializer[Rma]):
 
     class Meta:
         model = Rma
-        fields = ["id", "number", "order", "warehouse", "state", "source", "tracking_number", "requested_at", "received_at",
-                  "closed_at", "version", "lines", "refunds"]  # fmt: skip
+        fields = [
+            "id",
+            "number",
+            "order",
+            "warehouse",
+            "state",
+            "source",
+            "tracking_number",
+            "requested_at",
+            "received_at",
+            "closed_at",
+            "version",
+            "lines",
+            "refunds",
+        ]
         read_only_fields = fields
 
 
@@ -119,8 +143,12 @@ class RefundItemRequest(serializers.Serializer[Any]):
 class RefundRequest(serializers.Serializer[Any]):
     key = serializers.CharField(max_length=60, help_text="the same key refunds once")
     items = RefundItemRequest(many=True, required=False, help_text="left out: everything that arrived")
-    shipping = serializers.DecimalField(max_digits=14, decimal_places=4, min_value=0, required=False, default=0)
-    restocking_fee = serializers.DecimalField(max_digits=14, decimal_places=4, min_value=0, required=False, default=0)
+    shipping = serializers.DecimalField(
+        max_digits=14, decimal_places=4, min_value=0, required=False, default=Decimal(0)
+    )
+    restocking_fee = serializers.DecimalField(
+        max_digits=14, decimal_places=4, min_value=0, required=False, default=Decimal(0)
+    )
     reason = serializers.CharField(max_length=120, required=False, allow_blank=True, default="")
 
 
@@ -133,7 +161,9 @@ class RmaFilter(django_filters.FilterSet):
         fields = ["state", "warehouse"]
 
 
-class RmaViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Rma]):
+class RmaViewSet(
+    IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Rma]
+):
     """Returns: goods and money as two separate things."""
 
     queryset = Rma.objects.none()
@@ -170,10 +200,17 @@ class RmaViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMix
         if warehouse is None:
             raise UserError(f"warehouse: there is no warehouse '{data['warehouse']}'.", field="warehouse")
         made = rma.open_rma(
-            order_id=order.pk, warehouse_id=warehouse.pk, actor=actor_of(principal_of(request)), source="api",
-            items=[rma.ReturnItem(i["line"], i["quantity"], i["reason"], i["comment"]) for i in data["items"]],
-            external_id=data["external_id"], tracking_number=data["tracking_number"], note=data["note"],
-        )  # fmt: skip
+            order_id=order.pk,
+            warehouse_id=warehouse.pk,
+            actor=actor_of(principal_of(request)),
+            source="api",
+            items=[
+                rma.ReturnItem(i["line"], i["quantity"], i["reason"], i["comment"]) for i in data["items"]
+            ],
+            external_id=data["external_id"],
+            tracking_number=data["tracking_number"],
+            note=data["note"],
+        )
         return self._done(made.pk, 201)
 
     @extend_schema(request=ReceiveRequest, responses=RmaSerializer)
@@ -184,7 +221,9 @@ class RmaViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMix
         counts: dict[int, int] = {}
         for line in data["lines"]:
             counts[line["line"]] = counts.get(line["line"], 0) + line["quantity"]
-        done = rma.receive(self.get_object().pk, counts, actor=actor_of(principal_of(request)), key=f"api:{data['key']}")
+        done = rma.receive(
+            self.get_object().pk, counts, actor=actor_of(principal_of(request)), key=f"api:{data['key']}"
+        )
         return self._done(done.pk)
 
     @extend_schema(request=InspectRequest, responses=RmaSerializer)
@@ -198,16 +237,22 @@ class RmaViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMix
         verdicts = []
         for verdict in data["verdicts"]:
             if verdict["line"] not in mine:
-                raise UserError(f"verdicts: line {verdict['line']} does not belong to {item.number}.", field="verdicts")
+                raise UserError(
+                    f"verdicts: line {verdict['line']} does not belong to {item.number}.", field="verdicts"
+                )
             target = known.get(verdict["target_sku"])
             if verdict["target_sku"] and target is None:
                 raise UserError(f"target_sku: SKU '{verdict['target_sku']}' is unknown.", field="target_sku")
             verdicts.append(
                 inspection.Verdict(
-                    verdict["line"], verdict["quantity"], verdict["condition"], verdict["outcome"],
-                    target.pk if target else None, verdict["note"],
+                    verdict["line"],
+                    verdict["quantity"],
+                    verdict["condition"],
+                    verdict["outcome"],
+                    target.pk if target else None,
+                    verdict["note"],
                 )
-            )  # fmt: skip
+            )
         inspection.dispose(verdicts, actor=actor_of(principal_of(request)), key=f"api:{data['key']}")
         return self._done(item.pk)
 
@@ -223,11 +268,19 @@ class RmaViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMix
             raise UserError(f"{item.number} has no order: match it to one before refunding.", field="order")
         if not scope.covers(item.warehouse.code, item.order.channel.code):
             raise NotAllowed("refund: you may not refund for this channel.")
-        items = [refunds.RefundItem(i["line"], i["quantity"], i["amount"]) for i in data.get("items", [])] or refunds.suggest(item)
+        items = [
+            refunds.RefundItem(i["line"], i["quantity"], i["amount"]) for i in data.get("items", [])
+        ] or refunds.suggest(item)
         made = refunds.plan(
-            order_id=item.order.pk, rma_id=item.pk, items=items, key=f"api:{data['key']}", actor=actor_of(principal),
-            shipping=data["shipping"], restocking_fee=data["restocking_fee"], reason=data["reason"],
-        )  # fmt: skip
+            order_id=item.order.pk,
+            rma_id=item.pk,
+            items=items,
+            key=f"api:{data['key']}",
+            actor=actor_of(principal),
+            shipping=data["shipping"],
+            restocking_fee=data["restocking_fee"],
+            reason=data["reason"],
+        )
         return Response(RefundSerializer(made).data, 201)
 
     @extend_schema(request=None, responses=RmaSerializer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import transaction
 from django.db.models import F
@@ -95,11 +96,14 @@ def _check(verdict: Verdict, line: RmaLine) -> None:
     if verdict.outcome not in Disposition.Outcome.values:
         raise UserError(f"outcome: use one of {', '.join(Disposition.Outcome.values)}.", field="outcome")
     if verdict.condition not in Disposition.Condition.values:
-        raise UserError(f"condition: use one of {', '.join(Disposition.Condition.values)}.", field="condition")
+        raise UserError(
+            f"condition: use one of {', '.join(Disposition.Condition.values)}.", field="condition"
+        )
     waiting = line.received - line.disposed
     if verdict.quantity > waiting:
         raise Conflict(
-            f"quantity: {verdict.quantity} of {line.sku} judged, but {waiting} wait for inspection.", field="quantity"
+            f"quantity: {verdict.quantity} of {line.sku} judged, but {waiting} wait for inspection.",
+            field="quantity",
         )
     if verdict.outcome == Disposition.Outcome.RESTOCK and verdict.condition != Disposition.Condition.NEW:
         raise Conflict(
@@ -115,7 +119,7 @@ def _check(verdict: Verdict, line: RmaLine) -> None:
 
 
 def _movements(rma: Rma, line: RmaLine, verdict: Verdict, key: str) -> list[Movement]:
-    common = {
+    common: dict[str, Any] = {
         "kind": StockMovement.Kind.DISPOSITION,
         "reason": verdict.outcome,
         "reference": rma.number,

@@ -13,14 +13,20 @@ from oms.orders.models import OrderLine
 from returns.models import Disposition, Refund, RmaLine
 
 
-@invariant("R1", "Returned units: received ≤ shipped, dispositions add up, nothing is sellable before a restock")
+@invariant(
+    "R1", "Returned units: received ≤ shipped, dispositions add up, nothing is sellable before a restock"
+)
 def returns_add_up() -> Iterator[str]:
     for line in OrderLine.objects.filter(returned__gt=F("shipped")):
         yield f"order line {line.pk}: {line.returned} returned of {line.shipped} shipped"
-    disposed = RmaLine.objects.annotate(units=Coalesce(Sum("dispositions__quantity"), 0)).exclude(disposed=F("units"))
+    disposed = RmaLine.objects.annotate(units=Coalesce(Sum("dispositions__quantity"), 0)).exclude(
+        disposed=F("units")
+    )
     for entry in disposed:
         yield f"RMA line {entry.pk}: disposed {entry.disposed}, dispositions {entry.units}"
-    received = RmaLine.objects.annotate(units=Coalesce(Sum("receipts__quantity"), 0)).exclude(received=F("units"))
+    received = RmaLine.objects.annotate(units=Coalesce(Sum("receipts__quantity"), 0)).exclude(
+        received=F("units")
+    )
     for entry in received:
         yield f"RMA line {entry.pk}: received {entry.received}, receipts {entry.units}"
     for reference, on_hand, quarantine in _return_movements():
@@ -31,7 +37,9 @@ def returns_add_up() -> Iterator[str]:
 def _return_movements() -> Iterator[tuple[str, int, int]]:
     totals: dict[str, dict[str, int]] = {}
     rows = (
-        StockMovement.objects.filter(kind=StockMovement.Kind.RETURN).values_list("reference", "bucket").annotate(units=Sum("quantity"))
+        StockMovement.objects.filter(kind=StockMovement.Kind.RETURN)
+        .values_list("reference", "bucket")
+        .annotate(units=Sum("quantity"))
     )
     for reference, bucket, units in rows:
         totals.setdefault(reference, {})[bucket] = units

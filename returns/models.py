@@ -40,8 +40,14 @@ class Rma(models.Model):
         CLOSED = "closed", "Closed"
         DECLINED = "declined", "Declined"
 
-    order = models.ForeignKey(Order, on_delete=models.PROTECT, null=True, blank=True, related_name="rmas",
-                              help_text="empty for a parcel that came back without notice")
+    order = models.ForeignKey(
+        Order,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="rmas",
+        help_text="empty for a parcel that came back without notice",
+    )
     warehouse = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="rmas")
     external_id = models.CharField(max_length=80, blank=True, help_text="the channel's return id")
     state = models.CharField(max_length=14, choices=State.choices, default=State.REQUESTED)
@@ -76,12 +82,16 @@ class RmaLine(models.Model):
     """Has it arrived (`received`) and what became of it (`Disposition`) are separate questions."""
 
     rma = models.ForeignKey(Rma, on_delete=models.CASCADE, related_name="lines")
-    order_line = models.ForeignKey(OrderLine, on_delete=models.PROTECT, null=True, blank=True, related_name="rma_lines")
+    order_line = models.ForeignKey(
+        OrderLine, on_delete=models.PROTECT, null=True, blank=True, related_name="rma_lines"
+    )
     sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="+")
     quantity = models.PositiveIntegerField(help_text="expected")
     received = models.PositiveIntegerField(default=0)
     disposed = models.PositiveIntegerField(default=0, help_text="units that have a disposition")
-    reason = models.ForeignKey(ReturnReason, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    reason = models.ForeignKey(
+        ReturnReason, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
     comment = models.CharField(max_length=255, blank=True)
 
     class Meta:
@@ -134,7 +144,8 @@ class Disposition(models.Model):
         constraints = [
             models.CheckConstraint(condition=Q(quantity__gt=0), name="disposition_positive"),
             models.CheckConstraint(
-                condition=~Q(outcome="open_box") | Q(target_sku__isnull=False), name="disposition_open_box_has_sku"
+                condition=~Q(outcome="open_box") | Q(target_sku__isnull=False),
+                name="disposition_open_box_has_sku",
             ),
         ]
 

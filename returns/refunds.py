@@ -51,8 +51,9 @@ def suggest(rma: Rma) -> list[RefundItem]:
     items = []
     received: dict[int, int] = {}
     for entry in rma.lines.filter(order_line__isnull=False).select_related("order_line"):
-        assert entry.order_line_id is not None
-        received[entry.order_line_id] = max(received.get(entry.order_line_id, 0), entry.order_line.returned)
+        assert entry.order_line is not None  # by the filter
+        line_id = entry.order_line.pk
+        received[line_id] = max(received.get(line_id, 0), entry.order_line.returned)
     for line in OrderLine.objects.filter(pk__in=received).select_related("order"):
         done = _refunded_lines([line.pk]).get(line.pk, (0, ZERO))
         quantity = max(0, received[line.pk] - done[0])
@@ -73,7 +74,10 @@ def _refunded_lines(line_ids: Sequence[int]) -> dict[int, tuple[int, Decimal]]:
 
 def refunded_total(order_id: int) -> Decimal:
     """Everything refunded or on its way for an order, order currency."""
-    return Refund.objects.filter(order=order_id, state__in=Refund.LIVE).aggregate(total=Sum("amount"))["total"] or ZERO
+    return (
+        Refund.objects.filter(order=order_id, state__in=Refund.LIVE).aggregate(total=Sum("amount"))["total"]
+        or ZERO
+    )
 
 
 def plan(
@@ -107,9 +111,13 @@ def plan(
             if line is None:
                 raise UserError(f"items: line {item.line_id} is not a line of {order.number}.", field="items")
             if item.amount < 0 or item.quantity < 0:
-                raise UserError("amount: neither money nor units of a refund can be negative.", field="amount")
+                raise UserError(
+                    "amount: neither money nor units of a refund can be negative.", field="amount"
+                )
             if item.amount != quantize(item.amount, order.currency):
-                raise UserError(f"amount: {item.amount} has more decimals than {order.currency} knows.", field="amount")
+                raise UserError(
+                    f"amount: {item.amount} has more decimals than {order.currency} knows.", field="amount"
+                )
             units, money = done.get(line.pk, (0, ZERO))
             if units + item.quantity > line.quantity:
                 raise Conflict(
@@ -175,19 +183,28 @@ def mark_sent(refund_id: int, *, actor: Actor) -> Refund:
 def confirm(refund_id: int, *, actor: Actor, external_id: str = "") -> Refund:
     """The channel shows the refund when read back. Stock is not touched."""
     return _move(
-        refund_id, Refund.State.CONFIRMED, actor=actor, text="confirmed by the channel",
-        external_id=external_id, confirmed_at=now(), error="",
+        refund_id,
+        Refund.State.CONFIRMED,
+        actor=actor,
+        text="confirmed by the channel",
+        external_id=external_id,
+        confirmed_at=now(),
+        error="",
     )
 
 
 def mark_in_doubt(refund_id: int, *, actor: Actor, error: str) -> Refund:
     """The call broke after it was sent: looked up later, never sent again blindly."""
-    return _move(refund_id, Refund.State.IN_DOUBT, actor=actor, text=f"in doubt: {error}"[:400], error=error[:400])
+    return _move(
+        refund_id, Refund.State.IN_DOUBT, actor=actor, text=f"in doubt: {error}"[:400], error=error[:400]
+    )
 
 
 def reject(refund_id: int, *, actor: Actor, error: str) -> Refund:
     """The channel said no for good; its money counts no longer against the caps."""
-    return _move(refund_id, Refund.State.REJECTED, actor=actor, text=f"rejected: {error}"[:400], error=error[:400])
+    return _move(
+        refund_id, Refund.State.REJECTED, actor=actor, text=f"rejected: {error}"[:400], error=error[:400]
+    )
 
 
 def retry(refund_id: int, *, actor: Actor) -> Refund:
@@ -197,7 +214,9 @@ def retry(refund_id: int, *, actor: Actor) -> Refund:
         Order.objects.filter(pk=refund.order_id).update(version=F("version") + 1)
         order = Order.objects.get(pk=refund.order_id)
         if refund.state == Refund.State.REJECTED and refunded_total(order.pk) + refund.amount > order.total:
-            raise Conflict(f"amount: other refunds took what {refund.number} would give back.", field="amount")
+            raise Conflict(
+                f"amount: other refunds took what {refund.number} would give back.", field="amount"
+            )
         refund = _move(refund_id, Refund.State.PLANNED, actor=actor, text="planned again", error="")
         emit("refund.planned", str(refund.pk))
     return refund

@@ -87,12 +87,15 @@ def open_rma(
         wanted: dict[int, int] = {}
         for item in items:
             if item.line_id not in lines or lines[item.line_id].sku is None:
-                raise UserError(f"items: line {item.line_id} is not a product line of {order.number}.", field="items")
+                raise UserError(
+                    f"items: line {item.line_id} is not a product line of {order.number}.", field="items"
+                )
             if item.quantity < 1:
                 raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
             if item.reason_code and item.reason_code not in reasons:
                 raise UserError(
-                    f"reason: '{item.reason_code}' is unknown; use one of {', '.join(sorted(reasons))}.", field="reason"
+                    f"reason: '{item.reason_code}' is unknown; use one of {', '.join(sorted(reasons))}.",
+                    field="reason",
                 )
             wanted[item.line_id] = wanted.get(item.line_id, 0) + item.quantity
         for line_id, quantity in wanted.items():
@@ -125,7 +128,9 @@ def open_rma(
             for item in items
             for sku, per_unit in _physical(lines[item.line_id])
         )
-        timeline.add(order.pk, "return", f"{rma.number} opened for {sum(wanted.values())} unit(s)", actor=actor)
+        timeline.add(
+            order.pk, "return", f"{rma.number} opened for {sum(wanted.values())} unit(s)", actor=actor
+        )
     return rma
 
 
@@ -179,7 +184,9 @@ def receive(
         if ReturnReceipt.objects.filter(line__rma=rma, key__startswith=f"{key}:").exists():
             return rma
         if rma.state in (Rma.State.REQUESTED, Rma.State.DECLINED, Rma.State.CLOSED):
-            raise Conflict(f"{rma.number} is {rma.state}: approve it before goods can be received.", field="state")
+            raise Conflict(
+                f"{rma.number} is {rma.state}: approve it before goods can be received.", field="state"
+            )
         lines = {line.pk: line for line in rma.lines.select_related("order_line", "sku")}
         movements: list[Movement] = []
         for line_id, quantity in sorted(quantities.items()):
@@ -196,7 +203,9 @@ def receive(
                     "Receive a surplus as unannounced goods.",
                     field="quantity",
                 )
-            ReturnReceipt.objects.create(line=line, quantity=quantity, key=f"{key}:{line_id}", actor=str(actor))
+            ReturnReceipt.objects.create(
+                line=line, quantity=quantity, key=f"{key}:{line_id}", actor=str(actor)
+            )
             line.received += quantity
             line.save(update_fields=["received"])
             movements += _arrivals(line, rma, quantity, key)
@@ -206,7 +215,9 @@ def receive(
         rma.save(update_fields=["received_at", "state"])
         if rma.order_id:
             units = sum(quantities.values())
-            timeline.add(rma.order_id, "return", f"{rma.number}: {units} unit(s) arrived, in quarantine", actor=actor)
+            timeline.add(
+                rma.order_id, "return", f"{rma.number}: {units} unit(s) arrived, in quarantine", actor=actor
+            )
         emit("return.received", str(rma.pk))
         post_movements(movements, actor=actor)
     return rma
@@ -228,14 +239,20 @@ def receive_unannounced(
     if not goods or min(quantity for _, quantity in goods) < 1:
         raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
     with transaction.atomic():
-        seen = ReturnReceipt.objects.filter(key__startswith=f"{key}:blind:").select_related("line__rma").first()
+        seen = (
+            ReturnReceipt.objects.filter(key__startswith=f"{key}:blind:").select_related("line__rma").first()
+        )
         if seen:
             return seen.line.rma
         if rma_id is not None:
             rma = _locked(rma_id)
         else:
             rma = Rma.objects.create(
-                warehouse_id=warehouse_id, state=Rma.State.APPROVED, source="staff", note=note, created_by=str(actor)
+                warehouse_id=warehouse_id,
+                state=Rma.State.APPROVED,
+                source="staff",
+                note=note,
+                created_by=str(actor),
             )
         lines = RmaLine.objects.bulk_create(
             RmaLine(rma=rma, sku_id=sku_id, quantity=quantity, received=quantity, comment=note[:255])
@@ -299,7 +316,8 @@ def close(rma_id: int, *, actor: Actor) -> Rma:
         waiting = rma.lines.filter(received__gt=F("disposed")).count()
         if waiting:
             raise Conflict(
-                f"{rma.number} has {waiting} line(s) without a disposition: inspect them on the bench first.", field="state"
+                f"{rma.number} has {waiting} line(s) without a disposition: inspect them on the bench first.",
+                field="state",
             )
         states.check(states.RMA, rma.number, rma.state, Rma.State.CLOSED)
         rma.state = Rma.State.CLOSED

@@ -29,4 +29,6 @@ def check(table: dict[str, frozenset[str]], what: str, now: str, to: str) -> Non
     """Raise `Conflict` with a sentence when `what` may not go from state `now` to `to`."""
     if to not in table[now]:
         allowed = ", ".join(sorted(table[now])) or "nothing: it is final"
-        raise Conflict(f"{what} is {now} and cannot become {to}; allowed from here: {allowed}.", field="state")
+        raise Conflict(
+            f"{what} is {now} and cannot become {to}; allowed from here: {allowed}.", field="state"
+        )

@@ -45,12 +45,26 @@ def rma_list(request: HttpRequest) -> HttpResponse:
         if digits.isdigit() and len(digits) < 18:
             match |= Q(pk=int(digits))
         found = found.filter(match).distinct()
-    listed = keyset_page(found.prefetch_related("lines__sku"), order=("-id",), cursor=request.GET.get("cursor", ""), limit=50)
+    listed = keyset_page(
+        found.prefetch_related("lines__sku"), order=("-id",), cursor=request.GET.get("cursor", ""), limit=50
+    )
     context = {
-        "rows": listed.items, "next_cursor": listed.next_cursor, "columns": 7, "q": query, "tab": tab,
-        "tabs": [{"label": label, "url": f"?tab={key}", "count": None, "active": key == tab} for key, label, _ in TABS],
-    }  # fmt: skip
-    return page(request, "returns/list.html", context, fragment="returns/_rows.html" if request.GET.get("cursor") else "returns/_results.html")
+        "rows": listed.items,
+        "next_cursor": listed.next_cursor,
+        "columns": 7,
+        "q": query,
+        "tab": tab,
+        "tabs": [
+            {"label": label, "url": f"?tab={key}", "count": None, "active": key == tab}
+            for key, label, _ in TABS
+        ],
+    }
+    return page(
+        request,
+        "returns/list.html",
+        context,
+        fragment="returns/_rows.html" if request.GET.get("cursor") else "returns/_results.html",
+    )
 
 
 @screen("returns.work")
@@ -63,13 +77,24 @@ def bench(request: HttpRequest) -> HttpResponse:
         tail = code.rpartition("-")[2]
         match = Q(tracking_number=code) | Q(order__external_number=code)
         if tail.isdigit() and len(tail) < 18:
-            match |= Q(pk=int(tail)) if code.upper().startswith("RMA") else Q(order_id=int(tail) - Order.NUMBER_BASE)
+            match |= (
+                Q(pk=int(tail))
+                if code.upper().startswith("RMA")
+                else Q(order_id=int(tail) - Order.NUMBER_BASE)
+            )
         item = found.filter(match).order_by("-pk").first()
         if item:
             return redirect("returns:detail", pk=item.pk)
-        messages.error(request, f"{code}: no open return has that number. A parcel without notice is opened on its order.")
+        messages.error(
+            request,
+            f"{code}: no open return has that number. A parcel without notice is opened on its order.",
+        )
     waiting = (
-        selectors.visible(request.user).filter(lines__received__gt=F("lines__disposed")).distinct().prefetch_related("lines__sku").order_by("received_at")[:50]
+        selectors.visible(request.user)
+        .filter(lines__received__gt=F("lines__disposed"))
+        .distinct()
+        .prefetch_related("lines__sku")
+        .order_by("received_at")[:50]
     )
     return render(request, "returns/bench.html", {"rows": waiting})
 
@@ -79,18 +104,33 @@ def bench(request: HttpRequest) -> HttpResponse:
 def detail(request: HttpRequest, pk: int) -> HttpResponse:
     """One return: what is expected, what arrived, what an inspector says, and the money."""
     item = selectors.find(request.user, pk)
-    lines = list(item.lines.select_related("sku__product", "reason", "order_line").prefetch_related("dispositions").order_by("pk"))
+    lines = list(
+        item.lines.select_related("sku__product", "reason", "order_line")
+        .prefetch_related("dispositions")
+        .order_by("pk")
+    )
     channel = item.order.channel.code if item.order else None
+    suggested = refunds.suggest(item) if item.order else []
     context = {
-        "item": item, "lines": lines, "refunds": item.refunds.all(), "form_key": new_form_key(),
-        "to_receive": [line for line in lines if line.received < line.quantity] if item.state in ("approved", "part_received") else [],
-        "to_inspect": [{"line": line, "waiting": line.received - line.disposed} for line in lines if line.received > line.disposed],
-        "suggested": refunds.suggest(item) if item.order else [],
-        "conditions": Disposition.Condition.choices, "outcomes": Disposition.Outcome.choices,
+        "item": item,
+        "lines": lines,
+        "refunds": item.refunds.all(),
+        "form_key": new_form_key(),
+        "to_receive": [line for line in lines if line.received < line.quantity]
+        if item.state in ("approved", "part_received")
+        else [],
+        "to_inspect": [
+            {"line": line, "waiting": line.received - line.disposed}
+            for line in lines
+            if line.received > line.disposed
+        ],
+        "suggested": suggested,
+        "conditions": Disposition.Condition.choices,
+        "outcomes": Disposition.Outcome.choices,
         "may_work": can(request.user, "returns.work", item.warehouse.code, channel),
         "may_refund": bool(item.order) and can(request.user, "returns.refund", channel_code=channel),
-    }  # fmt: skip
-    context["suggested_total"] = sum((part.amount for part in context["suggested"]), Decimal(0))
+    }
+    context["suggested_total"] = sum((part.amount for part in suggested), Decimal(0))
     return render(request, "returns/detail.html", context)
 
 
@@ -119,7 +159,9 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
     item = selectors.find(request.user, pk)
     channel = item.order.channel.code if item.order else None
     actor = actor_of(request.user)
-    require(request.user, "returns.refund" if step == "refund" else "returns.work", item.warehouse.code, channel)
+    require(
+        request.user, "returns.refund" if step == "refund" else "returns.work", item.warehouse.code, channel
+    )
     if step == "approve":
         rma.approve(pk, actor=actor)
     elif step == "decline":
@@ -134,9 +176,13 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
         if sku is None:
             raise UserError(f"sku: '{code}' is unknown.", field="sku")
         rma.receive_unannounced(
-            warehouse_id=item.warehouse_id, goods=[(sku.pk, _whole(request, "quantity"))], actor=actor, key=form_key(request),
-            rma_id=pk, note="was in the parcel",
-        )  # fmt: skip
+            warehouse_id=item.warehouse_id,
+            goods=[(sku.pk, _whole(request, "quantity"))],
+            actor=actor,
+            key=form_key(request),
+            rma_id=pk,
+            note="was in the parcel",
+        )
     elif step == "inspect":
         target_code = request.POST.get("target_sku", "").strip()
         target = resolve_codes([target_code]).get(target_code) if target_code else None
@@ -146,18 +192,32 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
         if line is None:
             raise UserError("line: it does not belong to this return.", field="line")
         inspection.dispose(
-            [inspection.Verdict(line.pk, _whole(request, "quantity"), request.POST.get("condition", ""), request.POST.get("outcome", ""),
-                                target.pk if target else None, request.POST.get("note", ""))],
-            actor=actor, key=form_key(request),
-        )  # fmt: skip
+            [
+                inspection.Verdict(
+                    line.pk,
+                    _whole(request, "quantity"),
+                    request.POST.get("condition", ""),
+                    request.POST.get("outcome", ""),
+                    target.pk if target else None,
+                    request.POST.get("note", ""),
+                )
+            ],
+            actor=actor,
+            key=form_key(request),
+        )
     elif step == "refund":
         if item.order is None:
             raise UserError("order: match the return to an order before refunding.", field="order")
         made = refunds.plan(
-            order_id=item.order.pk, rma_id=pk, items=refunds.suggest(item), key=form_key(request), actor=actor,
-            shipping=_money(request, "shipping"), restocking_fee=_money(request, "restocking_fee"),
+            order_id=item.order.pk,
+            rma_id=pk,
+            items=refunds.suggest(item),
+            key=form_key(request),
+            actor=actor,
+            shipping=_money(request, "shipping"),
+            restocking_fee=_money(request, "restocking_fee"),
             reason=request.POST.get("reason", ""),
-        )  # fmt: skip
+        )
         messages.success(request, f"{made.number} is planned; the channel is told and asked for proof.")
     elif step == "close":
         rma.close(pk, actor=actor)
@@ -168,7 +228,9 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
 
 def _order(request: HttpRequest, order_id: int, permission: str) -> Order:
     scope = scope_of(request.user, permission)
-    order = Order.objects.filter(scope.q(channel="channel__code"), pk=order_id).select_related("channel").first()
+    order = (
+        Order.objects.filter(scope.q(channel="channel__code"), pk=order_id).select_related("channel").first()
+    )
     if order is None:
         raise NotFound("order: there is no such order.")
     return order
@@ -180,13 +242,23 @@ def order_panel(request: HttpRequest, order_id: int) -> HttpResponse:
     """The returns part of the order page."""
     order = _order(request, order_id, "returns.view")
     left = rma.returnable(order)
-    lines = [{"line": line, "left": left.get(line.pk, 0)} for line in order.lines.select_related("sku") if left.get(line.pk)]
+    lines = [
+        {"line": line, "left": left.get(line.pk, 0)}
+        for line in order.lines.select_related("sku")
+        if left.get(line.pk)
+    ]
     scope = scope_of(request.user, "returns.work")
     context = {
-        "order": order, "rmas": order.rmas.select_related("warehouse").prefetch_related("lines"), "refunds": order.refunds.all(),
-        "lines": lines, "reasons": ReturnReason.objects.filter(is_active=True), "may_work": can(request.user, "returns.work", channel_code=order.channel.code),
-        "warehouses": [w for w in Warehouse.objects.filter(scope.q(warehouse="code"), is_active=True) if w.counted_by_us],
-    }  # fmt: skip
+        "order": order,
+        "rmas": order.rmas.select_related("warehouse").prefetch_related("lines"),
+        "refunds": order.refunds.all(),
+        "lines": lines,
+        "reasons": ReturnReason.objects.filter(is_active=True),
+        "may_work": can(request.user, "returns.work", channel_code=order.channel.code),
+        "warehouses": [
+            w for w in Warehouse.objects.filter(scope.q(warehouse="code"), is_active=True) if w.counted_by_us
+        ],
+    }
     return render(request, "returns/_order_panel.html", context)
 
 
@@ -200,9 +272,16 @@ def open_for_order(request: HttpRequest, order_id: int) -> HttpResponse:
         raise UserError("warehouse: choose where the parcel goes.", field="warehouse")
     require(request.user, "returns.work", warehouse.code, order.channel.code)
     items = [
-        rma.ReturnItem(line.pk, _whole(request, f"line-{line.pk}"), request.POST.get("reason", ""), request.POST.get("comment", ""))
+        rma.ReturnItem(
+            line.pk,
+            _whole(request, f"line-{line.pk}"),
+            request.POST.get("reason", ""),
+            request.POST.get("comment", ""),
+        )
         for line in order.lines.all()
         if request.POST.get(f"line-{line.pk}", "").strip() not in ("", "0")
     ]
-    made = rma.open_rma(order_id=order.pk, items=items, warehouse_id=warehouse.pk, actor=actor_of(request.user))
+    made = rma.open_rma(
+        order_id=order.pk, items=items, warehouse_id=warehouse.pk, actor=actor_of(request.user)
+    )
     return redirect("returns:detail", pk=made.pk)

@@ -10,271 +10,716 @@ import oms.core.fields
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('inventory', '0003_reservation_promise'),
+        ("inventory", "0003_reservation_promise"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Supplier',
+            name="Supplier",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('code', models.CharField(max_length=30, unique=True)),
-                ('name', models.CharField(max_length=160)),
-                ('currency', oms.core.fields.CurrencyField(default='USD', max_length=3, validators=[django.core.validators.RegexValidator('^[A-Z]{3}$', 'Use a three-letter ISO 4217 code such as USD.')])),
-                ('lead_time_days', models.PositiveSmallIntegerField(default=14, help_text='stated, calendar days from sent to received')),
-                ('email', models.EmailField(blank=True, max_length=254)),
-                ('phone', models.CharField(blank=True, max_length=40)),
-                ('address', models.TextField(blank=True)),
-                ('country', models.CharField(blank=True, max_length=2)),
-                ('payment_terms', models.CharField(blank=True, max_length=60)),
-                ('minimum_order', oms.core.fields.MoneyAmountField(decimal_places=4, default=0, help_text='value, supplier currency', max_digits=14)),
-                ('over_receipt_percent', models.DecimalField(decimal_places=2, default=0, max_digits=5)),
-                ('is_active', models.BooleanField(default=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("code", models.CharField(max_length=30, unique=True)),
+                ("name", models.CharField(max_length=160)),
+                (
+                    "currency",
+                    oms.core.fields.CurrencyField(
+                        default="USD",
+                        max_length=3,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[A-Z]{3}$", "Use a three-letter ISO 4217 code such as USD."
+                            )
+                        ],
+                    ),
+                ),
+                (
+                    "lead_time_days",
+                    models.PositiveSmallIntegerField(
+                        default=14, help_text="stated, calendar days from sent to received"
+                    ),
+                ),
+                ("email", models.EmailField(blank=True, max_length=254)),
+                ("phone", models.CharField(blank=True, max_length=40)),
+                ("address", models.TextField(blank=True)),
+                ("country", models.CharField(blank=True, max_length=2)),
+                ("payment_terms", models.CharField(blank=True, max_length=60)),
+                (
+                    "minimum_order",
+                    oms.core.fields.MoneyAmountField(
+                        decimal_places=4, default=0, help_text="value, supplier currency", max_digits=14
+                    ),
+                ),
+                ("over_receipt_percent", models.DecimalField(decimal_places=2, default=0, max_digits=5)),
+                ("is_active", models.BooleanField(default=True)),
             ],
             options={
-                'ordering': ['name'],
+                "ordering": ["name"],
             },
         ),
         migrations.CreateModel(
-            name='PurchaseOrder',
+            name="PurchaseOrder",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('external_number', models.CharField(blank=True, help_text='number in the file it was imported from', max_length=60)),
-                ('state', models.CharField(choices=[('draft', 'Draft'), ('approved', 'Approved'), ('sent', 'Sent'), ('confirmed', 'Confirmed'), ('part_received', 'Partly received'), ('received', 'Received'), ('closed', 'Closed'), ('cancelled', 'Cancelled')], default='draft', max_length=14)),
-                ('currency', oms.core.fields.CurrencyField(default='USD', max_length=3, validators=[django.core.validators.RegexValidator('^[A-Z]{3}$', 'Use a three-letter ISO 4217 code such as USD.')])),
-                ('fx_rate', models.DecimalField(decimal_places=8, default=1, help_text='to the business currency', max_digits=18)),
-                ('ordered_on', models.DateField(blank=True, null=True)),
-                ('sent_at', models.DateTimeField(blank=True, null=True)),
-                ('expected_on', models.DateField(blank=True, null=True)),
-                ('closed_at', models.DateTimeField(blank=True, null=True)),
-                ('note', models.TextField(blank=True)),
-                ('created_by', models.CharField(max_length=120)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('version', models.PositiveIntegerField(default=1)),
-                ('warehouse', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='purchase_orders', to='inventory.warehouse')),
-                ('supplier', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='purchase_orders', to='procurement.supplier')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "external_number",
+                    models.CharField(
+                        blank=True, help_text="number in the file it was imported from", max_length=60
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("draft", "Draft"),
+                            ("approved", "Approved"),
+                            ("sent", "Sent"),
+                            ("confirmed", "Confirmed"),
+                            ("part_received", "Partly received"),
+                            ("received", "Received"),
+                            ("closed", "Closed"),
+                            ("cancelled", "Cancelled"),
+                        ],
+                        default="draft",
+                        max_length=14,
+                    ),
+                ),
+                (
+                    "currency",
+                    oms.core.fields.CurrencyField(
+                        default="USD",
+                        max_length=3,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[A-Z]{3}$", "Use a three-letter ISO 4217 code such as USD."
+                            )
+                        ],
+                    ),
+                ),
+                (
+                    "fx_rate",
+                    models.DecimalField(
+                        decimal_places=8, default=1, help_text="to the business currency", max_digits=18
+                    ),
+                ),
+                ("ordered_on", models.DateField(blank=True, null=True)),
+                ("sent_at", models.DateTimeField(blank=True, null=True)),
+                ("expected_on", models.DateField(blank=True, null=True)),
+                ("closed_at", models.DateTimeField(blank=True, null=True)),
+                ("note", models.TextField(blank=True)),
+                ("created_by", models.CharField(max_length=120)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("version", models.PositiveIntegerField(default=1)),
+                (
+                    "warehouse",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="purchase_orders",
+                        to="inventory.warehouse",
+                    ),
+                ),
+                (
+                    "supplier",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="purchase_orders",
+                        to="procurement.supplier",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='PurchaseOrderLine',
+            name="PurchaseOrderLine",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.PositiveIntegerField()),
-                ('quantity', models.PositiveIntegerField()),
-                ('received', models.PositiveIntegerField(default=0)),
-                ('short', models.PositiveIntegerField(default=0)),
-                ('unit_price', oms.core.fields.MoneyAmountField(decimal_places=4, max_digits=14)),
-                ('expected_on', models.DateField(blank=True, help_text="empty = the order's date", null=True)),
-                ('order', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='lines', to='procurement.purchaseorder')),
-                ('sku', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='purchase_lines', to='inventory.sku')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("number", models.PositiveIntegerField()),
+                ("quantity", models.PositiveIntegerField()),
+                ("received", models.PositiveIntegerField(default=0)),
+                ("short", models.PositiveIntegerField(default=0)),
+                ("unit_price", oms.core.fields.MoneyAmountField(decimal_places=4, max_digits=14)),
+                (
+                    "expected_on",
+                    models.DateField(blank=True, help_text="empty = the order's date", null=True),
+                ),
+                (
+                    "order",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="lines",
+                        to="procurement.purchaseorder",
+                    ),
+                ),
+                (
+                    "sku",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="purchase_lines",
+                        to="inventory.sku",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['number'],
+                "ordering": ["number"],
             },
         ),
         migrations.CreateModel(
-            name='LandedCharge',
+            name="LandedCharge",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('freight', 'Freight'), ('duty', 'Duty'), ('insurance', 'Insurance'), ('handling', 'Handling'), ('other', 'Other')], max_length=10)),
-                ('basis', models.CharField(choices=[('quantity', 'By quantity'), ('value', 'By value'), ('weight', 'By weight'), ('volume', 'By volume'), ('equal', 'Equal')], max_length=10)),
-                ('amount', oms.core.fields.MoneyAmountField(decimal_places=4, help_text='in the currency of the bill', max_digits=14)),
-                ('currency', oms.core.fields.CurrencyField(default='USD', max_length=3, validators=[django.core.validators.RegexValidator('^[A-Z]{3}$', 'Use a three-letter ISO 4217 code such as USD.')])),
-                ('fx_rate', models.DecimalField(decimal_places=8, default=1, help_text='bill currency to business currency', max_digits=18)),
-                ('bill_reference', models.CharField(blank=True, max_length=80)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('actor', models.CharField(max_length=120)),
-                ('order', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='charges', to='procurement.purchaseorder')),
-                ('line', models.ForeignKey(blank=True, help_text='set for a charge that touches one line only, such as its duty', null=True, on_delete=django.db.models.deletion.CASCADE, related_name='charges', to='procurement.purchaseorderline')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("freight", "Freight"),
+                            ("duty", "Duty"),
+                            ("insurance", "Insurance"),
+                            ("handling", "Handling"),
+                            ("other", "Other"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "basis",
+                    models.CharField(
+                        choices=[
+                            ("quantity", "By quantity"),
+                            ("value", "By value"),
+                            ("weight", "By weight"),
+                            ("volume", "By volume"),
+                            ("equal", "Equal"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "amount",
+                    oms.core.fields.MoneyAmountField(
+                        decimal_places=4, help_text="in the currency of the bill", max_digits=14
+                    ),
+                ),
+                (
+                    "currency",
+                    oms.core.fields.CurrencyField(
+                        default="USD",
+                        max_length=3,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[A-Z]{3}$", "Use a three-letter ISO 4217 code such as USD."
+                            )
+                        ],
+                    ),
+                ),
+                (
+                    "fx_rate",
+                    models.DecimalField(
+                        decimal_places=8,
+                        default=1,
+                        help_text="bill currency to business currency",
+                        max_digits=18,
+                    ),
+                ),
+                ("bill_reference", models.CharField(blank=True, max_length=80)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("actor", models.CharField(max_length=120)),
+                (
+                    "order",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="charges",
+                        to="procurement.purchaseorder",
+                    ),
+                ),
+                (
+                    "line",
+                    models.ForeignKey(
+                        blank=True,
+                        help_text="set for a charge that touches one line only, such as its duty",
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="charges",
+                        to="procurement.purchaseorderline",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Receipt',
+            name="Receipt",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.CharField(max_length=80, unique=True)),
-                ('received_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('delivery_note', models.CharField(blank=True, max_length=80)),
-                ('actor', models.CharField(max_length=120)),
-                ('order', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='receipts', to='procurement.purchaseorder')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("key", models.CharField(max_length=80, unique=True)),
+                ("received_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("delivery_note", models.CharField(blank=True, max_length=80)),
+                ("actor", models.CharField(max_length=120)),
+                (
+                    "order",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="receipts",
+                        to="procurement.purchaseorder",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='ReceiptLine',
+            name="ReceiptLine",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('good', models.PositiveIntegerField(default=0)),
-                ('damaged', models.PositiveIntegerField(default=0)),
-                ('quarantine', models.PositiveIntegerField(default=0)),
-                ('unit_cost', oms.core.fields.MoneyAmountField(decimal_places=4, help_text='landed cost per good unit when posted, business currency', max_digits=14)),
-                ('late_cost', oms.core.fields.MoneyAmountField(decimal_places=4, default=0, help_text='landed cost that came later and went to units still in stock', max_digits=14)),
-                ('lot', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='inventory.lot')),
-                ('order_line', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='receipts', to='procurement.purchaseorderline')),
-                ('receipt', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='lines', to='procurement.receipt')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("good", models.PositiveIntegerField(default=0)),
+                ("damaged", models.PositiveIntegerField(default=0)),
+                ("quarantine", models.PositiveIntegerField(default=0)),
+                (
+                    "unit_cost",
+                    oms.core.fields.MoneyAmountField(
+                        decimal_places=4,
+                        help_text="landed cost per good unit when posted, business currency",
+                        max_digits=14,
+                    ),
+                ),
+                (
+                    "late_cost",
+                    oms.core.fields.MoneyAmountField(
+                        decimal_places=4,
+                        default=0,
+                        help_text="landed cost that came later and went to units still in stock",
+                        max_digits=14,
+                    ),
+                ),
+                (
+                    "lot",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="inventory.lot",
+                    ),
+                ),
+                (
+                    "order_line",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="receipts",
+                        to="procurement.purchaseorderline",
+                    ),
+                ),
+                (
+                    "receipt",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="lines",
+                        to="procurement.receipt",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='ReplenishmentSetting',
+            name="ReplenishmentSetting",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('service_level', models.DecimalField(decimal_places=4, default='0.95', max_digits=5)),
-                ('review_days', models.PositiveSmallIntegerField(default=0)),
-                ('cover_days', models.PositiveSmallIntegerField(default=30)),
-                ('min_stock', models.PositiveIntegerField(default=0)),
-                ('max_stock', models.PositiveIntegerField(blank=True, null=True)),
-                ('order_cost', oms.core.fields.MoneyAmountField(blank=True, decimal_places=4, help_text='S of the EOQ; empty = no EOQ', max_digits=14, null=True)),
-                ('is_paused', models.BooleanField(default=False)),
-                ('sku', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='replenishment', to='inventory.sku')),
-                ('warehouse', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='replenishment', to='inventory.warehouse')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("service_level", models.DecimalField(decimal_places=4, default="0.95", max_digits=5)),
+                ("review_days", models.PositiveSmallIntegerField(default=0)),
+                ("cover_days", models.PositiveSmallIntegerField(default=30)),
+                ("min_stock", models.PositiveIntegerField(default=0)),
+                ("max_stock", models.PositiveIntegerField(blank=True, null=True)),
+                (
+                    "order_cost",
+                    oms.core.fields.MoneyAmountField(
+                        blank=True,
+                        decimal_places=4,
+                        help_text="S of the EOQ; empty = no EOQ",
+                        max_digits=14,
+                        null=True,
+                    ),
+                ),
+                ("is_paused", models.BooleanField(default=False)),
+                (
+                    "sku",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="replenishment",
+                        to="inventory.sku",
+                    ),
+                ),
+                (
+                    "warehouse",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="replenishment",
+                        to="inventory.warehouse",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='SupplierOffer',
+            name="SupplierOffer",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('supplier_sku', models.CharField(blank=True, max_length=80)),
-                ('price', oms.core.fields.MoneyAmountField(decimal_places=4, help_text="per each, in the supplier's currency", max_digits=14)),
-                ('currency', oms.core.fields.CurrencyField(default='USD', max_length=3, validators=[django.core.validators.RegexValidator('^[A-Z]{3}$', 'Use a three-letter ISO 4217 code such as USD.')])),
-                ('moq', models.PositiveIntegerField(default=1, help_text='least quantity per order, in eaches')),
-                ('order_multiple', models.PositiveIntegerField(default=1, help_text='case pack: orders are whole multiples')),
-                ('lead_time_days', models.PositiveSmallIntegerField(blank=True, help_text="empty = the supplier's", null=True)),
-                ('rank', models.PositiveSmallIntegerField(default=1)),
-                ('valid_from', models.DateField(blank=True, null=True)),
-                ('valid_to', models.DateField(blank=True, null=True)),
-                ('is_active', models.BooleanField(default=True)),
-                ('sku', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='offers', to='inventory.sku')),
-                ('supplier', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='offers', to='procurement.supplier')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("supplier_sku", models.CharField(blank=True, max_length=80)),
+                (
+                    "price",
+                    oms.core.fields.MoneyAmountField(
+                        decimal_places=4, help_text="per each, in the supplier's currency", max_digits=14
+                    ),
+                ),
+                (
+                    "currency",
+                    oms.core.fields.CurrencyField(
+                        default="USD",
+                        max_length=3,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[A-Z]{3}$", "Use a three-letter ISO 4217 code such as USD."
+                            )
+                        ],
+                    ),
+                ),
+                (
+                    "moq",
+                    models.PositiveIntegerField(default=1, help_text="least quantity per order, in eaches"),
+                ),
+                (
+                    "order_multiple",
+                    models.PositiveIntegerField(default=1, help_text="case pack: orders are whole multiples"),
+                ),
+                (
+                    "lead_time_days",
+                    models.PositiveSmallIntegerField(
+                        blank=True, help_text="empty = the supplier's", null=True
+                    ),
+                ),
+                ("rank", models.PositiveSmallIntegerField(default=1)),
+                ("valid_from", models.DateField(blank=True, null=True)),
+                ("valid_to", models.DateField(blank=True, null=True)),
+                ("is_active", models.BooleanField(default=True)),
+                (
+                    "sku",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="offers", to="inventory.sku"
+                    ),
+                ),
+                (
+                    "supplier",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="offers",
+                        to="procurement.supplier",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['sku', 'rank', 'id'],
+                "ordering": ["sku", "rank", "id"],
             },
         ),
         migrations.CreateModel(
-            name='ReorderSuggestion',
+            name="ReorderSuggestion",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('state', models.CharField(choices=[('open', 'Open'), ('ordered', 'Ordered'), ('snoozed', 'Snoozed'), ('dismissed', 'Dismissed'), ('gone', 'No longer needed')], default='open', max_length=10)),
-                ('need', models.IntegerField(help_text='raw need before MOQ and multiples')),
-                ('quantity', models.PositiveIntegerField(help_text='what to order')),
-                ('reorder_point', models.IntegerField()),
-                ('position', models.IntegerField()),
-                ('stockout_on', models.DateField(blank=True, null=True)),
-                ('reason', models.CharField(help_text='one sentence', max_length=255)),
-                ('trace', models.JSONField(default=dict, help_text='every input of the sum')),
-                ('snoozed_until', models.DateField(blank=True, null=True)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('order_line', models.OneToOneField(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='suggestion', to='procurement.purchaseorderline')),
-                ('sku', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='reorder_suggestions', to='inventory.sku')),
-                ('warehouse', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='reorder_suggestions', to='inventory.warehouse')),
-                ('offer', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='procurement.supplieroffer')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("open", "Open"),
+                            ("ordered", "Ordered"),
+                            ("snoozed", "Snoozed"),
+                            ("dismissed", "Dismissed"),
+                            ("gone", "No longer needed"),
+                        ],
+                        default="open",
+                        max_length=10,
+                    ),
+                ),
+                ("need", models.IntegerField(help_text="raw need before MOQ and multiples")),
+                ("quantity", models.PositiveIntegerField(help_text="what to order")),
+                ("reorder_point", models.IntegerField()),
+                ("position", models.IntegerField()),
+                ("stockout_on", models.DateField(blank=True, null=True)),
+                ("reason", models.CharField(help_text="one sentence", max_length=255)),
+                ("trace", models.JSONField(default=dict, help_text="every input of the sum")),
+                ("snoozed_until", models.DateField(blank=True, null=True)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                (
+                    "order_line",
+                    models.OneToOneField(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="suggestion",
+                        to="procurement.purchaseorderline",
+                    ),
+                ),
+                (
+                    "sku",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="reorder_suggestions",
+                        to="inventory.sku",
+                    ),
+                ),
+                (
+                    "warehouse",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="reorder_suggestions",
+                        to="inventory.warehouse",
+                    ),
+                ),
+                (
+                    "offer",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to="procurement.supplieroffer",
+                    ),
+                ),
             ],
         ),
         migrations.AddField(
-            model_name='purchaseorderline',
-            name='offer',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='procurement.supplieroffer'),
+            model_name="purchaseorderline",
+            name="offer",
+            field=models.ForeignKey(
+                blank=True,
+                null=True,
+                on_delete=django.db.models.deletion.SET_NULL,
+                related_name="+",
+                to="procurement.supplieroffer",
+            ),
         ),
         migrations.CreateModel(
-            name='OfferBreak',
+            name="OfferBreak",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('min_quantity', models.PositiveIntegerField()),
-                ('price', oms.core.fields.MoneyAmountField(decimal_places=4, max_digits=14)),
-                ('valid_from', models.DateField(blank=True, null=True)),
-                ('valid_to', models.DateField(blank=True, null=True)),
-                ('offer', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='breaks', to='procurement.supplieroffer')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("min_quantity", models.PositiveIntegerField()),
+                ("price", oms.core.fields.MoneyAmountField(decimal_places=4, max_digits=14)),
+                ("valid_from", models.DateField(blank=True, null=True)),
+                ("valid_to", models.DateField(blank=True, null=True)),
+                (
+                    "offer",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="breaks",
+                        to="procurement.supplieroffer",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['min_quantity'],
+                "ordering": ["min_quantity"],
             },
         ),
         migrations.CreateModel(
-            name='LandedShare',
+            name="LandedShare",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('amount', oms.core.fields.MoneyAmountField(decimal_places=4, max_digits=14)),
-                ('applied', oms.core.fields.MoneyAmountField(decimal_places=4, default=0, help_text='already put on received units', max_digits=14)),
-                ('to_cogs', oms.core.fields.MoneyAmountField(decimal_places=4, default=0, help_text='came after the units were sold: cost-of-goods variance', max_digits=14)),
-                ('charge', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='shares', to='procurement.landedcharge')),
-                ('order_line', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='landed_shares', to='procurement.purchaseorderline')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("amount", oms.core.fields.MoneyAmountField(decimal_places=4, max_digits=14)),
+                (
+                    "applied",
+                    oms.core.fields.MoneyAmountField(
+                        decimal_places=4, default=0, help_text="already put on received units", max_digits=14
+                    ),
+                ),
+                (
+                    "to_cogs",
+                    oms.core.fields.MoneyAmountField(
+                        decimal_places=4,
+                        default=0,
+                        help_text="came after the units were sold: cost-of-goods variance",
+                        max_digits=14,
+                    ),
+                ),
+                (
+                    "charge",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="shares",
+                        to="procurement.landedcharge",
+                    ),
+                ),
+                (
+                    "order_line",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="landed_shares",
+                        to="procurement.purchaseorderline",
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('charge', 'order_line'), name='landed_share_once'), models.CheckConstraint(condition=models.Q(('amount__gte', 0)), name='landed_share_not_negative'), models.CheckConstraint(condition=models.Q(('amount__gte', django.db.models.expressions.CombinedExpression(models.F('applied'), '+', models.F('to_cogs')))), name='landed_share_used_within')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("charge", "order_line"), name="landed_share_once"),
+                    models.CheckConstraint(
+                        condition=models.Q(("amount__gte", 0)), name="landed_share_not_negative"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            (
+                                "amount__gte",
+                                django.db.models.expressions.CombinedExpression(
+                                    models.F("applied"), "+", models.F("to_cogs")
+                                ),
+                            )
+                        ),
+                        name="landed_share_used_within",
+                    ),
+                ],
             },
         ),
         migrations.AddConstraint(
-            model_name='landedcharge',
-            constraint=models.CheckConstraint(condition=models.Q(('amount__gt', 0), ('fx_rate__gt', 0)), name='landed_charge_positive'),
+            model_name="landedcharge",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("amount__gt", 0), ("fx_rate__gt", 0)), name="landed_charge_positive"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='receiptline',
-            constraint=models.CheckConstraint(condition=models.Q(('good__gt', 0), ('damaged__gt', 0), ('quarantine__gt', 0), _connector='OR'), name='receipt_line_not_empty'),
+            model_name="receiptline",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("good__gt", 0), ("damaged__gt", 0), ("quarantine__gt", 0), _connector="OR"
+                ),
+                name="receipt_line_not_empty",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='replenishmentsetting',
-            constraint=models.UniqueConstraint(fields=('sku', 'warehouse'), name='replenishment_once'),
+            model_name="replenishmentsetting",
+            constraint=models.UniqueConstraint(fields=("sku", "warehouse"), name="replenishment_once"),
         ),
         migrations.AddConstraint(
-            model_name='replenishmentsetting',
-            constraint=models.CheckConstraint(condition=models.Q(('service_level__gt', 0), ('service_level__lt', 1)), name='replenishment_level'),
+            model_name="replenishmentsetting",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("service_level__gt", 0), ("service_level__lt", 1)),
+                name="replenishment_level",
+            ),
         ),
         migrations.AddIndex(
-            model_name='purchaseorder',
-            index=models.Index(fields=['state', 'expected_on'], name='po_state_idx'),
+            model_name="purchaseorder",
+            index=models.Index(fields=["state", "expected_on"], name="po_state_idx"),
         ),
         migrations.AddConstraint(
-            model_name='purchaseorder',
-            constraint=models.UniqueConstraint(condition=models.Q(('external_number', ''), _negated=True), fields=('supplier', 'external_number'), name='po_external_once'),
+            model_name="purchaseorder",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("external_number", ""), _negated=True),
+                fields=("supplier", "external_number"),
+                name="po_external_once",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='purchaseorder',
-            constraint=models.CheckConstraint(condition=models.Q(('fx_rate__gt', 0)), name='po_fx_positive'),
+            model_name="purchaseorder",
+            constraint=models.CheckConstraint(condition=models.Q(("fx_rate__gt", 0)), name="po_fx_positive"),
         ),
         migrations.AddConstraint(
-            model_name='supplieroffer',
-            constraint=models.UniqueConstraint(fields=('supplier', 'sku'), name='offer_once_per_supplier'),
+            model_name="supplieroffer",
+            constraint=models.UniqueConstraint(fields=("supplier", "sku"), name="offer_once_per_supplier"),
         ),
         migrations.AddConstraint(
-            model_name='supplieroffer',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gte', 0)), name='offer_price_not_negative'),
+            model_name="supplieroffer",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("price__gte", 0)), name="offer_price_not_negative"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='supplieroffer',
-            constraint=models.CheckConstraint(condition=models.Q(('moq__gt', 0), ('order_multiple__gt', 0)), name='offer_quantities_positive'),
+            model_name="supplieroffer",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("moq__gt", 0), ("order_multiple__gt", 0)),
+                name="offer_quantities_positive",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='reordersuggestion',
-            constraint=models.UniqueConstraint(condition=models.Q(('state__in', ['open', 'snoozed'])), fields=('sku', 'warehouse'), name='reorder_open_once'),
+            model_name="reordersuggestion",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("state__in", ["open", "snoozed"])),
+                fields=("sku", "warehouse"),
+                name="reorder_open_once",
+            ),
         ),
         migrations.AddIndex(
-            model_name='purchaseorderline',
-            index=models.Index(fields=['sku', 'order'], name='po_line_sku_idx'),
+            model_name="purchaseorderline",
+            index=models.Index(fields=["sku", "order"], name="po_line_sku_idx"),
         ),
         migrations.AddConstraint(
-            model_name='purchaseorderline',
-            constraint=models.UniqueConstraint(fields=('order', 'number'), name='po_line_number_once'),
+            model_name="purchaseorderline",
+            constraint=models.UniqueConstraint(fields=("order", "number"), name="po_line_number_once"),
         ),
         migrations.AddConstraint(
-            model_name='purchaseorderline',
-            constraint=models.CheckConstraint(condition=models.Q(('quantity__gt', 0)), name='po_line_quantity_positive'),
+            model_name="purchaseorderline",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("quantity__gt", 0)), name="po_line_quantity_positive"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='purchaseorderline',
-            constraint=models.CheckConstraint(condition=models.Q(('unit_price__gte', 0)), name='po_line_price_not_negative'),
+            model_name="purchaseorderline",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("unit_price__gte", 0)), name="po_line_price_not_negative"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='offerbreak',
-            constraint=models.CheckConstraint(condition=models.Q(('min_quantity__gt', 1), ('price__gte', 0)), name='offer_break_sane'),
+            model_name="offerbreak",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("min_quantity__gt", 1), ("price__gte", 0)), name="offer_break_sane"
+            ),
         ),
     ]

@@ -11,152 +11,386 @@ import oms.core.fields
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('inventory', '0003_reservation_promise'),
-        ('orders', '0003_cancelled_here'),
+        ("inventory", "0003_reservation_promise"),
+        ("orders", "0003_cancelled_here"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='ReturnReason',
+            name="ReturnReason",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('code', models.SlugField(max_length=40, unique=True)),
-                ('name', models.CharField(max_length=80)),
-                ('our_fault', models.BooleanField(default=False, help_text='counts as a fulfilment error in order accuracy')),
-                ('is_active', models.BooleanField(default=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("code", models.SlugField(max_length=40, unique=True)),
+                ("name", models.CharField(max_length=80)),
+                (
+                    "our_fault",
+                    models.BooleanField(
+                        default=False, help_text="counts as a fulfilment error in order accuracy"
+                    ),
+                ),
+                ("is_active", models.BooleanField(default=True)),
             ],
             options={
-                'ordering': ['name'],
+                "ordering": ["name"],
             },
         ),
         migrations.CreateModel(
-            name='Rma',
+            name="Rma",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('external_id', models.CharField(blank=True, help_text="the channel's return id", max_length=80)),
-                ('state', models.CharField(choices=[('requested', 'Requested'), ('approved', 'Approved, on its way'), ('part_received', 'Partly received'), ('received', 'Arrived, waiting for inspection'), ('inspected', 'Inspected'), ('closed', 'Closed'), ('declined', 'Declined')], default='requested', max_length=14)),
-                ('source', models.CharField(default='staff', help_text='staff, channel, api', max_length=10)),
-                ('tracking_number', models.CharField(blank=True, max_length=80)),
-                ('note', models.TextField(blank=True)),
-                ('requested_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('received_at', models.DateTimeField(blank=True, null=True)),
-                ('closed_at', models.DateTimeField(blank=True, null=True)),
-                ('created_by', models.CharField(max_length=120)),
-                ('version', models.PositiveIntegerField(default=1)),
-                ('order', models.ForeignKey(blank=True, help_text='empty for a parcel that came back without notice', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='rmas', to='orders.order')),
-                ('warehouse', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='rmas', to='inventory.warehouse')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "external_id",
+                    models.CharField(blank=True, help_text="the channel's return id", max_length=80),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("requested", "Requested"),
+                            ("approved", "Approved, on its way"),
+                            ("part_received", "Partly received"),
+                            ("received", "Arrived, waiting for inspection"),
+                            ("inspected", "Inspected"),
+                            ("closed", "Closed"),
+                            ("declined", "Declined"),
+                        ],
+                        default="requested",
+                        max_length=14,
+                    ),
+                ),
+                ("source", models.CharField(default="staff", help_text="staff, channel, api", max_length=10)),
+                ("tracking_number", models.CharField(blank=True, max_length=80)),
+                ("note", models.TextField(blank=True)),
+                ("requested_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("received_at", models.DateTimeField(blank=True, null=True)),
+                ("closed_at", models.DateTimeField(blank=True, null=True)),
+                ("created_by", models.CharField(max_length=120)),
+                ("version", models.PositiveIntegerField(default=1)),
+                (
+                    "order",
+                    models.ForeignKey(
+                        blank=True,
+                        help_text="empty for a parcel that came back without notice",
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="rmas",
+                        to="orders.order",
+                    ),
+                ),
+                (
+                    "warehouse",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="rmas",
+                        to="inventory.warehouse",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'RMA',
-                'ordering': ['-id'],
+                "verbose_name": "RMA",
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='Refund',
+            name="Refund",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.UUIDField(default=uuid.uuid4, unique=True)),
-                ('state', models.CharField(choices=[('draft', 'Draft'), ('planned', 'To be sent'), ('sent', 'Sent'), ('in_doubt', 'In doubt'), ('confirmed', 'Confirmed by the channel'), ('rejected', 'Rejected by the channel')], default='planned', max_length=10)),
-                ('currency', oms.core.fields.CurrencyField(max_length=3, validators=[django.core.validators.RegexValidator('^[A-Z]{3}$', 'Use a three-letter ISO 4217 code such as USD.')])),
-                ('amount', oms.core.fields.MoneyAmountField(decimal_places=4, help_text='sum of its lines plus shipping minus fee', max_digits=14)),
-                ('shipping', oms.core.fields.MoneyAmountField(decimal_places=4, default=0, max_digits=14)),
-                ('restocking_fee', oms.core.fields.MoneyAmountField(decimal_places=4, default=0, max_digits=14)),
-                ('reason', models.CharField(blank=True, max_length=120)),
-                ('external_id', models.CharField(blank=True, max_length=80)),
-                ('error', models.CharField(blank=True, max_length=400)),
-                ('created_by', models.CharField(max_length=120)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('confirmed_at', models.DateTimeField(blank=True, null=True)),
-                ('order', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='refunds', to='orders.order')),
-                ('rma', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='refunds', to='returns.rma')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("key", models.UUIDField(default=uuid.uuid4, unique=True)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("draft", "Draft"),
+                            ("planned", "To be sent"),
+                            ("sent", "Sent"),
+                            ("in_doubt", "In doubt"),
+                            ("confirmed", "Confirmed by the channel"),
+                            ("rejected", "Rejected by the channel"),
+                        ],
+                        default="planned",
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "currency",
+                    oms.core.fields.CurrencyField(
+                        max_length=3,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[A-Z]{3}$", "Use a three-letter ISO 4217 code such as USD."
+                            )
+                        ],
+                    ),
+                ),
+                (
+                    "amount",
+                    oms.core.fields.MoneyAmountField(
+                        decimal_places=4, help_text="sum of its lines plus shipping minus fee", max_digits=14
+                    ),
+                ),
+                ("shipping", oms.core.fields.MoneyAmountField(decimal_places=4, default=0, max_digits=14)),
+                (
+                    "restocking_fee",
+                    oms.core.fields.MoneyAmountField(decimal_places=4, default=0, max_digits=14),
+                ),
+                ("reason", models.CharField(blank=True, max_length=120)),
+                ("external_id", models.CharField(blank=True, max_length=80)),
+                ("error", models.CharField(blank=True, max_length=400)),
+                ("created_by", models.CharField(max_length=120)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("confirmed_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "order",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="refunds", to="orders.order"
+                    ),
+                ),
+                (
+                    "rma",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="refunds",
+                        to="returns.rma",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='RmaLine',
+            name="RmaLine",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('quantity', models.PositiveIntegerField(help_text='expected')),
-                ('received', models.PositiveIntegerField(default=0)),
-                ('disposed', models.PositiveIntegerField(default=0, help_text='units that have a disposition')),
-                ('comment', models.CharField(blank=True, max_length=255)),
-                ('order_line', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='rma_lines', to='orders.orderline')),
-                ('reason', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='returns.returnreason')),
-                ('rma', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='lines', to='returns.rma')),
-                ('sku', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='inventory.sku')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("quantity", models.PositiveIntegerField(help_text="expected")),
+                ("received", models.PositiveIntegerField(default=0)),
+                (
+                    "disposed",
+                    models.PositiveIntegerField(default=0, help_text="units that have a disposition"),
+                ),
+                ("comment", models.CharField(blank=True, max_length=255)),
+                (
+                    "order_line",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="rma_lines",
+                        to="orders.orderline",
+                    ),
+                ),
+                (
+                    "reason",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="returns.returnreason",
+                    ),
+                ),
+                (
+                    "rma",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="lines", to="returns.rma"
+                    ),
+                ),
+                (
+                    "sku",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="inventory.sku"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='ReturnReceipt',
+            name="ReturnReceipt",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('quantity', models.PositiveIntegerField()),
-                ('key', models.CharField(max_length=80, unique=True)),
-                ('received_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('actor', models.CharField(max_length=120)),
-                ('line', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='receipts', to='returns.rmaline')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("quantity", models.PositiveIntegerField()),
+                ("key", models.CharField(max_length=80, unique=True)),
+                ("received_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("actor", models.CharField(max_length=120)),
+                (
+                    "line",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="receipts",
+                        to="returns.rmaline",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Disposition',
+            name="Disposition",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('quantity', models.PositiveIntegerField()),
-                ('condition', models.CharField(choices=[('new', 'New'), ('opened', 'Open box'), ('damaged', 'Damaged'), ('wrong_item', 'Wrong item')], max_length=12)),
-                ('outcome', models.CharField(choices=[('restock', 'Restock as new'), ('open_box', 'Restock as another SKU'), ('refurbish', 'Refurbish'), ('rtv', 'Return to vendor'), ('scrap', 'Scrap'), ('send_back', 'Send back to the buyer')], max_length=12)),
-                ('note', models.CharField(blank=True, max_length=255)),
-                ('key', models.CharField(max_length=80, unique=True)),
-                ('inspected_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('inspector', models.CharField(max_length=120)),
-                ('target_sku', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='inventory.sku')),
-                ('line', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='dispositions', to='returns.rmaline')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("quantity", models.PositiveIntegerField()),
+                (
+                    "condition",
+                    models.CharField(
+                        choices=[
+                            ("new", "New"),
+                            ("opened", "Open box"),
+                            ("damaged", "Damaged"),
+                            ("wrong_item", "Wrong item"),
+                        ],
+                        max_length=12,
+                    ),
+                ),
+                (
+                    "outcome",
+                    models.CharField(
+                        choices=[
+                            ("restock", "Restock as new"),
+                            ("open_box", "Restock as another SKU"),
+                            ("refurbish", "Refurbish"),
+                            ("rtv", "Return to vendor"),
+                            ("scrap", "Scrap"),
+                            ("send_back", "Send back to the buyer"),
+                        ],
+                        max_length=12,
+                    ),
+                ),
+                ("note", models.CharField(blank=True, max_length=255)),
+                ("key", models.CharField(max_length=80, unique=True)),
+                ("inspected_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("inspector", models.CharField(max_length=120)),
+                (
+                    "target_sku",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="inventory.sku",
+                    ),
+                ),
+                (
+                    "line",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="dispositions",
+                        to="returns.rmaline",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='RefundLine',
+            name="RefundLine",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('quantity', models.PositiveIntegerField(default=0)),
-                ('amount', oms.core.fields.MoneyAmountField(decimal_places=4, max_digits=14)),
-                ('order_line', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='refund_lines', to='orders.orderline')),
-                ('refund', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='lines', to='returns.refund')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("quantity", models.PositiveIntegerField(default=0)),
+                ("amount", oms.core.fields.MoneyAmountField(decimal_places=4, max_digits=14)),
+                (
+                    "order_line",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="refund_lines",
+                        to="orders.orderline",
+                    ),
+                ),
+                (
+                    "refund",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="lines", to="returns.refund"
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('refund', 'order_line'), name='refund_line_once'), models.CheckConstraint(condition=models.Q(('amount__gte', 0)), name='refund_line_not_negative')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("refund", "order_line"), name="refund_line_once"),
+                    models.CheckConstraint(
+                        condition=models.Q(("amount__gte", 0)), name="refund_line_not_negative"
+                    ),
+                ],
             },
         ),
         migrations.AddIndex(
-            model_name='rma',
-            index=models.Index(fields=['state', '-id'], name='rma_state_idx'),
+            model_name="rma",
+            index=models.Index(fields=["state", "-id"], name="rma_state_idx"),
         ),
         migrations.AddConstraint(
-            model_name='rma',
-            constraint=models.UniqueConstraint(condition=models.Q(('external_id', ''), _negated=True), fields=('order', 'external_id'), name='rma_external_once'),
+            model_name="rma",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("external_id", ""), _negated=True),
+                fields=("order", "external_id"),
+                name="rma_external_once",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='refund_amount_positive'),
+            model_name="refund",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("amount__gt", 0)), name="refund_amount_positive"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='rmaline',
-            constraint=models.CheckConstraint(condition=models.Q(('received__gte', models.F('disposed'))), name='rma_line_disposed_within'),
+            model_name="rmaline",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("received__gte", models.F("disposed"))), name="rma_line_disposed_within"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='returnreceipt',
-            constraint=models.CheckConstraint(condition=models.Q(('quantity__gt', 0)), name='return_receipt_positive'),
+            model_name="returnreceipt",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("quantity__gt", 0)), name="return_receipt_positive"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='disposition',
-            constraint=models.CheckConstraint(condition=models.Q(('quantity__gt', 0)), name='disposition_positive'),
+            model_name="disposition",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("quantity__gt", 0)), name="disposition_positive"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='disposition',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('outcome', 'open_box'), _negated=True), ('target_sku__isnull', False), _connector='OR'), name='disposition_open_box_has_sku'),
+            model_name="disposition",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("outcome", "open_box"), _negated=True),
+                    ("target_sku__isnull", False),
+                    _connector="OR",
+                ),
+                name="disposition_open_box_has_sku",
+            ),
         ),
     ]

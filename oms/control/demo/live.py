@@ -11,7 +11,6 @@ from channels import accounts
 from channels.models import ChannelAccount, LocationMap
 from channels.sandbox.client import SandboxClient, SandboxRefused
 from inventory.models import StockLevel, Warehouse
-from inventory.selectors import kit_parts
 from oms.control.demo.catalogue import Item, items
 from oms.control.demo.seed import ACTOR, CHANNELS
 from oms.core.errors import UserError
@@ -22,7 +21,12 @@ LISTED = {"shopify-us": 0, "shopify-outlet": 150, "shopify-trade": 120, "amazon-
 #: units in Amazon's own warehouse, sold under a second offer of the same SKU
 FBA_OFFERS = 20
 SELLERS = {"amazon-us": ("AHARBOURUS", "ATVPDKIKX0DER"), "amazon-ca": ("AHARBOURCA", "A2EUQ1WTGCTBG2")}
-AMAZON_HOSTS = ("api.amazon.com", "sellingpartnerapi-na.amazon.com", "sqs.us-east-1.amazonaws.com", "tortuga-prod-na.s3.amazonaws.com")
+AMAZON_HOSTS = (
+    "api.amazon.com",
+    "sellingpartnerapi-na.amazon.com",
+    "sqs.us-east-1.amazonaws.com",
+    "tortuga-prod-na.s3.amazonaws.com",
+)
 
 
 def host_map(sandbox: str) -> dict[str, str]:
@@ -40,7 +44,11 @@ def connect(sandbox: str, say: Callable[[str], None] = lambda text: None) -> Non
             channel = SalesChannel.objects.get(code=code)
             shop_id = SELLERS[code][0] if kind == "amazon" else code
             fresh = shop_id not in there
-            shop = world.create_shop(kind, shop_id, **_shop(code, name, kind, warehouses)) if fresh else there[shop_id]
+            shop = (
+                world.create_shop(kind, shop_id, **_shop(code, name, kind, warehouses))
+                if fresh
+                else there[shop_id]
+            )
             account = ChannelAccount.objects.filter(sales_channel=channel).first()
             if account is None:
                 account = _account(channel, kind, code, shop)
@@ -48,14 +56,18 @@ def connect(sandbox: str, say: Callable[[str], None] = lambda text: None) -> Non
                 _locations(account, shop)
             elif code == "amazon-us":
                 LocationMap.objects.get_or_create(
-                    account=account, warehouse=Warehouse.objects.get(code="FBA-US"), defaults={"external_id": "FBA"}
+                    account=account,
+                    warehouse=Warehouse.objects.get(code="FBA-US"),
+                    defaults={"external_id": "FBA"},
                 )
             tested = accounts.test(account.pk, actor=ACTOR)
             if not tested.ok:
                 raise UserError(f"{name}: {tested.message}")
             if fresh:
                 found = accounts.import_listings(account.pk, actor=ACTOR)
-                topics = accounts.go_live(account.pk, f"{settings.BASE_URL}/hooks/{account.hook_key}/", actor=ACTOR)
+                topics = accounts.go_live(
+                    account.pk, f"{settings.BASE_URL}/hooks/{account.hook_key}/", actor=ACTOR
+                )
                 say(f"{name}: {found.mapped} listings mapped, {len(topics)} notifications")
 
 
@@ -67,9 +79,15 @@ def shop(sandbox: str, rate: float) -> None:
     with SandboxClient(sandbox) as world:
         try:
             world.start_shoppers(
-                rate_per_second=rate, seed=7, weights=weights, skus={item.code: item.popularity for item in items()},
-                lines_max=3, quantity_max=2, pending_share=0.05, risk_share=0.03,
-            )  # fmt: skip
+                rate_per_second=rate,
+                seed=7,
+                weights=weights,
+                skus={item.code: item.popularity for item in items()},
+                lines_max=3,
+                quantity_max=2,
+                pending_share=0.05,
+                risk_share=0.03,
+            )
         except SandboxRefused as error:
             raise UserError(f"shoppers: {error}") from error
 
@@ -87,11 +105,17 @@ def _shop(code: str, name: str, kind: str, warehouses: tuple[str, ...]) -> dict[
     catalogue = []
     for item in _listed(code):
         entry: dict[str, Any] = {
-            "sku": item.code, "title": item.title, "price": str(item.price), "barcode": "" if item.parts else item.gtin,
-            "weight_g": item.weight_g or 900, "physical": dict(item.parts) or {item.code: 1},
-        }  # fmt: skip
+            "sku": item.code,
+            "title": item.title,
+            "price": str(item.price),
+            "barcode": "" if item.parts else item.gtin,
+            "weight_g": item.weight_g or 900,
+            "physical": dict(item.parts) or {item.code: 1},
+        }
         entry["stock"] = (
-            sum(free[item.code].values()) if kind == "amazon" else {place: free[item.code].get(place, 0) for place in warehouses}
+            sum(free[item.code].values())
+            if kind == "amazon"
+            else {place: free[item.code].get(place, 0) for place in warehouses}
         )
         catalogue.append(entry)
     spec: dict[str, Any] = {"name": name, "currency": "USD", "catalogue": catalogue}
@@ -101,7 +125,13 @@ def _shop(code: str, name: str, kind: str, warehouses: tuple[str, ...]) -> dict[
     spec |= {"marketplace_id": SELLERS[code][1], "subscribe": True}
     if code == "amazon-us":
         spec["catalogue"] += [
-            {"sku": f"{item.code}-FBA", "title": item.title, "price": str(item.price), "fba": 12 + index, "physical": {f"{item.code}-FBA": 1}}
+            {
+                "sku": f"{item.code}-FBA",
+                "title": item.title,
+                "price": str(item.price),
+                "fba": 12 + index,
+                "physical": {f"{item.code}-FBA": 1},
+            }
             for index, item in enumerate(_listed(code)[:FBA_OFFERS])
         ]
     return spec
@@ -119,7 +149,8 @@ def _free(warehouses: tuple[str, ...]) -> dict[str, dict[str, int]]:
     for item in items():
         if item.parts:
             found[item.code] = {
-                place: min(found.get(code, {}).get(place, 0) // count for code, count in item.parts) for place in warehouses
+                place: min(found.get(code, {}).get(place, 0) // count for code, count in item.parts)
+                for place in warehouses
             }
         found.setdefault(item.code, {})
     return found
@@ -132,7 +163,11 @@ def _account(channel: SalesChannel, kind: str, code: str, shop: dict[str, Any]) 
     if kind == "shopify":
         config = {"shop": f"{code}.myshopify.com"}
     else:
-        config = {"seller_id": shop["id"], "marketplace_id": shop["marketplace_id"], "queue_url": shop["queue_url"]}
+        config = {
+            "seller_id": shop["id"],
+            "marketplace_id": shop["marketplace_id"],
+            "queue_url": shop["queue_url"],
+        }
     return accounts.attach(channel.pk, connector=kind, config=config, credentials=given, actor=ACTOR)
 
 
@@ -140,4 +175,6 @@ def _locations(account: ChannelAccount, shop: dict[str, Any]) -> None:
     places = {w.code: w for w in Warehouse.objects.all()}
     for location in shop["locations"]:
         if not account.locations.filter(external_id=location["gid"]).exists():
-            accounts.map_location(account.pk, location["gid"], places[location["name"]].pk, actor=ACTOR, name=location["name"])
+            accounts.map_location(
+                account.pk, location["gid"], places[location["name"]].pk, actor=ACTOR, name=location["name"]
+            )

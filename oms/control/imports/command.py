@@ -22,12 +22,18 @@ class ImportCommand(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path)
-        parser.add_argument("--profile", default="", help="shape of the file; found by its headers when left out")
+        parser.add_argument(
+            "--profile", default="", help="shape of the file; found by its headers when left out"
+        )
         parser.add_argument("--channel", default="", help="code of the sales channel (orders)")
         parser.add_argument("--warehouse", default="", help="code of the warehouse for rows that name none")
-        parser.add_argument("--mode", choices=["set", "add"], default="", help="stock: count (set) or change (add)")
+        parser.add_argument(
+            "--mode", choices=["set", "add"], default="", help="stock: count (set) or change (add)"
+        )
         parser.add_argument("--dry-run", action="store_true", help="show what would happen, write nothing")
-        parser.add_argument("--no-create-skus", action="store_true", help="online_retail: leave unknown codes unmapped")
+        parser.add_argument(
+            "--no-create-skus", action="store_true", help="online_retail: leave unknown codes unmapped"
+        )
         parser.add_argument("--errors", type=Path, help="write the rows that need eyes to this CSV file")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -42,7 +48,10 @@ class ImportCommand(BaseCommand):
         try:
             profile = service.choose_profile(path, self.kind, options["profile"])
             chosen = service.options_for(
-                self.kind, channel_code=options["channel"], warehouse_code=options["warehouse"], mode=options["mode"]
+                self.kind,
+                channel_code=options["channel"],
+                warehouse_code=options["warehouse"],
+                mode=options["mode"],
             )
             if options["dry_run"]:
                 report = service.check(path, profile, chosen)
@@ -52,10 +61,23 @@ class ImportCommand(BaseCommand):
                 if ImportFile.objects.filter(sha256=sha, state=ImportFile.State.APPLIED).exists():
                     self.stdout.write("This very file was applied before; rows already taken are skipped.")
                 report = service.apply(
-                    path, profile, chosen, actor=actor, progress=self._progress,
+                    path,
+                    profile,
+                    chosen,
+                    actor=actor,
+                    progress=self._progress,
                     create_skus=profile.name == "online_retail" and not options["no_create_skus"],
-                )  # fmt: skip
-                service.keep(path, profile, report, kind=self.kind, name=path.name, digest=sha, actor=actor, applied=True)
+                )
+                service.keep(
+                    path,
+                    profile,
+                    report,
+                    kind=self.kind,
+                    name=path.name,
+                    digest=sha,
+                    actor=actor,
+                    applied=True,
+                )
                 self.stdout.write(f"{profile.title}: {report.rows} rows applied.")
         except UserError as error:
             raise CommandError(error.message) from error

@@ -15,8 +15,17 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from oms.control.imports.items import (
-    AdjustItem, CreditItem, CreditLine, Item, NewSku, OrderItem, Problem, PurchaseItem, PurchaseLine, StockItem,
-)  # fmt: skip
+    AdjustItem,
+    CreditItem,
+    CreditLine,
+    Item,
+    NewSku,
+    OrderItem,
+    Problem,
+    PurchaseItem,
+    PurchaseLine,
+    StockItem,
+)
 from oms.control.imports.reader import Row
 from oms.orders.drafts import ContactDraft, LineDraft, OrderDraft
 
@@ -89,13 +98,43 @@ _PRODUCT = re.compile(r"^\d{5}[A-Z]{0,2}$")
 _OPEN_INVOICES = 400
 
 _COUNTRIES = {
-    "United Kingdom": "GB", "Germany": "DE", "France": "FR", "EIRE": "IE", "Spain": "ES", "Netherlands": "NL",
-    "Belgium": "BE", "Switzerland": "CH", "Australia": "AU", "Portugal": "PT", "Channel Islands": "JE", "Norway": "NO",
-    "Finland": "FI", "Italy": "IT", "Cyprus": "CY", "Japan": "JP", "Sweden": "SE", "Austria": "AT", "Hong Kong": "HK",
-    "Poland": "PL", "Israel": "IL", "Denmark": "DK", "Singapore": "SG", "Canada": "CA", "Iceland": "IS", "Greece": "GR",
-    "Malta": "MT", "Lebanon": "LB", "Lithuania": "LT", "Brazil": "BR", "United Arab Emirates": "AE", "USA": "US",
-    "Bahrain": "BH", "Czech Republic": "CZ", "Saudi Arabia": "SA", "RSA": "ZA",
-}  # fmt: skip
+    "United Kingdom": "GB",
+    "Germany": "DE",
+    "France": "FR",
+    "EIRE": "IE",
+    "Spain": "ES",
+    "Netherlands": "NL",
+    "Belgium": "BE",
+    "Switzerland": "CH",
+    "Australia": "AU",
+    "Portugal": "PT",
+    "Channel Islands": "JE",
+    "Norway": "NO",
+    "Finland": "FI",
+    "Italy": "IT",
+    "Cyprus": "CY",
+    "Japan": "JP",
+    "Sweden": "SE",
+    "Austria": "AT",
+    "Hong Kong": "HK",
+    "Poland": "PL",
+    "Israel": "IL",
+    "Denmark": "DK",
+    "Singapore": "SG",
+    "Canada": "CA",
+    "Iceland": "IS",
+    "Greece": "GR",
+    "Malta": "MT",
+    "Lebanon": "LB",
+    "Lithuania": "LT",
+    "Brazil": "BR",
+    "United Arab Emirates": "AE",
+    "USA": "US",
+    "Bahrain": "BH",
+    "Czech Republic": "CZ",
+    "Saudi Arabia": "SA",
+    "RSA": "ZA",
+}
 
 
 def _online_retail(rows: Iterable[Row], options: Options) -> Iterator[Item]:
@@ -121,24 +160,56 @@ def _online_retail(rows: Iterable[Row], options: Options) -> Iterator[Item]:
             continue
         cells = tuple(row.cells.values())
         if cells in seen:
-            yield Problem(row.number, "", f"exact copy of row {seen[cells]}; kept, as a shop may sell twice.", "note", row.cells)
+            yield Problem(
+                row.number,
+                "",
+                f"exact copy of row {seen[cells]}; kept, as a shop may sell twice.",
+                "note",
+                row.cells,
+            )
         seen[cells] = row.number
         if len(seen) > 4000:
             seen.popitem(last=False)
         title = row.cells.get("Description", "").strip()
         if invoice.startswith("A"):
-            yield Problem(row.number, "InvoiceNo", f"{invoice} adjusts bad debt ({price}); it is not an order.", "note", row.cells)
+            yield Problem(
+                row.number,
+                "InvoiceNo",
+                f"{invoice} adjusts bad debt ({price}); it is not an order.",
+                "note",
+                row.cells,
+            )
         elif not invoice.startswith("C") and price == 0:
             if not quantity:
-                yield Problem(row.number, "Quantity", "a stock correction of 0 does nothing.", "note", row.cells)
+                yield Problem(
+                    row.number, "Quantity", "a stock correction of 0 does nothing.", "note", row.cells
+                )
             elif not _PRODUCT.match(code):
-                yield Problem(row.number, "StockCode", f"{code} is a service and has no stock to correct.", "note", row.cells)
+                yield Problem(
+                    row.number,
+                    "StockCode",
+                    f"{code} is a service and has no stock to correct.",
+                    "note",
+                    row.cells,
+                )
             else:
-                yield AdjustItem(row.number, f"{invoice}:{row.number}", code, title, quantity, title or "stock correction")
+                yield AdjustItem(
+                    row.number, f"{invoice}:{row.number}", code, title, quantity, title or "stock correction"
+                )
         elif invoice.startswith("C") and quantity >= 0:
-            yield Problem(row.number, "Quantity", f"credit note {invoice} credits {quantity}; expected below 0.", raw=row.cells)
+            yield Problem(
+                row.number,
+                "Quantity",
+                f"credit note {invoice} credits {quantity}; expected below 0.",
+                raw=row.cells,
+            )
         elif not invoice.startswith("C") and quantity <= 0:
-            yield Problem(row.number, "Quantity", f"{quantity} of {code} cannot be sold; expected above 0.", raw=row.cells)
+            yield Problem(
+                row.number,
+                "Quantity",
+                f"{quantity} of {code} cannot be sold; expected above 0.",
+                raw=row.cells,
+            )
         else:
             waiting.setdefault(invoice, []).append((row, code, quantity, price, at))
             waiting.move_to_end(invoice)
@@ -148,7 +219,9 @@ def _online_retail(rows: Iterable[Row], options: Options) -> Iterator[Item]:
         yield from _invoice(*waiting.popitem(last=False), options)
 
 
-def _invoice(number: str, lines: list[tuple[Row, str, int, Decimal, dt.datetime]], options: Options) -> Iterator[Item]:
+def _invoice(
+    number: str, lines: list[tuple[Row, str, int, Decimal, dt.datetime]], options: Options
+) -> Iterator[Item]:
     first, placed_at = lines[0][0], min(line[4] for line in lines)
     if number.startswith("C"):
         goods = [
@@ -158,16 +231,29 @@ def _invoice(number: str, lines: list[tuple[Row, str, int, Decimal, dt.datetime]
         ]
         for row, code, _quantity, price, _at in lines:
             if not _PRODUCT.match(code):
-                yield Problem(row.number, "StockCode", f"{number} credits {price} for {code}: money only, no goods come back.",
-                              "note", row.cells)  # fmt: skip
+                yield Problem(
+                    row.number,
+                    "StockCode",
+                    f"{number} credits {price} for {code}: money only, no goods come back.",
+                    "note",
+                    row.cells,
+                )
         if goods:
             yield CreditItem(first.number, number, tuple(goods))
         return
     if len({line[4] for line in lines}) > 1:
-        yield Problem(first.number, "InvoiceDate", f"{number} carries two times; the first is taken.", "note", first.cells)
+        yield Problem(
+            first.number,
+            "InvoiceDate",
+            f"{number} carries two times; the first is taken.",
+            "note",
+            first.cells,
+        )
     country = first.cells.get("Country", "").strip()
     if country not in _COUNTRIES:
-        yield Problem(first.number, "Country", f"'{country}' is not a country; left empty.", "note", first.cells)
+        yield Problem(
+            first.number, "Country", f"'{country}' is not a country; left empty.", "note", first.cells
+        )
     drafts, skus = [], {}
     for position, (row, code, quantity, price, _at) in enumerate(lines, start=1):
         is_product = bool(_PRODUCT.match(code))
@@ -176,21 +262,34 @@ def _invoice(number: str, lines: list[tuple[Row, str, int, Decimal, dt.datetime]
             skus[code] = NewSku(code, title or code, price, options["currency"])
         drafts.append(
             LineDraft(
-                external_id=str(position), quantity=quantity, external_sku=code, title=title,
-                kind="product" if is_product else "service", unit_price=price, shipped=quantity,
+                external_id=str(position),
+                quantity=quantity,
+                external_sku=code,
+                title=title,
+                kind="product" if is_product else "service",
+                unit_price=price,
+                shipped=quantity,
             )
-        )  # fmt: skip
+        )
     customer = first.cells.get("CustomerID", "").strip()
     total = sum((line.unit_price * line.quantity for line in drafts), Decimal(0))
     yield OrderItem(
         first.number,
         OrderDraft(
-            external_id=number, external_number=number, placed_at=placed_at, channel_updated_at=placed_at,
-            currency=options["currency"], lines=tuple(drafts), status="shipped", total=total,
-            contact=ContactDraft(name=f"Customer {customer}" if customer else "Guest", country=_COUNTRIES.get(country, "")),
+            external_id=number,
+            external_number=number,
+            placed_at=placed_at,
+            channel_updated_at=placed_at,
+            currency=options["currency"],
+            lines=tuple(drafts),
+            status="shipped",
+            total=total,
+            contact=ContactDraft(
+                name=f"Customer {customer}" if customer else "Guest", country=_COUNTRIES.get(country, "")
+            ),
         ),
         tuple(skus.values()),
-    )  # fmt: skip
+    )
 
 
 # --- our own shapes -----------------------------------------------------------------------------
@@ -200,7 +299,10 @@ def _orders(rows: Iterable[Row], options: Options) -> Iterator[Item]:
     """orders.csv: one line of an order per row, rows of one order together (see docs/files.md)."""
     group: list[Row] = []
     for row in rows:
-        if group and row.cells.get("order_number", "").strip() != group[0].cells.get("order_number", "").strip():
+        if (
+            group
+            and row.cells.get("order_number", "").strip() != group[0].cells.get("order_number", "").strip()
+        ):
             yield from _own_order(group, options)
             group = []
         group.append(row)
@@ -227,35 +329,79 @@ def _own_order(group: list[Row], options: Options) -> Iterator[Item]:
             code = row.cells.get("sku", "").strip()
             if not code:
                 raise Wrong("sku", "sku is empty.")
-            lines.append(LineDraft(external_id=str(position), quantity=quantity, external_sku=code,
-                                   title=row.cells.get("title", "").strip(), unit_price=price))  # fmt: skip
+            lines.append(
+                LineDraft(
+                    external_id=str(position),
+                    quantity=quantity,
+                    external_sku=code,
+                    title=row.cells.get("title", "").strip(),
+                    unit_price=price,
+                )
+            )
         head = group[0]
         shipping = amount(head, "shipping", Decimal(0))
         tax = amount(head, "tax", Decimal(0))
     except Wrong as wrong:
         for row in group:
-            message = wrong.message if row is first else f"left out with row {first.number} of the same order."
+            message = (
+                wrong.message if row is first else f"left out with row {first.number} of the same order."
+            )
             yield Problem(row.number, wrong.column, message, raw=row.cells)
         return
-    field = {name: head.cells.get(name, "").strip() for name in (
-        "name", "company", "email", "phone", "address1", "address2", "city", "region", "postal_code", "country")}  # fmt: skip
+    field = {
+        name: head.cells.get(name, "").strip()
+        for name in (
+            "name",
+            "company",
+            "email",
+            "phone",
+            "address1",
+            "address2",
+            "city",
+            "region",
+            "postal_code",
+            "country",
+        )
+    }
     subtotal = sum((line.unit_price * line.quantity for line in lines), Decimal(0))
     yield OrderItem(
         group[0].number,
         OrderDraft(
-            external_id=number, external_number=number, placed_at=placed_at, channel_updated_at=placed_at,
-            currency=head.cells.get("currency", "").strip().upper() or options["currency"], lines=tuple(lines),
-            shipping=shipping, tax=tax, total=subtotal + shipping + tax, contact=ContactDraft(**field),
+            external_id=number,
+            external_number=number,
+            placed_at=placed_at,
+            channel_updated_at=placed_at,
+            currency=head.cells.get("currency", "").strip().upper() or options["currency"],
+            lines=tuple(lines),
+            shipping=shipping,
+            tax=tax,
+            total=subtotal + shipping + tax,
+            contact=_contact(field),
             service_level=head.cells.get("service", "").strip(),
         ),
-    )  # fmt: skip
+    )
+
+
+def _contact(field: dict[str, str]) -> ContactDraft:
+    return ContactDraft(
+        name=field["name"],
+        company=field["company"],
+        email=field["email"],
+        phone=field["phone"],
+        address1=field["address1"],
+        address2=field["address2"],
+        city=field["city"],
+        region=field["region"],
+        postal_code=field["postal_code"],
+        country=field["country"],
+    )
 
 
 def _stock(rows: Iterable[Row], options: Options) -> Iterator[Item]:
     """stock.csv: sku, warehouse, quantity and mode (set or add), chosen per file or per row."""
     for row in rows:
         try:
-            mode = (row.cells.get("mode", "").strip().lower() or options.get("mode") or "")
+            mode = row.cells.get("mode", "").strip().lower() or options.get("mode") or ""
             if mode not in ("set", "add"):
                 raise Wrong("mode", "mode is missing: choose 'set' (a count) or 'add' (a change).")
             quantity = whole(row, "quantity")
@@ -266,9 +412,15 @@ def _stock(rows: Iterable[Row], options: Options) -> Iterator[Item]:
                 raise Wrong("sku" if not row.cells.get("sku", "").strip() else "warehouse", "is empty.")
             cost = amount(row, "unit_cost", Decimal(-1))
             yield StockItem(
-                row.number, row.cells["sku"].strip(), warehouse, quantity, mode, row.cells.get("reason", "").strip(),
-                row.cells.get("note", "").strip(), None if cost < 0 else cost,
-            )  # fmt: skip
+                row.number,
+                row.cells["sku"].strip(),
+                warehouse,
+                quantity,
+                mode,
+                row.cells.get("reason", "").strip(),
+                row.cells.get("note", "").strip(),
+                None if cost < 0 else cost,
+            )
         except Wrong as wrong:
             yield Problem(row.number, wrong.column, wrong.message, raw=row.cells)
 
@@ -297,37 +449,66 @@ def _purchase(group: list[Row], options: Options) -> Iterator[Item]:
             quantity = whole(row, "quantity")
             if quantity < 1:
                 raise Wrong("quantity", f"quantity {quantity} must be at least 1.")
-            lines.append(PurchaseLine(row.number, row.cells.get("sku", "").strip(), quantity, amount(row, "unit_cost")))
+            lines.append(
+                PurchaseLine(row.number, row.cells.get("sku", "").strip(), quantity, amount(row, "unit_cost"))
+            )
             freight += amount(row, "freight", Decimal(0))
             duty += amount(row, "duty", Decimal(0))
     except Wrong as wrong:
         for other in group:
-            message = wrong.message if other is row else f"left out with row {row.number} of the same purchase order."
+            message = (
+                wrong.message
+                if other is row
+                else f"left out with row {row.number} of the same purchase order."
+            )
             yield Problem(other.number, wrong.column, message, raw=other.cells)
         return
-    text = {name: head.cells.get(name, "").strip() for name in
-            ("po_number", "supplier", "warehouse", "currency", "ordered_on", "expected_on", "note")}  # fmt: skip
+    text = {
+        name: head.cells.get(name, "").strip()
+        for name in ("po_number", "supplier", "warehouse", "currency", "ordered_on", "expected_on", "note")
+    }
     yield PurchaseItem(
-        head.number, text["po_number"], text["supplier"], text["warehouse"] or str(options.get("warehouse") or ""),
-        text["currency"].upper(), text["ordered_on"], text["expected_on"], text["note"], freight, duty, tuple(lines),
-    )  # fmt: skip
+        head.number,
+        text["po_number"],
+        text["supplier"],
+        text["warehouse"] or str(options.get("warehouse") or ""),
+        text["currency"].upper(),
+        text["ordered_on"],
+        text["expected_on"],
+        text["note"],
+        freight,
+        duty,
+        tuple(lines),
+    )
 
 
 PROFILES: dict[str, Profile] = {
     profile.name: profile
     for profile in (
         Profile(
-            "online_retail", "orders", "Online Retail invoices",
-            frozenset({"invoiceno", "stockcode", "quantity", "invoicedate", "unitprice"}), _online_retail,
+            "online_retail",
+            "orders",
+            "Online Retail invoices",
+            frozenset({"invoiceno", "stockcode", "quantity", "invoicedate", "unitprice"}),
+            _online_retail,
         ),
-        Profile("orders", "orders", "Orders (own format)", frozenset({"ordernumber", "placedat", "sku", "quantity"}), _orders),
+        Profile(
+            "orders",
+            "orders",
+            "Orders (own format)",
+            frozenset({"ordernumber", "placedat", "sku", "quantity"}),
+            _orders,
+        ),
         Profile("stock", "stock", "Stock (own format)", frozenset({"sku", "quantity"}), _stock),
         Profile(
-            "purchase_orders", "purchase_orders", "Purchase orders (own format)",
-            frozenset({"ponumber", "supplier", "sku", "quantity", "unitcost"}), _purchase_orders,
+            "purchase_orders",
+            "purchase_orders",
+            "Purchase orders (own format)",
+            frozenset({"ponumber", "supplier", "sku", "quantity", "unitcost"}),
+            _purchase_orders,
         ),
     )
-}  # fmt: skip
+}
 
 
 def detect(headers: Iterable[str], kind: str) -> Profile | None:

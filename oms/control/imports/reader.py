@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from oms.core.errors import UserError
 
@@ -49,7 +49,9 @@ class _Limited(io.RawIOBase):
         data = self.inner.read(len(buffer))
         self.left -= len(data)
         if self.left < 0:
-            raise UserError(f"file: larger than {MAX_BYTES // 2**20} MiB when unpacked; split it.", field="file")
+            raise UserError(
+                f"file: larger than {MAX_BYTES // 2**20} MiB when unpacked; split it.", field="file"
+            )
         buffer[: len(data)] = data
         return len(data)
 
@@ -59,8 +61,8 @@ def _binary(path: Path) -> IO[bytes]:
     magic = file.read(2)
     file.seek(0)
     if magic == b"\x1f\x8b":
-        return io.BufferedReader(_Limited(gzip.GzipFile(fileobj=file)))  # type: ignore[arg-type]
-    return io.BufferedReader(_Limited(file))
+        return cast(IO[bytes], io.BufferedReader(_Limited(cast(IO[bytes], gzip.GzipFile(fileobj=file)))))
+    return cast(IO[bytes], io.BufferedReader(_Limited(file)))
 
 
 def digest(path: Path) -> str:
@@ -88,7 +90,10 @@ def shape_of(path: Path) -> Shape:
     delimiter = max(",;\t|", key=first.count)
     headers = next(csv.reader([first], delimiter=delimiter))
     if len(headers) < 2:
-        raise UserError("file: the first line must hold the column names, separated by comma, semicolon or tab.", field="file")
+        raise UserError(
+            "file: the first line must hold the column names, separated by comma, semicolon or tab.",
+            field="file",
+        )
     return Shape(encoding, delimiter, tuple(header.strip() for header in headers))
 
 
@@ -108,4 +113,6 @@ def rows(path: Path, shape: Shape | None = None) -> Iterator[Row]:
                     cells[header] = ""
                 yield Row(reader.line_num, cells)
         except csv.Error as error:
-            raise UserError(f"file: line {reader.line_num} cannot be read as CSV ({error}).", field="file") from error
+            raise UserError(
+                f"file: line {reader.line_num} cannot be read as CSV ({error}).", field="file"
+            ) from error

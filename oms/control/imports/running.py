@@ -26,9 +26,15 @@ CHECK, APPLY = "import_check", "import_apply"
 
 
 def receive(
-    upload: UploadedFile | None, kind: str, *, channel: str = "", warehouse: str = "", mode: str = "",
-    profile: str = "", actor: Actor,
-) -> ImportFile:  # fmt: skip
+    upload: UploadedFile | None,
+    kind: str,
+    *,
+    channel: str = "",
+    warehouse: str = "",
+    mode: str = "",
+    profile: str = "",
+    actor: Actor,
+) -> ImportFile:
     """Keep an uploaded file and begin to check it; nothing of its content is written yet.
 
     Raises `UserError` naming the choice or column that is missing.
@@ -46,9 +52,12 @@ def receive(
         raise UserError("mode: choose a count (set) or a change (add).", field="mode")
     service.options_for(kind, channel_code=channel, warehouse_code=warehouse, mode=mode)
     file = ImportFile(
-        kind=kind, name=Path(upload.name).name[:255], size=upload.size or 0, created_by=str(actor),
+        kind=kind,
+        name=Path(upload.name).name[:255],
+        size=upload.size or 0,
+        created_by=str(actor),
         options={"channel": channel, "warehouse": warehouse, "mode": mode},
-    )  # fmt: skip
+    )
     file.stored.save(f"upload{Path(upload.name).suffix.lower()[:8]}", upload, save=False)
     path = Path(file.stored.path)
     try:
@@ -161,9 +170,14 @@ def apply(run: Run) -> dict[str, Any]:
         return True
 
     service.apply(
-        path, PROFILES[file.profile], options, actor=run.actor, create_skus=bool(file.options.get("create_skus")),
-        progress=progress, skip=run.position,
-    )  # fmt: skip
+        path,
+        PROFILES[file.profile],
+        options,
+        actor=run.actor,
+        create_skus=bool(file.options.get("create_skus")),
+        progress=progress,
+        skip=run.position,
+    )
     file.state, file.applied_at = State.APPLIED, now()
     file.save(update_fields=["state", "applied_at"])
     return dict(file.counts)

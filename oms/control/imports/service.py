@@ -23,8 +23,15 @@ from inventory import selectors
 from inventory.ledger import Movement, post_movements
 from inventory.models import Product, Sku, StockLevel, StockMovement, Warehouse
 from oms.control.imports.items import (
-    AdjustItem, CreditItem, Item, NewSku, OrderItem, Problem, PurchaseItem, StockItem,
-)  # fmt: skip
+    AdjustItem,
+    CreditItem,
+    Item,
+    NewSku,
+    OrderItem,
+    Problem,
+    PurchaseItem,
+    StockItem,
+)
 from oms.control.imports.profiles import PROFILES, Profile, detect, normal
 from oms.control.imports.reader import digest as digest_of
 from oms.control.imports.reader import rows, shape_of
@@ -71,20 +78,29 @@ def choose_profile(path: Path, kind: str, name: str = "") -> Profile:
     else:
         profile = detect(shape.headers, kind)
         if profile is None:
-            raise UserError(f"file: no known shape of {kind} has the columns {', '.join(shape.headers[:12])}.", field="file")
+            raise UserError(
+                f"file: no known shape of {kind} has the columns {', '.join(shape.headers[:12])}.",
+                field="file",
+            )
     missing = profile.required - {normal(header) for header in shape.headers}
     if missing:
-        raise UserError(f"file: the columns {', '.join(sorted(missing))} are missing for '{profile.title}'.", field="file")
+        raise UserError(
+            f"file: the columns {', '.join(sorted(missing))} are missing for '{profile.title}'.", field="file"
+        )
     return profile
 
 
-def options_for(kind: str, *, channel_code: str = "", warehouse_code: str = "", mode: str = "") -> dict[str, Any]:
+def options_for(
+    kind: str, *, channel_code: str = "", warehouse_code: str = "", mode: str = ""
+) -> dict[str, Any]:
     """Resolve what the user chose. Raises `UserError` naming the choice to make."""
     found: dict[str, Any] = {"mode": mode, "zone": dt.UTC, "warehouse": warehouse_code}
     if kind == "orders":
         channel = SalesChannel.objects.filter(code=channel_code).first()
         if channel is None:
-            known = ", ".join(SalesChannel.objects.values_list("code", flat=True)) or "none yet: make one first"
+            known = (
+                ", ".join(SalesChannel.objects.values_list("code", flat=True)) or "none yet: make one first"
+            )
             raise UserError(f"channel: choose the channel these orders belong to ({known}).", field="channel")
         found |= {"channel": channel, "currency": channel.currency, "zone": ZoneInfo(channel.time_zone)}
     if warehouse_code and not Warehouse.objects.filter(code=warehouse_code).exists():
@@ -133,7 +149,11 @@ def report_chunk(chunk: list[Item], report: Report, options: dict[str, Any]) -> 
     report.counts["unknown_skus"] = len(report.new_codes)
     there: set[str] = set()
     if numbers:
-        there = set(Order.objects.filter(channel=options["channel"], external_id__in=numbers).values_list("external_id", flat=True))
+        there = set(
+            Order.objects.filter(channel=options["channel"], external_id__in=numbers).values_list(
+                "external_id", flat=True
+            )
+        )
     levels = {}
     stock_items = [item for item in chunk if isinstance(item, StockItem)]
     if stock_items:
@@ -150,7 +170,9 @@ def report_chunk(chunk: list[Item], report: Report, options: dict[str, Any]) -> 
             report.counts["orders"] += 1
             report.counts["order_lines"] += len(item.draft.lines)
             report.counts["service_lines"] += sum(line.kind == "service" for line in item.draft.lines)
-            report.counts["units"] += sum(line.quantity for line in item.draft.lines if line.kind == "product")
+            report.counts["units"] += sum(
+                line.quantity for line in item.draft.lines if line.kind == "product"
+            )
             report.counts["orders_known"] += item.draft.external_id in there
         elif isinstance(item, CreditItem):
             report.counts["credit_notes"] += 1
@@ -196,7 +218,9 @@ def apply(
         problems = [item for item in chunk if isinstance(item, Problem)]
         for problem in problems:
             report.problem(problem)
-        _apply_orders([item for item in chunk if isinstance(item, OrderItem)], report, options, actor, create_skus)
+        _apply_orders(
+            [item for item in chunk if isinstance(item, OrderItem)], report, options, actor, create_skus
+        )
         for item in chunk:
             try:
                 if isinstance(item, CreditItem):
@@ -206,7 +230,7 @@ def apply(
                 elif isinstance(item, PurchaseItem):
                     _apply_purchase(item, report, actor)
             except UserError as error:
-                report.problem(Problem(item.row, error.field, error.message))  # type: ignore[union-attr]
+                report.problem(Problem(item.row, error.field, error.message))
         _apply_stock([item for item in chunk if isinstance(item, StockItem)], report, path, actor)
         report.items += len(chunk)
         if progress and not progress(report):
@@ -221,7 +245,9 @@ def _make_skus(wanted: dict[str, NewSku]) -> None:
     if not new:
         return
     with transaction.atomic():
-        products = Product.objects.bulk_create(Product(title=(sku.title or code)[:255]) for code, sku in new.items())
+        products = Product.objects.bulk_create(
+            Product(title=(sku.title or code)[:255]) for code, sku in new.items()
+        )
         Sku.objects.bulk_create(
             Sku(product=product, code=code[:80], price=sku.price, currency=sku.currency)
             for product, (code, sku) in zip(products, new.items(), strict=True)
@@ -248,13 +274,19 @@ def _warehouse(options: dict[str, Any]) -> Warehouse:
         return Warehouse.objects.get(code=code)
     link = options["channel"].warehouses.filter(fulfils=True).select_related("warehouse").first()
     if link is None:
-        raise UserError("warehouse: name the warehouse for returned and corrected stock (--warehouse).", field="warehouse")
+        raise UserError(
+            "warehouse: name the warehouse for returned and corrected stock (--warehouse).", field="warehouse"
+        )
     return link.warehouse
 
 
-def _apply_credit(item: CreditItem, report: Report, options: dict[str, Any], actor: Actor, create_skus: bool) -> None:
+def _apply_credit(
+    item: CreditItem, report: Report, options: dict[str, Any], actor: Actor, create_skus: bool
+) -> None:
     if create_skus:
-        _make_skus({line.code: NewSku(line.code, line.title, Decimal(0), options["currency"]) for line in item.lines})
+        _make_skus(
+            {line.code: NewSku(line.code, line.title, Decimal(0), options["currency"]) for line in item.lines}
+        )
     known = selectors.resolve_codes([line.code for line in item.lines])
     goods = []
     for line in item.lines:
@@ -265,14 +297,19 @@ def _apply_credit(item: CreditItem, report: Report, options: dict[str, Any], act
     if not goods:
         return
     rma.receive_unannounced(
-        warehouse_id=_warehouse(options).pk, goods=goods, actor=actor,
-        key=f"import:{options['channel'].code}:{item.number}", note=f"credit note {item.number}",
-    )  # fmt: skip
+        warehouse_id=_warehouse(options).pk,
+        goods=goods,
+        actor=actor,
+        key=f"import:{options['channel'].code}:{item.number}",
+        note=f"credit note {item.number}",
+    )
     report.counts["credit_notes"] += 1
     report.counts["credited_units"] += sum(quantity for _, quantity in goods)
 
 
-def _apply_adjustment(item: AdjustItem, report: Report, options: dict[str, Any], actor: Actor, create_skus: bool) -> None:
+def _apply_adjustment(
+    item: AdjustItem, report: Report, options: dict[str, Any], actor: Actor, create_skus: bool
+) -> None:
     if create_skus:
         _make_skus({item.code: NewSku(item.code, item.title, Decimal(0), options["currency"])})
     sku = selectors.resolve_codes([item.code]).get(item.code)
@@ -289,17 +326,32 @@ def _apply_adjustment(item: AdjustItem, report: Report, options: dict[str, Any],
         free = level.available if level else 0
         if free < -quantity:
             report.problem(
-                Problem(item.row, "Quantity", f"{item.code}: {-quantity} to write off, {free} available; {free} written off.", "note")
+                Problem(
+                    item.row,
+                    "Quantity",
+                    f"{item.code}: {-quantity} to write off, {free} available; {free} written off.",
+                    "note",
+                )
             )
             quantity = -free
     if quantity:
         kind = StockMovement.Kind.FOUND if quantity > 0 else StockMovement.Kind.WRITE_OFF
         with transaction.atomic():
             post_movements(
-                [Movement(sku_id=sku.pk, warehouse_id=warehouse.pk, bucket="on_hand", quantity=quantity, kind=kind, key=key,
-                          reason=item.reason[:60], reference=item.key[:80])],
+                [
+                    Movement(
+                        sku_id=sku.pk,
+                        warehouse_id=warehouse.pk,
+                        bucket="on_hand",
+                        quantity=quantity,
+                        kind=kind,
+                        key=key,
+                        reason=item.reason[:60],
+                        reference=item.key[:80],
+                    )
+                ],
                 actor=actor,
-            )  # fmt: skip
+            )
         report.counts["adjusted_units"] += quantity
     report.counts["adjustments"] += 1
 
@@ -324,7 +376,9 @@ def _apply_stock(found: list[StockItem], report: Report, path: Path, actor: Acto
                 report.problem(Problem(item.row, column, f"{column} '{value}' is unknown."))
                 continue
             if not place.counted_by_us:
-                report.problem(Problem(item.row, "warehouse", f"{place} is counted by its operator, not by files."))
+                report.problem(
+                    Problem(item.row, "warehouse", f"{place} is counted by its operator, not by files.")
+                )
                 continue
             level = levels.get((sku.pk, place.pk))
             before = (level.on_hand if level else 0) + planned[sku.pk, place.pk]
@@ -335,19 +389,29 @@ def _apply_stock(found: list[StockItem], report: Report, path: Path, actor: Acto
                 continue
             if before + change < promised:
                 report.problem(
-                    Problem(item.row, "quantity", f"{item.code} in {place}: {promised} units are promised or unavailable, "
-                            f"{before + change} would be left; adjust it by hand.")
-                )  # fmt: skip
+                    Problem(
+                        item.row,
+                        "quantity",
+                        f"{item.code} in {place}: {promised} units are promised or unavailable, "
+                        f"{before + change} would be left; adjust it by hand.",
+                    )
+                )
                 continue
             planned[sku.pk, place.pk] += change
             batch.append(
                 Movement(
-                    sku_id=sku.pk, warehouse_id=place.pk, bucket="on_hand", quantity=change,
+                    sku_id=sku.pk,
+                    warehouse_id=place.pk,
+                    bucket="on_hand",
+                    quantity=change,
                     kind=StockMovement.Kind.COUNT if item.mode == "set" else StockMovement.Kind.ADJUST,
-                    key=f"import:{report_key(path)}:{item.row}", reason=item.reason or "file", note=item.note[:255],
-                    reference=path.name[:80], unit_cost=item.unit_cost,
+                    key=f"import:{report_key(path)}:{item.row}",
+                    reason=item.reason or "file",
+                    note=item.note[:255],
+                    reference=path.name[:80],
+                    unit_cost=item.unit_cost,
                 )
-            )  # fmt: skip
+            )
         if batch:
             report.counts["change"] += len(post_movements(batch, actor=actor))
 
@@ -364,7 +428,10 @@ _digests: dict[str, str] = {}
 
 
 def _apply_purchase(item: PurchaseItem, report: Report, actor: Actor) -> None:
-    supplier = Supplier.objects.filter(code=item.supplier).first() or Supplier.objects.filter(name=item.supplier).first()
+    supplier = (
+        Supplier.objects.filter(code=item.supplier).first()
+        or Supplier.objects.filter(name=item.supplier).first()
+    )
     if supplier is None:
         raise UserError(f"supplier '{item.supplier}' is unknown: make it first.", field="supplier")
     warehouse = Warehouse.objects.filter(code=item.warehouse).first()
@@ -380,10 +447,18 @@ def _apply_purchase(item: PurchaseItem, report: Report, actor: Actor) -> None:
     expected = dt.date.fromisoformat(item.expected_on) if item.expected_on else None
     with transaction.atomic():
         order = purchase_orders.create(
-            supplier_id=supplier.pk, warehouse_id=warehouse.pk, actor=actor, currency=item.currency,
-            expected_on=expected, external_number=item.number, note=item.note,
-            lines=[purchase_orders.LineSpec(known[line.code].pk, line.quantity, line.unit_cost) for line in item.lines],
-        )  # fmt: skip
+            supplier_id=supplier.pk,
+            warehouse_id=warehouse.pk,
+            actor=actor,
+            currency=item.currency,
+            expected_on=expected,
+            external_number=item.number,
+            note=item.note,
+            lines=[
+                purchase_orders.LineSpec(known[line.code].pk, line.quantity, line.unit_cost)
+                for line in item.lines
+            ],
+        )
         if item.freight:
             landed.add_charge(order.pk, kind="freight", basis="value", amount=item.freight, actor=actor)
         if item.duty:
@@ -391,17 +466,40 @@ def _apply_purchase(item: PurchaseItem, report: Report, actor: Actor) -> None:
     report.counts["purchase_orders_created"] += 1
 
 
-def keep(path: Path, profile: Profile, report: Report, *, kind: str, name: str, digest: str, actor: Actor, applied: bool) -> ImportFile:
+def keep(
+    path: Path,
+    profile: Profile,
+    report: Report,
+    *,
+    kind: str,
+    name: str,
+    digest: str,
+    actor: Actor,
+    applied: bool,
+) -> ImportFile:
     """Store what the file was, what happened, and the rows that need eyes."""
     with transaction.atomic():
         file = ImportFile.objects.create(
-            kind=kind, profile=profile.name, name=name[:255], sha256=digest, size=path.stat().st_size,
-            state=ImportFile.State.APPLIED if applied else ImportFile.State.CHECKED, rows=report.rows,
-            counts=dict(report.counts), created_by=str(actor),
-        )  # fmt: skip
+            kind=kind,
+            profile=profile.name,
+            name=name[:255],
+            sha256=digest,
+            size=path.stat().st_size,
+            state=ImportFile.State.APPLIED if applied else ImportFile.State.CHECKED,
+            rows=report.rows,
+            counts=dict(report.counts),
+            created_by=str(actor),
+        )
         ImportRow.objects.bulk_create(
             (
-                ImportRow(file=file, number=p.row, level=p.level, column=p.column[:80], message=p.message[:400], raw=p.raw)
+                ImportRow(
+                    file=file,
+                    number=p.row,
+                    level=p.level,
+                    column=p.column[:80],
+                    message=p.message[:400],
+                    raw=p.raw,
+                )
                 for p in report.problems
             ),
             batch_size=500,
@@ -419,4 +517,6 @@ def write_problems(report: Report, path: Path) -> None:
         writer.writerow([*columns, "Row", "Level", "Error"])
         for problem in report.problems:
             cells = [problem.raw.get(name, "") for name in columns]
-            writer.writerow([safe_cell(cell) for cell in [*cells, problem.row, problem.level, problem.message]])
+            writer.writerow(
+                [safe_cell(cell) for cell in [*cells, problem.row, problem.level, problem.message]]
+            )
