@@ -317,7 +317,8 @@ def _store(account: ChannelAccount, found: Sequence[RemoteListing], result: Impo
             values: dict[str, Any] = {
                 "external_sku": one.external_sku[:120], "title": one.title[:255], "variant_id": one.variant_id[:120],
                 "fulfilment": Listing.Fulfilment.CHANNEL if one.fulfilled_by_channel else Listing.Fulfilment.MERCHANT,
-                "data": dict(one.data), "read_quantity": one.quantity, "read_at": at if one.quantity is not None else None,
+                "data": dict(one.data), "read_quantity": one.quantity,
+                "read_at": at if one.quantity is not None else None,
             }  # fmt: skip
             row = known.get((one.external_id, one.location_id))
             if row is None:

@@ -60,8 +60,8 @@ class ChannelSerializer(SparseFieldsMixin, serializers.ModelSerializer[ChannelAc
     class Meta:
         model = ChannelAccount
         fields = [
-            "code", "name", "kind", "connector", "state", "state_reason", "pushes_paused_at", "pause_reason", "last_pull_at",
-            "last_event_at", "last_order_at", "last_push_at",
+            "code", "name", "kind", "connector", "state", "state_reason", "pushes_paused_at", "pause_reason",
+            "last_pull_at", "last_event_at", "last_order_at", "last_push_at",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -159,9 +159,9 @@ class ListingSerializer(SparseFieldsMixin, serializers.ModelSerializer[Listing])
     class Meta:
         model = Listing
         fields = [
-            "id", "channel", "external_id", "external_sku", "location_id", "title", "sku", "fulfilment", "state", "pack_size",
-            "buffer", "percent", "cap", "stop_at", "version", "acked_version", "stale_since", "acked_quantity", "acked_at",
-            "read_quantity", "read_at", "last_error", "dead",
+            "id", "channel", "external_id", "external_sku", "location_id", "title", "sku", "fulfilment", "state",
+            "pack_size", "buffer", "percent", "cap", "stop_at", "version", "acked_version", "stale_since",
+            "acked_quantity", "acked_at", "read_quantity", "read_at", "last_error", "dead",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -254,7 +254,8 @@ class MessageSerializer(SparseFieldsMixin, serializers.ModelSerializer[InboxMess
     class Meta:
         model = InboxMessage
         fields = [
-            "id", "channel", "delivery_id", "topic", "external_id", "event_at", "received_at", "state", "attempts", "done_at", "error",
+            "id", "channel", "delivery_id", "topic", "external_id", "event_at", "received_at", "state",
+            "attempts", "done_at", "error",
         ]  # fmt: skip
         read_only_fields = fields
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from django.db import transaction
 from django.db.models import F, Q
 
+from channels import asking
 from channels.connectors.base import ListingRef
 from channels.models import ChannelAccount, Drift, InboxMessage, Listing
 from channels.pushing import mark_listings
@@ -133,7 +134,7 @@ def read_back(account_id: int, listings: Sequence[Listing] | None = None) -> int
         part = chosen[start : start + 50]
         refs = [ListingRef(row.pk, row.external_id, row.external_sku, row.location_id) for row in part]
         at = now()
-        shown = do(account_id, lambda connector, access, r=refs: connector.read_quantities(access, r))
+        shown = do(account_id, asking.quantities(refs))
         found += _compare(account, [row.pk for row in part], shown, at)
     return found
 
@@ -187,7 +188,8 @@ def _open(
             )
         code = account.sales_channel.code
         raise_item(
-            "drift", f"drift:{listing.pk}", f"{account.sales_channel.name} shows {theirs} of {listing.external_sku}, we told {ours}",
+            "drift", f"drift:{listing.pk}",
+            f"{account.sales_channel.name} shows {theirs} of {listing.external_sku}, we told {ours}",
             detail=f"{Cause(finding.cause).label}: {finding.why}.", object_url=f"/channels/{code}/", channel_code=code,
         )  # fmt: skip
 

@@ -164,11 +164,11 @@ def parcel_units(shipment: Shipment) -> list[tuple[Parcel, dict[str, int]]]:
         state=State.REJECTED
     ):
         if effect.payload.get("shipment") != shipment.number:
-            for number, units in effect.payload.get("items", ()):
-                told[number] = told.get(number, 0) + units
+            for number, count in effect.payload.get("items", ()):
+                told[number] = told.get(number, 0) + count
     found = []
     for parcel in parcels:
-        units: dict[str, int] = {}
+        held: dict[str, int] = {}
         for line in lines:
             count = inside[parcel.pk].get(line.pk, 0)
             if not count:
@@ -176,12 +176,12 @@ def parcel_units(shipment: Shipment) -> list[tuple[Parcel, dict[str, int]]]:
             name = line.order_line.external_id
             whole = line.order_line.sku_id == line.sku_id and line.allocation.per_unit == 1
             if whole:
-                units[name] = units.get(name, 0) + count
-            elif name not in units:
-                units[name] = max(0, line.order_line.shipped - told.get(name, 0))
-        for name, count in units.items():
+                held[name] = held.get(name, 0) + count
+            elif name not in held:
+                held[name] = max(0, line.order_line.shipped - told.get(name, 0))
+        for name, count in held.items():
             told[name] = told.get(name, 0) + count
-        found.append((parcel, {name: count for name, count in units.items() if count}))
+        found.append((parcel, {name: count for name, count in held.items() if count}))
     return found
 
 
@@ -346,7 +346,7 @@ def _not_sent(account: ChannelAccount, effect: ChannelEffect, error: ChannelErro
 
 
 def _prove(account: ChannelAccount, connector: Connector, effect: ChannelEffect) -> None:
-    """Read back. Sent and seen = confirmed; not seen after a while = in doubt; in doubt and not seen = see `_absent`."""
+    """Read back. Seen = confirmed; not seen after a while = in doubt; in doubt and not seen = see `_absent`."""
     try:
         request = _request(connector, effect)
         if request is None:
@@ -378,8 +378,8 @@ def _absent(account: ChannelAccount, connector: Connector, effect: ChannelEffect
     sends = effect.payload.get("sends", 1)
     if effect.kind in connector.capabilities.repeatable and sends < MAX_SENDS:
         ChannelEffect.objects.filter(pk=effect.pk).update(
-            state=State.PLANNED, payload={**effect.payload, "looks": 0, "sends": sends + 1}, lease_until=None, next_attempt_at=now(),
-            error="the channel does not show it: sent again",
+            state=State.PLANNED, payload={**effect.payload, "looks": 0, "sends": sends + 1},
+            lease_until=None, next_attempt_at=now(), error="the channel does not show it: sent again",
         )  # fmt: skip
         return
     ChannelEffect.objects.filter(pk=effect.pk).update(
@@ -388,8 +388,14 @@ def _absent(account: ChannelAccount, connector: Connector, effect: ChannelEffect
     )  # fmt: skip
     if effect.kind == Kind.REFUND:
         _refund_moves(effect, "in_doubt", "the channel shows no such refund")
-    _tell(account, effect, "in_doubt", f"{_WORDS[Kind(effect.kind)].capitalize()} {effect.reference} is not shown by {account.sales_channel.name}",
-          "The request was sent, but the channel shows nothing of it. Look there, then say what is true.")  # fmt: skip
+    what = f"{_WORDS[Kind(effect.kind)].capitalize()} {effect.reference}"
+    _tell(
+        account,
+        effect,
+        "in_doubt",
+        f"{what} is not shown by {account.sales_channel.name}",
+        "The request was sent, but the channel shows nothing of it. Look there, then say what is true.",
+    )
 
 
 # --- one request -----------------------------------------------------------------------------------
@@ -410,9 +416,9 @@ def _request(connector: Connector, effect: ChannelEffect) -> Request | None:
         refund = Refund.objects.get(pk=effect.payload["refund"])
         lines = refund.lines.select_related("order_line").order_by("pk")
         return RefundOrder(
-            order_external_id=order.external_id, reference=refund.number, key=str(refund.key), amount=_money(refund.amount),
-            shipping=_money(refund.shipping), currency=refund.currency, fee=_money(refund.restocking_fee),
-            reason=refund.reason, external_id=effect.external_id,
+            order_external_id=order.external_id, reference=refund.number, key=str(refund.key),
+            amount=_money(refund.amount), shipping=_money(refund.shipping), currency=refund.currency,
+            fee=_money(refund.restocking_fee), reason=refund.reason, external_id=effect.external_id,
             items=tuple(RefundItem(line.order_line.external_id, line.quantity, _money(line.amount)) for line in lines),
         )  # fmt: skip
     if effect.kind == Kind.CANCEL:
@@ -460,7 +466,8 @@ def _confirmation(connector: Connector, effect: ChannelEffect) -> Confirmation |
     if not code:
         known = ", ".join(sorted(set(connector.capabilities.carriers.values())))
         raise UserError(
-            f"carrier: {connector.name} does not know '{carrier.name}'. Give the carrier account a carrier_code out of: {known}."
+            f"carrier: {connector.name} does not know '{carrier.name}'. "
+            f"Give the carrier account a carrier_code out of: {known}."
         )
     return Confirmation(
         order_external_id=effect.order.external_id, reference=str(parcel.pk), carrier=code, carrier_name=carrier.name,
@@ -526,7 +533,8 @@ def _confirmed(effect: ChannelEffect, proof: str, *, actor: Actor | None = None)
         if not changed:
             return
         timeline.add(
-            effect.order_id, "channel", f"{effect.order.channel.name} shows the {_WORDS[Kind(effect.kind)]} {effect.reference}",
+            effect.order_id, "channel",
+            f"{effect.order.channel.name} shows the {_WORDS[Kind(effect.kind)]} {effect.reference}",
             actor=actor,
         )  # fmt: skip
         if effect.kind == Kind.REFUND:
@@ -540,9 +548,13 @@ def _rejected(account: ChannelAccount, effect: ChannelEffect, message: str) -> N
             state=State.REJECTED, error=message[:400], lease_until=None
         )
         timeline.add(
-            effect.order_id, "channel", f"{account.sales_channel.name} refused the {_WORDS[Kind(effect.kind)]} {effect.reference}: {message}"[:400],
+            effect.order_id,
+            "channel",
+            f"{account.sales_channel.name} refused the {_WORDS[Kind(effect.kind)]} {effect.reference}: {message}"[
+                :400
+            ],
             actor=_actor(effect),
-        )  # fmt: skip
+        )
         if effect.kind == Kind.REFUND:
             _refund_moves(effect, "rejected", message)
         _tell(
@@ -602,7 +614,10 @@ def retry(effect_id: int, *, actor: Actor) -> ChannelEffect:
 
 
 def decide(effect_id: int, *, happened: bool, external_id: str = "", actor: Actor) -> ChannelEffect:
-    """A person looked on the channel: it happened, or it did not and may be sent again. Raises `NotFound`, `Conflict`."""
+    """A person looked on the channel: it happened, or it did not and may be sent again.
+
+    Raises `NotFound`, `Conflict`.
+    """
     effect = _open(effect_id, (State.IN_DOUBT, State.REJECTED, State.SENT))
     if happened:
         with transaction.atomic():

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 
-from channels import pulls
+from channels import asking, pulls
 from channels.connectors.base import ChannelError, get_connector
 from channels.models import ChannelAccount
 from channels.session import ado
@@ -61,7 +61,7 @@ class QueueReader:
                     handles = await in_db(pulls.store_queue, account_id, messages)
                     await ado(
                         account_id,
-                        lambda connector, access, gone=handles: connector.forget_queue(access, gone),
+                        asking.forget(handles),
                     )
             except ChannelError as error:
                 log.info("queue of account %s: %s", account_id, error.message)

@@ -27,7 +27,7 @@ class ConnectForm(forms.Form):
 
     name = forms.CharField(max_length=80, label="Name", help_text="as your people call it: Shopify US")
     code = forms.SlugField(max_length=40, label="Short code", help_text="stands in addresses: shopify-us")
-    prefix = forms.RegexField(
+    order_prefix = forms.RegexField(
         r"^[A-Z0-9]{1,4}$", label="Order prefix", initial="SO", help_text="SH gives SH-10041"
     )
     currency = forms.RegexField(r"^[A-Z]{3}$", label="Currency", initial="USD")

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 
+from channels import asking
 from channels.connectors.base import ChannelError, Connector, Notification, Retry, get_connector
 from channels.models import ChannelAccount, InboxMessage, Listing
 from channels.session import do, needs_person
@@ -44,29 +45,45 @@ def actor_for(account: ChannelAccount) -> Actor:
 
 
 def accept(account: ChannelAccount, notifications: Sequence[Notification]) -> int:
-    """Store verified notifications once each and tell the dispatcher; returns how many were new. At most 3 statements."""
-    ids = [one.delivery_id for one in notifications]
-    known = set(
-        InboxMessage.objects.filter(account=account, delivery_id__in=ids).values_list(
-            "delivery_id", flat=True
+    """Store verified notifications once each and tell the dispatcher; returns how many were new."""
+    at = now()
+    rows = {
+        one.delivery_id: InboxMessage(
+            account=account,
+            delivery_id=one.delivery_id,
+            topic=one.topic,
+            external_id=one.order_id,
+            body=dict(one.body),
+            event_at=one.event_at,
+            received_at=at,
+            next_attempt_at=at,
         )
-    )
-    fresh = {one.delivery_id: one for one in notifications if one.delivery_id not in known}
-    if not fresh:
+        for one in notifications
+    }
+    if not rows:
         return 0
     with transaction.atomic():
-        InboxMessage.objects.bulk_create(
-            [
-                InboxMessage(
-                    account=account, delivery_id=one.delivery_id, topic=one.topic, external_id=one.order_id,
-                    body=dict(one.body), event_at=one.event_at, received_at=now(),
-                )
-                for one in fresh.values()
-            ],
-            ignore_conflicts=True,
-        )  # fmt: skip
-        emit("inbox.received", str(account.pk))
-    return len(fresh)
+        fresh = _insert_new(list(rows.values()))
+        if fresh:
+            emit("inbox.received", str(account.pk))
+    return fresh
+
+
+def _insert_new(rows: Sequence[InboxMessage]) -> int:
+    """INSERT that leaves known deliveries alone and says how many were new, which `bulk_create` does not."""
+    fields = [field for field in InboxMessage._meta.concrete_fields if not field.primary_key]
+    names = ", ".join(connection.ops.quote_name(str(field.column)) for field in fields)
+    one = f"({', '.join(['%s'] * len(fields))})"
+    sql = (
+        f"INSERT INTO channels_inboxmessage ({names}) VALUES {', '.join([one] * len(rows))} "  # noqa: S608 (fixed names)
+        "ON CONFLICT (account_id, delivery_id) DO NOTHING RETURNING id"
+    )
+    values = [
+        field.get_db_prep_save(getattr(row, field.attname), connection) for row in rows for field in fields
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        return len(cursor.fetchall())
 
 
 def accept_unreadable(account: ChannelAccount, delivery_id: str, topic: str, raw: bytes, error: str) -> None:
@@ -165,7 +182,7 @@ def _postpone(
     wait: float | None = None,
     count: bool = True,
 ) -> None:
-    """Try again later, with growing pauses; after six counted failures a person is asked (RELIABILITY 5.18)."""
+    """Try again later, with growing pauses; after six counted failures a person is asked."""
     for message in messages:
         attempts = message.attempts + (1 if count else 0)
         if attempts >= MAX_ATTEMPTS:
@@ -184,7 +201,8 @@ def _tell(account: ChannelAccount, message: InboxMessage, error: str) -> None:
     code = account.sales_channel.code
     what = f"order {message.external_id}" if message.external_id else message.topic
     raise_item(
-        "inbox_dead", f"inbox:{message.pk}", f"A message of {account.sales_channel.name} about {what} cannot be processed",
+        "inbox_dead", f"inbox:{message.pk}",
+        f"A message of {account.sales_channel.name} about {what} cannot be processed",
         detail=error, severity=ExceptionItem.Severity.HIGH, object_url=f"/channels/{code}/", channel_code=code,
     )  # fmt: skip
 
@@ -305,9 +323,7 @@ def _from_list(account: ChannelAccount, by_order: Mapping[str, list[InboxMessage
     cursor = ""
     try:
         for _ in range(5):
-            page = do(
-                account.pk, lambda connector, access, at=cursor: connector.list_orders(access, since, at)
-            )
+            page = do(account.pk, asking.orders(since, cursor))
             found.update({draft.external_id: draft for draft in page.drafts if draft.external_id in by_order})
             cursor = page.cursor
             if not cursor or len(found) == len(by_order):

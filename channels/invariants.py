@@ -1,4 +1,4 @@
-"""What must always be true between us and the channels (RELIABILITY 6). Each check yields its failing rows."""
+"""What must always be true between us and the channels. Each check yields its failing rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ PUSH_LIMIT = dt.timedelta(seconds=60)
 
 @invariant(
     "S5",
-    "The figure of a listing follows from stock by the fixed order of steps, is never negative, and never counts the channel's own warehouse",
+    "The figure of a listing follows from stock by the fixed order of steps, is never negative, "
+    "and never counts the channel's own warehouse",
 )
 def published_figures() -> Iterator[str]:
     rows = quantities.facts(

@@ -1,4 +1,4 @@
-"""Sync latency (FEATURES 3.3): commit of the stock change to the channel's acknowledgement, per listing.
+"""Sync latency : commit of the stock change to the channel's acknowledgement, per listing.
 
 A coalesced change ends when the newer value is acknowledged. What is not yet acknowledged counts with its age, so
 that a stuck listing cannot hide. Listings that are unmapped, paused or given up are left out and counted apart.
@@ -103,7 +103,7 @@ def by_account(window: dt.timedelta = dt.timedelta(hours=1)) -> dict[int, Latenc
     )
     measured: dict[int, list[int]] = {}
     for account, value in rows.order_by("-answered_at").values_list("listing__account", "latency_ms")[:MOST]:
-        measured.setdefault(account, []).append(value)
+        measured.setdefault(account, []).append(value or 0)
     ages: dict[int, list[int]] = {}
     for account, since in waiting():
         ages.setdefault(account, []).append(max(0, int((at - since).total_seconds() * 1000)))
@@ -124,7 +124,9 @@ def by_hour(account_id: int, hours: int = 24) -> tuple[list[str], list[float | N
     )
     found: dict[dt.datetime, list[int]] = {}
     for answered, value in rows.order_by("-answered_at").values_list("answered_at", "latency_ms")[:MOST]:
-        found.setdefault(answered.replace(minute=0, second=0, microsecond=0), []).append(value)
+        if answered is not None and value is not None:
+            if answered is not None and value is not None:
+            found.setdefault(answered.replace(minute=0, second=0, microsecond=0), []).append(value)
     labels, middle, high = [], [], []
     for step in range(hours):
         hour = start + dt.timedelta(hours=step)

@@ -10,6 +10,7 @@ import datetime as dt
 import hashlib
 import logging
 
+from channels import asking
 from channels.connectors.base import Capabilities, Notification, PoolLevel, RemoteReturn, get_connector
 from channels.inbox import accept, actor_for, take
 from channels.models import ChannelAccount, Listing, LocationMap
@@ -49,7 +50,7 @@ def pull_orders(account_id: int, *, days: int | None = None) -> dict[str, int]:
     counts: dict[str, int] = {}
     cursor, pages, missed = "", 0, 0
     while pages < MAX_PAGES:
-        page = do(account_id, lambda connector, access, at=cursor: connector.list_orders(access, since, at))
+        page = do(account_id, asking.orders(since, cursor))
         pages += 1
         # after an outage the most urgent orders of a page come first
         drafts = sorted(
@@ -91,7 +92,8 @@ def _since(account: ChannelAccount, rules: Capabilities, days: int | None) -> st
 def _refused(account: ChannelAccount, what: str, message: str) -> None:
     code = account.sales_channel.code
     raise_item(
-        "order_refused", f"pull:{account.pk}:{what}"[:160], f"{account.sales_channel.name}: order {what} cannot be taken",
+        "order_refused", f"pull:{account.pk}:{what}"[:160],
+        f"{account.sales_channel.name}: order {what} cannot be taken",
         detail=message, object_url=f"/channels/{code}/", channel_code=code,
     )  # fmt: skip
 
@@ -130,7 +132,7 @@ def poll_queue(account_id: int, *, wait_seconds: int = 0, rounds: int = 10) -> i
         if not messages:
             break
         handles = store_queue(account_id, messages)
-        do(account_id, lambda connector, access, gone=handles: connector.forget_queue(access, gone))
+        do(account_id, asking.forget(handles))
         total += len(messages)
     return total
 
@@ -155,7 +157,7 @@ def pull_pool(account_id: int) -> operations.SnapshotResult | None:
     read_at, cursor = now(), ""
     levels: list[PoolLevel] = []
     for _ in range(MAX_PAGES):
-        page = do(account_id, lambda connector, access, at=cursor: connector.pool_levels(access, None, at))
+        page = do(account_id, asking.pool(cursor))
         levels += page.levels
         cursor = page.cursor
         if not cursor:

@@ -61,17 +61,18 @@ def mark_stale(changes: Mapping[int, dt.datetime]) -> int:
                 WHERE l.fulfilment = 'merchant' AND l.state <> 'ended' ORDER BY l.id FOR NO KEY UPDATE OF l
             )
             UPDATE channels_listing SET version = version + 1, stale_since = COALESCE(stale_since, locked.at)
-            FROM locked WHERE channels_listing.id = locked.id
+            FROM locked WHERE channels_listing.id = locked.id RETURNING channels_listing.id
         """  # noqa: S608 (only placeholders are inserted)
     else:
         sql = f"""
             WITH told (sku_id, at) AS (VALUES {values})
             UPDATE channels_listing SET version = version + 1, stale_since = COALESCE(stale_since, told.at)
             FROM told WHERE channels_listing.sku_id = told.sku_id AND fulfilment = 'merchant' AND state <> 'ended'
+            RETURNING channels_listing.id
         """  # noqa: S608
     with connection.cursor() as cursor:
         cursor.execute(sql, [value for row in rows for value in row])
-        return int(cursor.rowcount)
+        return len(cursor.fetchall())
 
 
 def mark_listings(listings: QuerySet[Listing], *, forget: bool = False) -> int:
@@ -180,8 +181,8 @@ def plan(slots: Mapping[int, int]) -> Plan:
         [
             quantities.ListingFacts(
                 row.pk, row.account_id, row.account.sales_channel_id, row.account.sales_channel.code,
-                row.account.connector, row.sku_id or 0, row.location_id, row.pack_size, row.buffer, row.percent, row.cap,
-                row.stop_at,
+                row.account.connector, row.sku_id or 0, row.location_id, row.pack_size, row.buffer,
+                row.percent, row.cap, row.stop_at,
             )
             for row in rows
         ]
@@ -377,12 +378,14 @@ def _rows(outcomes: Sequence[Outcome]) -> list[StockPush]:
     rows = []
     for one in outcomes:
         ok = one.result.failure is None
+        state = StockPush.State.SENT if ok else StockPush.State.FAILED
+        if ok and not one.provisional:
+            state = StockPush.State.ACKED
         waited = int((one.answered_at - one.claimed.changed_at).total_seconds() * 1000)
         rows.append(
             StockPush(
                 listing_id=one.claimed.item.listing_id, version=one.claimed.version, quantity=one.quantity,
-                state=StockPush.State.ACKED if ok and not one.provisional else StockPush.State.SENT if ok else StockPush.State.FAILED,
-                changed_at=one.claimed.changed_at, sent_at=one.sent_at, answered_at=one.answered_at,
+                state=state, changed_at=one.claimed.changed_at, sent_at=one.sent_at, answered_at=one.answered_at,
                 latency_ms=max(0, waited) if ok and not one.provisional else None, batch=batch,
                 error=one.result.message[:400],
             )
@@ -426,7 +429,8 @@ def _tell(listing_id: int, message: str) -> None:
     listing = Listing.objects.select_related("account__sales_channel", "sku").get(pk=listing_id)
     channel = listing.account.sales_channel
     raise_item(
-        "push_dead", f"push:{listing_id}", f"{channel.name} refuses the quantity of {listing.external_sku or listing.sku}",
+        "push_dead", f"push:{listing_id}",
+        f"{channel.name} refuses the quantity of {listing.external_sku or listing.sku}",
         detail=f"{message} Mend the listing on the channel, then retry.", object_url=f"/channels/{channel.code}/",
         channel_code=channel.code,
     )  # fmt: skip

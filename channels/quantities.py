@@ -1,6 +1,6 @@
 """How many units each listing may show now: reads everything a batch needs at once, then asks the pure sum.
 
-The order of the steps is `inventory.availability`'s (FEATURES 3.10). A listing of a channel that counts per
+The order of the steps is `inventory.availability`'s. A listing of a channel that counts per
 location sees that location's warehouse only; the others see every warehouse that their channel publishes. Goods
 in the channel's own warehouse are never counted.
 """
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+from django.db.models import QuerySet
 
 from channels.models import ChannelAccount, Listing, LocationMap
 from inventory import selectors
@@ -136,8 +138,8 @@ def _read(listings: Sequence[ListingFacts]) -> _World:
         }
     at = now()
     fences: dict[int, list[Fence]] = {}
-    rows = RingFence.objects.filter(sku__in=counted, starts_at__lte=at, ends_at__gt=at).order_by("pk")
-    for sku_id, code, quantity, used in rows.values_list("sku_id", "channel_code", "quantity", "used"):
+    kept = RingFence.objects.filter(sku__in=counted, starts_at__lte=at, ends_at__gt=at).order_by("pk")
+    for sku_id, code, quantity, used in kept.values_list("sku_id", "channel_code", "quantity", "used"):
         fences.setdefault(sku_id, []).append(Fence(code, quantity - used))
     warehouses = {place for group in published.values() for place in group}
     return _World(
@@ -152,7 +154,7 @@ def _read(listings: Sequence[ListingFacts]) -> _World:
 def _shares(
     listings: Sequence[ListingFacts], shown: Mapping[int, Shown], scarce: Collection[int]
 ) -> dict[int, Shown]:
-    """Divide the last units over every listing that could sell them, so that together they show no more than there is."""
+    """Divide the last units over every listing that could sell them: together they show no more than there is."""
     rivals = {listing.id: listing for listing in rivals_of(scarce)} | {
         listing.id: listing for listing in listings
     }
@@ -200,7 +202,7 @@ def rivals_of(sku_ids: Collection[int]) -> list[ListingFacts]:
     return facts(live_listings().filter(sku_id__in=set(sku_ids) | kits).values_list(*FACT_FIELDS))
 
 
-def live_listings():  # type: ignore[no-untyped-def]
+def live_listings() -> QuerySet[Listing]:
     """Listings whose quantity is ours to tell."""
     return Listing.objects.filter(
         sku__isnull=False, state=Listing.State.ACTIVE, fulfilment=Listing.Fulfilment.MERCHANT,
@@ -219,7 +221,7 @@ def sellable(listing_id: int) -> Shown | None:
 
 
 def exposure(sku_id: int) -> tuple[int, int, int]:
-    """(published, available, exposure) of a counted SKU over all channels, in eaches (idea 2.1).
+    """(published, available, exposure) of a counted SKU over all channels, in eaches.
 
     Exposure is what could be sold twice if every channel sold out at the same moment.
     """
@@ -228,7 +230,8 @@ def exposure(sku_id: int) -> tuple[int, int, int]:
     acked = dict(
         Listing.objects.filter(pk__in=[one.id for one in listings]).values_list("pk", "acked_quantity")
     )
-    published, seen = 0, {}
+    published = 0
+    seen: dict[str, int] = {}
     for listing in listings:
         assert world is not None
         for part in world.parts(listing):

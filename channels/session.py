@@ -187,7 +187,8 @@ def _renew(connector: Connector, access: Access) -> Access:
 
 async def ado(account_id: int, make: Make[T], *, access: Access | None = None) -> T:
     """As `do`, on the event loop; database work runs in the pool of `in_db`."""
-    access = access or await in_db(_load, account_id)
+    if access is None:
+        access = await in_db(_load, account_id)
     connector = get_connector(access.connector)
     renews = connector.token_lifetime(access)
     try:

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from django.db import transaction
 
-from channels import pushing
+from channels import asking, pushing
 from channels.connectors.base import ChannelError, PushItem, PushResult, Retry, get_connector
 from channels.models import BulkPush, ChannelAccount, Listing
 from channels.pushing import Batch, Claimed, Outcome, mark_listings, mark_stale
@@ -241,9 +241,7 @@ def read_bulk(account_id: int) -> int:
     for bulk in BulkPush.objects.filter(account=account_id, state=BulkPush.State.SENT).order_by("pk"):
         batch = pushing.bulk_batch(bulk)
         items = [one.item for one in batch.claimed]
-        results = do(
-            account_id, lambda connector, access, h=bulk.handle, i=items: connector.bulk_result(access, h, i)
-        )
+        results = do(account_id, asking.bulk_result(bulk.handle, items))
         if results is None:
             continue
         at = now()
@@ -355,5 +353,6 @@ def _listing(listing_id: int) -> Listing:
 
 
 __all__ = [
-    "StockPusher", "drop_push", "mark_listings", "mark_stale", "pause", "read_bulk", "resume", "resync", "retry_push", "sweep",
+    "StockPusher", "drop_push", "mark_listings", "mark_stale", "pause", "read_bulk",
+    "resume", "resync", "retry_push", "sweep",
 ]  # fmt: skip

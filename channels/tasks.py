@@ -8,7 +8,7 @@ import logging
 from django.conf import settings
 from django.db.models import Q
 
-from channels import drift, effects, inbox, pulls, sync
+from channels import asking, drift, effects, inbox, pulls, sync
 from channels.connectors.base import ChannelError, get_connector
 from channels.models import BulkPush, ChannelAccount, ChannelEffect, InboxMessage, StockPush
 from channels.session import do
@@ -174,13 +174,13 @@ def check_subscriptions(subject: str) -> None:
         try:
             made = do(
                 account.pk,
-                lambda connector, access, a=account: connector.ensure_subscriptions(access, hook_address(a)),
+                asking.subscriptions(hook_address(account)),
             )
         except ChannelError as error:
             code = account.sales_channel.code
             raise_item(
-                "subscriptions", key, f"{account.sales_channel.name}: notifications could not be set up", detail=error.message,
-                object_url=f"/channels/{code}/", channel_code=code,
+                "subscriptions", key, f"{account.sales_channel.name}: notifications could not be set up",
+                detail=error.message, object_url=f"/channels/{code}/", channel_code=code,
             )  # fmt: skip
             continue
         close_item(key, f"{len(made)} put back" if made else "all there")

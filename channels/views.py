@@ -130,8 +130,8 @@ def connect(request: HttpRequest) -> HttpResponse:
             data = form.cleaned_data
             try:
                 account = accounts.connect(
-                    connector=key, name=data["name"], code=data["code"], prefix=data["prefix"], currency=data["currency"],
-                    config=form.part("config_"), credentials=form.part("secret_"),
+                    connector=key, name=data["name"], code=data["code"], prefix=data["order_prefix"],
+                    currency=data["currency"], config=form.part("config_"), credentials=form.part("secret_"),
                     warehouse_ids=[warehouse.pk for warehouse in data["warehouses"]], actor=actor_of(request.user),
                 )  # fmt: skip
             except UserError as error:
@@ -230,8 +230,12 @@ def listings(request: HttpRequest, code: str) -> HttpResponse:
         )
     listed = keyset_page(rows, order=("external_sku", "id"), cursor=request.GET.get("cursor", ""), limit=50)
     context = {
-        "account": account, "rows": listed.items, "next_cursor": listed.next_cursor, "columns": 8, "q": query, "tab": tab,
-        "tabs": [{"label": label, "url": f"?state={key}", "count": None, "active": key == tab} for key, label in LISTING_TABS],
+        "account": account, "rows": listed.items, "next_cursor": listed.next_cursor, "columns": 8, "q": query,
+        "tab": tab,
+        "tabs": [
+            {"label": label, "url": f"?state={key}", "count": None, "active": key == tab}
+            for key, label in LISTING_TABS
+        ],
         "may_manage": can(request.user, "channels.manage", channel_code=code),
     }  # fmt: skip
     fragment = (

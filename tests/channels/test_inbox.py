@@ -44,7 +44,7 @@ def test_a_message_is_stored_once_with_few_queries(
     client: Client, shopify: Shop, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     body = json.dumps({"id": 77, "updated_at": "2026-11-23T10:00:00Z"}).encode()
-    with django_assert_max_num_queries(6):  # of which two only open and close the transaction
+    with django_assert_max_num_queries(6):  # BEGIN, COMMIT and 4: the account, the message, its news, NOTIFY
         assert knock(client, shopify, body).status_code == 200
     assert OutboxEvent.objects.filter(topic="inbox.received", key=str(shopify.account.pk)).count() == 1
     for _ in range(4):

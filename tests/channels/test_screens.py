@@ -142,7 +142,7 @@ def test_credentials_are_written_not_read(client: Client, account: ChannelAccoun
     client.force_login(make_user("owner"))
     answer = client.post(
         reverse("channels:connect"),
-        {"connector": "shopify", "name": "Second", "code": "second", "prefix": "S2", "currency": "USD",
+        {"connector": "shopify", "name": "Second", "code": "second", "order_prefix": "S2", "currency": "USD",
          "config_shop": "not-a-shop.example.com", "secret_access_token": "shpat_typed", "secret_client_secret": "x"},
     )  # fmt: skip
     assert answer.status_code == 422

@@ -1,4 +1,4 @@
-"""Amazon Selling Partner API: orders 2026-01-01, listings 2021-08-01, feeds 2021-06-30, FBA inventory v1, and the queue.
+"""Amazon Selling Partner API: orders 2026-01-01, listings 2021-08-01, feeds 2021-06-30, FBA inventory v1, queue.
 
 A PATCH and a feed of one SKU may be applied out of order, so a listing is never in both: a listing in a feed
 keeps its lease until the report is read. The merchant quantity (channel code DEFAULT) is never written for
@@ -62,8 +62,8 @@ RATES = {name: Rate(per_second * 0.8, max(1.0, burst * 0.8)) for name, (per_seco
 _MAX_QUANTITY_ISSUES = 3
 #: carrier codes of shipment confirmation; anything else is "Other" with a name
 CARRIERS = {
-    "UPS": "UPS", "USPS": "USPS", "FEDEX": "FedEx", "DHL": "DHL", "DHL_EXPRESS": "DHL", "MYDHL": "DHL", "ONTRAC": "OnTrac",
-    "LASERSHIP": "Lasership", "CANADA_POST": "Canada Post", "ROYAL_MAIL": "Royal Mail", "DPD": "DPD", "GLS": "GLS",
+    "UPS": "UPS", "USPS": "USPS", "FEDEX": "FedEx", "DHL": "DHL", "DHL_EXPRESS": "DHL", "MYDHL": "DHL",
+    "ONTRAC": "OnTrac", "LASERSHIP": "Lasership", "CANADA_POST": "Canada Post", "ROYAL_MAIL": "Royal Mail", "DPD": "DPD", "GLS": "GLS",
 }  # fmt: skip
 
 
@@ -189,7 +189,8 @@ class Amazon(Connector):
     def probe(self, access: Access) -> Op[ShopFacts]:
         market = str(access.config["marketplace_id"])
         yield from self._call(
-            access, "GET", f"/listings/2021-08-01/items/{quote(str(access.config['seller_id']), safe='')}", "listings.search",
+            access, "GET", f"/listings/2021-08-01/items/{quote(str(access.config['seller_id']), safe='')}",
+            "listings.search",
             params={"marketplaceIds": market, "pageSize": 1, "includedData": "summaries"},
         )  # fmt: skip
         country, currency, _ = mapper.MARKETPLACES[market]
@@ -328,7 +329,7 @@ class Amazon(Connector):
         return str(answer.json()["feedId"])
 
     def _report(self, access: Access, feed_id: str) -> Op[bytes | None]:
-        """The processing report of a feed; None while Amazon works on it. Raises TRANSIENT when it ended without one."""
+        """The processing report of a feed; None while Amazon works on it. Raises TRANSIENT when there is none."""
         answer = yield from self._call(
             access, "GET", f"/feeds/2021-06-30/feeds/{quote(feed_id, safe='')}", "feeds.get"
         )
@@ -378,7 +379,10 @@ class Amazon(Connector):
             try:
                 answer = yield from self._call(
                     access, "GET", self._item_path(access, ref.external_sku), "listings.get",
-                    params={"marketplaceIds": access.config["marketplace_id"], "includedData": "fulfillmentAvailability"},
+                    params={
+                        "marketplaceIds": access.config["marketplace_id"],
+                        "includedData": "fulfillmentAvailability",
+                    },
                 )  # fmt: skip
             except ChannelError as error:
                 if error.code == "404":
@@ -407,7 +411,7 @@ class Amazon(Connector):
         body = answer.json()
         found = []
         for item in body["items"]:
-            summary = next(iter(item.get("summaries") or ()), {})
+            summary: dict[str, Any] = next(iter(item.get("summaries") or ()), {})
             codes = [entry["fulfillmentChannelCode"] for entry in item.get("fulfillmentAvailability") or ()]
             by_amazon = any(code.startswith("AMAZON") for code in codes)
             found.append(
@@ -444,7 +448,8 @@ class Amazon(Connector):
         code = self.capabilities.carriers.get(parcel.carrier.upper(), "")
         known = code or (parcel.carrier if parcel.carrier in CARRIERS.values() else "")
         yield from self._call(
-            access, "POST", f"/orders/v0/orders/{quote(parcel.order_external_id, safe='')}/shipmentConfirmation", "orders.confirm",
+            access, "POST", f"/orders/v0/orders/{quote(parcel.order_external_id, safe='')}/shipmentConfirmation",
+            "orders.confirm",
             body={
                 "marketplaceId": access.config["marketplace_id"],
                 "packageDetail": {

@@ -72,13 +72,13 @@ ITEMS_PER_READ = 25
 _PUSH_ROUNDS = 5
 _TRANSIENT_CODES = {"IDEMPOTENCY_CONCURRENT_REQUEST", "IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED"}
 _CANCEL_REASONS = {
-    "buyer": "CUSTOMER", "customer": "CUSTOMER", "no_inventory": "INVENTORY", "inventory": "INVENTORY", "fraud": "FRAUD",
-    "payment": "DECLINED", "declined": "DECLINED", "staff": "STAFF",
+    "buyer": "CUSTOMER", "customer": "CUSTOMER", "no_inventory": "INVENTORY", "inventory": "INVENTORY",
+    "fraud": "FRAUD", "payment": "DECLINED", "declined": "DECLINED", "staff": "STAFF",
 }  # fmt: skip
 #: spelled as in Shopify's list, so that its tracking links work
 CARRIERS = {
-    "UPS": "UPS", "USPS": "USPS", "FEDEX": "FedEx", "DHL": "DHL Express", "DHL_EXPRESS": "DHL Express", "MYDHL": "DHL Express",
-    "CANADA_POST": "Canada Post", "ROYAL_MAIL": "Royal Mail", "DPD": "DPD", "GLS": "GLS",
+    "UPS": "UPS", "USPS": "USPS", "FEDEX": "FedEx", "DHL": "DHL Express", "DHL_EXPRESS": "DHL Express",
+    "MYDHL": "DHL Express", "CANADA_POST": "Canada Post", "ROYAL_MAIL": "Royal Mail", "DPD": "DPD", "GLS": "GLS",
 }  # fmt: skip
 
 
@@ -255,7 +255,9 @@ class Shopify(Connector):
                         for item in order.items
                     ],
                 },
-                "key": str(uuid.uuid5(uuid.NAMESPACE_URL, f"lading:cancel:{order.order_external_id}:{order.reference}")),
+                "key": str(
+                    uuid.uuid5(uuid.NAMESPACE_URL, f"lading:cancel:{order.order_external_id}:{order.reference}")
+                ),
             },
         )  # fmt: skip
         payload = data["refundCreate"]
@@ -374,7 +376,8 @@ class Shopify(Connector):
         if not groups:
             raise ChannelError(
                 Retry.REJECTED,
-                "Shopify has no open fulfilment order at one location for these units: move it to the shipping location",
+                "Shopify has no open fulfilment order at one location for these units: "
+                "move it to the shipping location",
             )
         data = yield from self._ask(
             access, "create_fulfillment",
@@ -508,7 +511,7 @@ def _group_key(items: Sequence[PushItem]) -> str:
 
 
 def _top_error(errors: Any, extensions: Mapping[str, Any]) -> ChannelError:
-    first = (
+    first: Mapping[str, Any] = (
         errors[0]
         if isinstance(errors, list) and errors and isinstance(errors[0], Mapping)
         else {"message": str(errors)}

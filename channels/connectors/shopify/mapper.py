@@ -119,8 +119,8 @@ def order_draft(node: J) -> OrderDraft:
                 tax=sum((_amount(tax["priceSet"]) for tax in item.get("taxLines") or ()), ZERO),
                 shipped=left,
                 cancelled=_cancelled(
-                    quantity=quantity, current=int(item["currentQuantity"]), unfulfilled=int(item["unfulfilledQuantity"]),
-                    shipped=left, order_cancelled=is_cancelled,
+                    quantity=quantity, current=int(item["currentQuantity"]),
+                    unfulfilled=int(item["unfulfilledQuantity"]), shipped=left, order_cancelled=is_cancelled,
                 ),
             )
         )  # fmt: skip
@@ -152,8 +152,9 @@ def order_draft(node: J) -> OrderDraft:
         contact=ContactDraft(
             name=address.get("name") or "", company=address.get("company") or "", email=node.get("email") or "",
             phone=address.get("phone") or node.get("phone") or "", address1=address.get("address1") or "",
-            address2=address.get("address2") or "", city=address.get("city") or "", region=address.get("provinceCode") or "",
-            postal_code=address.get("zip") or "", country=address.get("countryCodeV2") or "", note=node.get("note") or "",
+            address2=address.get("address2") or "", city=address.get("city") or "",
+            region=address.get("provinceCode") or "", postal_code=address.get("zip") or "",
+            country=address.get("countryCodeV2") or "", note=node.get("note") or "",
             residential=not address.get("company"),
         ) if address else None,
         discount=_amount(node.get("totalDiscountsSet")),
@@ -224,7 +225,8 @@ def order_from_webhook(body: J) -> OrderDraft:
             phone=address.get("phone") or body.get("phone") or "", address1=address.get("address1") or "",
             address2=address.get("address2") or "", city=address.get("city") or "",
             region=address.get("province_code") or "", postal_code=address.get("zip") or "",
-            country=address.get("country_code") or "", note=body.get("note") or "", residential=not address.get("company"),
+            country=address.get("country_code") or "", note=body.get("note") or "",
+            residential=not address.get("company"),
         ) if address else None,
         discount=_amount(body.get("total_discounts")),
         shipping=_amount(body.get("total_shipping_price_set") or {}),

@@ -1,0 +1,154 @@
+"""Pure decisions: drift causes, latency, and the figure of many listings at once."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from pytest_django import DjangoAssertNumQueries
+
+from channels import kpis, pushing, quantities
+from channels.drift import Facts, classify
+from channels.models import ChannelAccount, Listing, LocationMap
+from inventory.models import Sku, Warehouse
+from oms.core.clock import now
+from oms.orders.models import ChannelWarehouse
+from tests.factories import add_stock, make_channel, make_kit, make_sku, make_warehouse
+
+MINUTES = dt.timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("facts", "cause"),
+    [
+        (Facts(5, 5), None),
+        (Facts(5, 4, in_flight=True), None),
+        (Facts(5, 4, stale_for=dt.timedelta(seconds=10)), None),
+        (Facts(5, 4, stale_for=MINUTES), "unsent"),
+        (Facts(None, 4, stale_for=MINUTES), "unsent"),
+        (Facts(None, 4), None),
+        (Facts(5, 5, dead=True), "rejected"),
+        (Facts(5, 4, refused=True, stale_for=MINUTES), "rejected"),
+        (Facts(None, 3, mapped=False), "unmapped"),
+        (Facts(None, 0, mapped=False), None),
+        (Facts(5, 4, messages_waiting=True), "delayed_order"),
+        (Facts(5, 4, orders_read_after=False), "unknown_sale"),
+        (Facts(5, 4), "edited"),
+        (Facts(5, 9), "edited"),
+        (Facts(5, 9, by_channel=True), "fba"),
+        (Facts(None, 9, by_channel=True), None),
+    ],
+)
+def test_cause_of_a_difference(facts: Facts, cause: str | None) -> None:
+    found = classify(facts)
+    assert (found.cause if found else None) == cause
+    assert found is None or found.why
+
+
+def test_latency_counts_what_is_still_open() -> None:
+    assert kpis.latency([], []) == kpis.Latency()
+    found = kpis.latency([100] * 98 + [900], [60_000])
+    assert (found.count, found.p50, found.p95, found.p99, found.longest, found.open) == (
+        99,
+        100,
+        100,
+        900,
+        60_000,
+        1,
+    )
+    assert found.within == 0.99
+    assert kpis.percentile([1, 2, 3, 4], 0.5) == 2 and kpis.percentile([], 0.5) is None
+
+
+@pytest.fixture
+def world(db: None) -> tuple[Warehouse, Warehouse, Sku]:
+    east, west = make_warehouse("EAST"), make_warehouse("WEST")
+    sku = make_sku("MUG")
+    add_stock(sku, east, 30)
+    add_stock(sku, west, 12)
+    return east, west, sku
+
+
+def listing(sku: Sku, *warehouses: Warehouse, location: str = "", **fields: Any) -> Listing:
+    channel = make_channel("", *warehouses)
+    account = ChannelAccount.objects.create(sales_channel=channel, connector="shopify", state="connected")
+    if location:
+        LocationMap.objects.create(account=account, warehouse=warehouses[0], external_id=location)
+    return Listing.objects.create(
+        account=account,
+        external_id=f"x{channel.pk}",
+        external_sku=sku.code,
+        sku=sku,
+        location_id=location,
+        **fields,
+    )
+
+
+def figures(*rows: Listing) -> list[int]:
+    facts = quantities.facts(
+        Listing.objects.filter(pk__in=[row.pk for row in rows]).values_list(*quantities.FACT_FIELDS)
+    )
+    shown = quantities.compute(facts)
+    return [shown[row.pk].quantity for row in rows]
+
+
+def test_figures_follow_warehouses_locations_and_rules(world: tuple[Warehouse, Warehouse, Sku]) -> None:
+    east, west, sku = world
+    both, one = listing(sku, east, west), listing(sku, east, west, location="L1")
+    ruled = listing(sku, east, buffer=2, percent=50, cap=10)
+    kit = listing(make_kit("SET", {sku: 4}), east, west)
+    packs = listing(sku, east, pack_size=4)
+    assert figures(both, one, ruled, kit, packs) == [42, 30, 10, 10, 7]
+    ChannelWarehouse.objects.filter(channel=both.account.sales_channel, warehouse=west).update(
+        publishes=False
+    )
+    assert figures(both) == [30]
+
+
+def test_the_channels_own_warehouse_is_never_counted(world: tuple[Warehouse, Warehouse, Sku]) -> None:
+    east, _, sku = world
+    fba = make_warehouse("FBA", kind=Warehouse.Kind.FBA)
+    from inventory.operations import PoolFigure, apply_pool_snapshot
+    from oms.core.actor import SYSTEM
+
+    apply_pool_snapshot(
+        warehouse_id=fba.pk, figures=[PoolFigure(sku.pk, 99)], taken_at=now(), actor=SYSTEM, key="s1"
+    )
+    assert figures(listing(sku, east, fba)) == [30]
+
+
+def test_last_units_are_divided_without_exposure(db: None) -> None:
+    warehouse, sku = make_warehouse("ONE"), make_sku("LAST")
+    add_stock(sku, warehouse, 3)
+    rows = [listing(sku, warehouse) for _ in range(5)]
+    assert sorted(figures(*rows), reverse=True) == [1, 1, 1, 0, 0]
+    assert sum(figures(*rows)) == 3
+    # one listing asked alone gets the same share as among all
+    assert [figures(row)[0] for row in rows] == figures(*rows)
+
+
+def test_a_batch_reads_the_same_however_large_it_is(
+    world: tuple[Warehouse, Warehouse, Sku], django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    east, west, sku = world
+    rows = [listing(sku, east, west) for _ in range(3)]
+    rows += [listing(make_kit(f"K{n}", {sku: 2}), east) for n in range(20)]
+    facts = quantities.facts(
+        Listing.objects.filter(pk__in=[row.pk for row in rows]).values_list(*quantities.FACT_FIELDS)
+    )
+    with django_assert_max_num_queries(8):
+        quantities.compute(facts)
+
+
+def test_a_component_makes_its_kits_stale_from_the_time_of_its_change(
+    world: tuple[Warehouse, Warehouse, Sku],
+) -> None:
+    east, _, sku = world
+    kit, other = listing(make_kit("SET", {sku: 2}), east), listing(make_sku("OTHER"), east)
+    first, second = now() - dt.timedelta(seconds=9), now()
+    assert pushing.mark_stale({sku.pk: first}) == 1
+    pushing.mark_stale({sku.pk: second})
+    kit.refresh_from_db()
+    other.refresh_from_db()
+    assert (kit.version, kit.stale_since) == (2, first) and other.version == 0
