@@ -152,7 +152,9 @@ def import_errors(request: HttpRequest, file_id: int) -> HttpResponse:
     """errors.csv: the user's own columns, then row, level and what to mend."""
     file = _file(file_id)
     rows = list(file.problem_rows.all())
-    columns: list[str] = list(dict.fromkeys(name for row in rows for name in row.raw))
+    # the file's own order of columns: the database does not keep that of a row
+    headers = running.headers_of(file)
+    columns = list(dict.fromkeys([*headers, *sorted({name for row in rows for name in row.raw} - set(headers))]))
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow([*(safe_cell(name) for name in columns), "Row", "Level", "Error"])

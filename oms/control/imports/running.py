@@ -74,6 +74,13 @@ def receive(
     return file
 
 
+def headers_of(file: ImportFile) -> tuple[str, ...]:
+    """The columns of the kept file as the user wrote them; empty when the file is gone."""
+    if not file.stored or not Path(file.stored.path).is_file():
+        return ()
+    return reader.shape_of(Path(file.stored.path)).headers
+
+
 def applied_before(file: ImportFile) -> ImportFile | None:
     """The same bytes, applied earlier."""
     return ImportFile.objects.filter(sha256=file.sha256, state=State.APPLIED).exclude(pk=file.pk).first()
