@@ -17,6 +17,7 @@ from inventory.models import Sku, StockLevel, StockMovement, Warehouse
 from oms.core.actor import Actor
 from oms.core.clock import now
 from oms.core.errors import Conflict, UserError
+from oms.core.inserts import insert_rows
 from oms.core.outbox import emit_many
 
 Bucket = StockMovement.Bucket
@@ -146,7 +147,7 @@ def write_rows(
                 key=movement.key,
             )
         )
-    rows = StockMovement.objects.bulk_create(rows)
+    insert_rows(rows)
     bins.follow(movements, after)
     _tell(deltas, moment)
     return rows

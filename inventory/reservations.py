@@ -25,6 +25,7 @@ from oms.core.actor import Actor, task_actor
 from oms.core.clock import now
 from oms.core.db import on_postgres
 from oms.core.errors import Conflict, NotFound, UserError
+from oms.core.inserts import insert_rows
 from oms.core.outbox import emit_many
 
 #: pools of a marketplace: only multi-channel fulfilment may promise from them
@@ -211,7 +212,7 @@ def _take(lines: Sequence[ReserveLine], facts: _Facts, actor: Actor) -> list[Res
         for line, decided in zip(lines, plans, strict=True)
         for take in decided.takes
     ]
-    rows = Reservation.objects.bulk_create(rows)
+    insert_rows(rows)
     movements = [_reserved(row, row.quantity, Kind.RESERVE, f"rsv:{row.pk}") for row in rows]
     deltas = merged(movements)
     if deltas:

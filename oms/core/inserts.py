@@ -30,6 +30,7 @@ def insert_rows(rows: Sequence[M]) -> Sequence[M]:
     columns = _columns(model, connection.vendor)
     names = ", ".join(connection.ops.quote_name(column) for _, column, _ in columns)
     table, pk = connection.ops.quote_name(model._meta.db_table), model._meta.pk
+    pk_column = connection.ops.quote_name(pk.column or pk.attname)
     one = f"({', '.join(['%s'] * len(columns))})"
     step = max(1, MOST_PARAMETERS // len(columns))
     with connection.cursor() as cursor:
@@ -42,7 +43,7 @@ def insert_rows(rows: Sequence[M]) -> Sequence[M]:
             ]
             cursor.execute(
                 f"INSERT INTO {table} ({names}) VALUES {', '.join([one] * len(part))} "  # noqa: S608 - names of ours
-                f"RETURNING {connection.ops.quote_name(pk.column)}",
+                f"RETURNING {pk_column}",
                 values,
             )
             for row, (key,) in zip(part, cursor.fetchall(), strict=True):
@@ -56,7 +57,7 @@ def insert_rows(rows: Sequence[M]) -> Sequence[M]:
 def _columns(model: type[models.Model], vendor: str) -> list[tuple[str, str, Callable[[Any], Any] | None]]:
     """(attribute, column, conversion) of every stored field but the primary key."""
     return [
-        (field.attname, field.column, _conversion(field, vendor))
+        (field.attname, field.column or field.attname, _conversion(field, vendor))
         for field in model._meta.concrete_fields
         if not field.primary_key and not field.generated
     ]

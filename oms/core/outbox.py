@@ -25,6 +25,7 @@ from oms.core.clock import now
 from oms.core.db import lost_conflict, on_postgres
 from oms.core.errors import NotFound
 from oms.core.exceptions_inbox import close_item, raise_item
+from oms.core.inserts import insert_rows
 from oms.core.models import ExceptionItem, OutboxEvent
 
 log = logging.getLogger("lading.outbox")
@@ -66,7 +67,7 @@ def emit_many(events: Iterable[tuple[str, str, dict[str, Any]]]) -> None:
         raise RuntimeError(
             "emit() needs the transaction of the change it tells about: wrap both in atomic()."
         )
-    OutboxEvent.objects.bulk_create(rows)
+    insert_rows(rows)
     if on_postgres() and not any(entry[1] is _notify for entry in connection.run_on_commit):
         # after commit, not inside: a NOTIFY in the transaction would make all commits queue for one lock
         transaction.on_commit(_notify, robust=True)

@@ -236,6 +236,7 @@ class OrderViewSet(
     keyset_order = ("-placed_at", "-id")
     lookup_value_regex = "[0-9]{1,18}"
     required_scopes = {"GET": "orders:read", "POST": "orders:write"}
+    versioned_actions = ("cancel",)
 
     def get_queryset(self) -> QuerySet[Order]:
         if getattr(self, "swagger_fake_view", False):
