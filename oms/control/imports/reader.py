@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from oms.core.errors import UserError
 
@@ -45,6 +45,10 @@ class _Limited(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def close(self) -> None:
+        self.inner.close()
+        super().close()
+
     def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
         data = self.inner.read(len(buffer))
         self.left -= len(data)
@@ -57,12 +61,10 @@ class _Limited(io.RawIOBase):
 
 
 def _binary(path: Path) -> IO[bytes]:
-    file = path.open("rb")
-    magic = file.read(2)
-    file.seek(0)
-    if magic == b"\x1f\x8b":
-        return cast(IO[bytes], io.BufferedReader(_Limited(cast(IO[bytes], gzip.GzipFile(fileobj=file)))))
-    return cast(IO[bytes], io.BufferedReader(_Limited(file)))
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    inner = cast(IO[bytes], gzip.open(path, "rb")) if zipped else path.open("rb")
+    return cast(IO[bytes], io.BufferedReader(cast(Any, _Limited(inner))))
 
 
 def digest(path: Path) -> str:
