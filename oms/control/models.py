@@ -74,5 +74,7 @@ class SavedView(models.Model):
         ordering = ["position", "name"]
         constraints = [
             models.UniqueConstraint(fields=["screen", "owner", "name"], name="saved_view_once"),
-            models.UniqueConstraint(fields=["screen", "name"], condition=Q(shared=True), name="saved_view_shared_once"),
+            models.UniqueConstraint(
+                fields=["screen", "name"], condition=Q(shared=True), name="saved_view_shared_once"
+            ),
         ]

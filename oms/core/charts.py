@@ -100,7 +100,7 @@ def _table(labels: Sequence[str], series: Sequence[Series], unit: str) -> SafeSt
         '<details class="chart-data"><summary>Figures as a table</summary>'
         '<div class="table-wrap" tabindex="0" role="region" '
         'aria-label="Figures"><table><thead><tr><th scope="col">When</th>{}</tr></thead>'
-        '<tbody>{}</tbody></table></div></details>',
+        "<tbody>{}</tbody></table></div></details>",
         head,
         rows,
     )

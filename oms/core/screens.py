@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils.cache import patch_vary_headers
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -18,7 +19,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from oms.core.access import require
 from oms.core.errors import NotAllowed, NotFound, UserError
 
-View = TypeVar("View", bound=Callable[..., HttpResponse])
+View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 
 
 def is_fragment(request: HttpRequest) -> bool:
@@ -95,7 +96,7 @@ def screen(permission: str = "", *, write: str = "") -> Callable[[View], View]:
     def wrap(view: View) -> View:
         @login_required
         @functools.wraps(view)
-        def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             try:
                 needed = write if write and request.method == "POST" else permission
                 if needed:

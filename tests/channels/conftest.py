@@ -153,7 +153,7 @@ def amazon(sandbox: SandboxClient, stock: Any, settings: Any) -> Shop:
     keys = ("client_id", "client_secret", "refresh_token", "aws_access_key_id", "aws_secret_access_key")
     account = accounts.connect(
         connector="amazon", name="Amazon US", code="amazon-us", prefix="AM",
-        config={"seller_id": shop["seller_id"], "marketplace_id": shop["marketplace_id"], "queue_url": shop["queue_url"]},
+        config={key: shop[key] for key in ("seller_id", "marketplace_id", "queue_url")},
         credentials={key: shop["credentials"][key] for key in keys}, warehouse_ids=[warehouse.pk], actor=SYSTEM,
     )  # fmt: skip
     tested = accounts.test(account.pk, actor=SYSTEM)

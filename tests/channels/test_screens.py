@@ -41,8 +41,8 @@ def account() -> ChannelAccount:
         latency_ms=820,
     )
     Listing.objects.create(
-        account=account, external_id="2", external_sku="BAD", sku=sku, version=1, stale_since=now(), attempts=5, dead=True,
-        last_error="INVALID_LOCATION: gone",
+        account=account, external_id="2", external_sku="BAD", sku=sku, version=1, stale_since=now(), attempts=5,
+        dead=True, last_error="INVALID_LOCATION: gone",
     )  # fmt: skip
     Listing.objects.create(
         account=account, external_id="3", external_sku="WHAT", title="Mug of mystery", read_quantity=3
@@ -67,11 +67,17 @@ def addresses(account: ChannelAccount) -> list[str]:
     listing = Listing.objects.get(external_sku="MUG")
     order_id = ChannelEffect.objects.get().order_id
     return [
-        reverse("channels:list"), reverse("channels:detail", args=["shop-us"]), reverse("channels:listings", args=["shop-us"]),
-        reverse("channels:listings", args=["shop-us"]) + "?state=unmapped", reverse("channels:listing", args=[listing.pk]),
-        reverse("channels:connect"), reverse("channels:connect") + "?connector=amazon", reverse("channels:settings", args=["shop-us"]),
-        reverse("channels:order_panel", args=[order_id]), reverse("channels:sku_panel", args=[listing.sku_id]),
-    ]  # fmt: skip
+        reverse("channels:list"),
+        reverse("channels:detail", args=["shop-us"]),
+        reverse("channels:listings", args=["shop-us"]),
+        reverse("channels:listings", args=["shop-us"]) + "?state=unmapped",
+        reverse("channels:listing", args=[listing.pk]),
+        reverse("channels:connect"),
+        reverse("channels:connect") + "?connector=amazon",
+        reverse("channels:settings", args=["shop-us"]),
+        reverse("channels:order_panel", args=[order_id]),
+        reverse("channels:sku_panel", args=[listing.sku_id]),
+    ]
 
 
 def test_every_screen_opens_and_shows_no_secret(client: Client, account: ChannelAccount) -> None:

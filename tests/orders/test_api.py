@@ -75,8 +75,10 @@ def body(**changes: Any) -> dict[str, Any]:
     return {
         "channel": "phone",
         "lines": [{"sku": "mug", "quantity": 3, "unit_price": "12.50", "tax": "3.00"}],
-        "contact": {"name": "Ana Ruiz", "address1": "1 Main St", "city": "Austin", "region": "TX", "postal_code": "78701",
-                    "country": "us", "email": "ana@example.com"},
+        "contact": {
+            "name": "Ana Ruiz", "address1": "1 Main St", "city": "Austin", "region": "TX",
+            "postal_code": "78701", "country": "us", "email": "ana@example.com",
+        },
         "shipping": "5.00",
         **changes,
     }  # fmt: skip
