@@ -125,7 +125,6 @@ def by_hour(account_id: int, hours: int = 24) -> tuple[list[str], list[float | N
     found: dict[dt.datetime, list[int]] = {}
     for answered, value in rows.order_by("-answered_at").values_list("answered_at", "latency_ms")[:MOST]:
         if answered is not None and value is not None:
-            if answered is not None and value is not None:
             found.setdefault(answered.replace(minute=0, second=0, microsecond=0), []).append(value)
     labels, middle, high = [], [], []
     for step in range(hours):
