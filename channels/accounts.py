@@ -218,7 +218,7 @@ def go_live(account_id: int, address: str, *, actor: Actor) -> list[str]:
 def map_location(
     account_id: int, external_id: str, warehouse_id: int, *, actor: Actor, name: str = ""
 ) -> LocationMap:
-    """The channel's location is this warehouse (W03). Its listings are told within the sync target.
+    """The channel's location is this warehouse. Its listings are told within the sync target.
 
     Raises `UserError`, `NotFound`.
     """
@@ -259,7 +259,7 @@ class Imported:
 def import_listings(account_id: int, *, actor: Actor) -> Imported:
     """Read every offer of the account, create or refresh its listing, and map it by SKU code or alias.
 
-    A SKU code changed on the channel is recognised by the listing's id: the mapping stays (C07). Offers that are gone
+    A SKU code changed on the channel is recognised by the listing's id: the mapping stays. Offers that are gone
     are marked as ended. Raises `ChannelError`; pages read before it stay.
     """
     account = _account(account_id)
@@ -360,7 +360,7 @@ def _store(account: ChannelAccount, found: Sequence[RemoteListing], result: Impo
 
 
 def unmapped(account_id: int | None = None) -> Any:
-    """Listings without a SKU that sell something: the figure on the dashboard (C07)."""
+    """Listings without a SKU that sell something: the figure on the dashboard."""
     rows = Listing.objects.filter(sku__isnull=True, state=Listing.State.ACTIVE).filter(
         Q(read_quantity__gt=0) | Q(read_quantity__isnull=True)
     )
@@ -382,7 +382,7 @@ def _watch_unmapped(account: ChannelAccount) -> None:
 
 
 def map_listing(listing_id: int, sku_id: int | None, *, actor: Actor, repair_orders: bool = True) -> Listing:
-    """Put a SKU behind a listing, or take it away. Waiting order lines of its code follow (O03).
+    """Put a SKU behind a listing, or take it away. Waiting order lines of its code follow.
 
     Raises `NotFound`, `UserError` for a SKU that cannot be sold.
     """
@@ -435,7 +435,7 @@ def set_rules(
     stop_at: int | None = None,
     pack_size: int | None = None,
 ) -> Listing:
-    """Change what holds a listing's figure back (I09); the channel is told within the sync target.
+    """Change what holds a listing's figure back; the channel is told within the sync target.
 
     Raises `NotFound`, `UserError` naming the field.
     """

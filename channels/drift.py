@@ -1,4 +1,4 @@
-"""Reading back what channels show, and saying why it differs from what we told them (C05, C06).
+"""Reading back what channels show, and saying why it differs from what we told them.
 
 What is on its way is no drift. Each real difference gets one cause out of a decision table and keeps the
 evidence; it closes itself when a later reading agrees.

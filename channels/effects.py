@@ -96,7 +96,7 @@ def _plan(
 def plan_shipment(shipment_id: int) -> int:
     """One confirmation per parcel of a shipped shipment; 0 for orders that no connected channel waits for.
 
-    A carrier that the channel does not know is a person's matter before anything is sent (F17).
+    A carrier that the channel does not know is a person's matter before anything is sent.
     """
     shipment = (
         Shipment.objects.select_related("order__channel", "warehouse", "carrier_account")

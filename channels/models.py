@@ -104,7 +104,7 @@ class Listing(models.Model):
     data = models.JSONField(
         default=dict, blank=True, help_text="what the connector needs to push: product type, offer id …"
     )
-    # how many we show (FEATURES 3.10)
+    # how many we show
     pack_size = models.PositiveIntegerField(default=1)
     buffer = models.PositiveIntegerField(default=0)
     percent = models.PositiveSmallIntegerField(default=100)

@@ -99,7 +99,7 @@ def _refused(account: ChannelAccount, what: str, message: str) -> None:
 
 
 def _watch(account: ChannelAccount, rules: Capabilities, missed: int, *, first: bool) -> None:
-    """Orders that only the pull has brought: the notifications are broken (C09)."""
+    """Orders that only the pull has brought: the notifications are broken."""
     key = f"channel:silent:{account.pk}"
     if not (rules.webhooks or rules.queue) or first:
         return

@@ -123,7 +123,7 @@ def _let_go(account_id: int) -> None:
 
 
 def needs_person(account_id: int, reason: str) -> None:
-    """Credentials are refused for good: nothing is sent until a person connects the account again (C09)."""
+    """Credentials are refused for good: nothing is sent until a person connects the account again."""
     changed = ChannelAccount.objects.filter(
         pk=account_id, state__in=(ChannelAccount.State.CONNECTED, ChannelAccount.State.SETUP)
     ).update(state=ChannelAccount.State.NEEDS_AUTH, state_reason=reason[:255])

@@ -1,4 +1,4 @@
-"""What must hold on the fulfillment floor (RELIABILITY 6, F1–F2)."""
+"""What must hold on the fulfillment floor."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Label purchase exactly once: the row is committed before the carrier is asked (RELIABILITY 5.11–5.15).
+"""Label purchase exactly once: the row is committed before the carrier is asked.
 
 Three outcomes, not two: bought, rejected, unknown. Unknown is never bought again by itself: it is looked up
-at the carrier, or decided by a person. At most one live purchase per parcel is the database's word (F1).
+at the carrier, or decided by a person. At most one live purchase per parcel is the database's word.
 """
 
 from __future__ import annotations

@@ -320,7 +320,7 @@ class LabelPurchase(models.Model):
     """Money leaves here, so the row is committed before the carrier is called.
 
     requested → purchased | rejected | unknown; unknown is reconciled or decided by a person,
-    never bought again blindly. At most one live purchase per parcel (F1).
+    never bought again blindly. At most one live purchase per parcel.
     """
 
     class State(models.TextChoices):

@@ -1,4 +1,4 @@
-"""Packing: picked units go into parcels with a real weight (F09)."""
+"""Packing: picked units go into parcels with a real weight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pick with a scanner: claim, verify every unit, report what is short (F13, F06)."""
+"""Pick with a scanner: claim, verify every unit, report what is short."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def pick_all(shipment_id: int, *, actor: Actor) -> Shipment:
 
 def short_pick(line_id: int, missing: int, *, reason: str, actor: Actor) -> Shipment:
     """The picker cannot find `missing` units: they leave the shipment, the reservation is released for
-    re-routing of just these units, and somebody is asked to count the bin (F06).
+    re-routing of just these units, and somebody is asked to count the bin.
 
     Raises `UserError`, `Conflict`.
     """

@@ -1,4 +1,4 @@
-"""Rate shopping: ask every carrier of the warehouse, keep every answer with the reason it won or lost (F08)."""
+"""Rate shopping: ask every carrier of the warehouse, keep every answer with the reason it won or lost."""
 
 from __future__ import annotations
 

@@ -329,7 +329,7 @@ def _store(
 
 
 def assign(order_id: int, warehouse_id: int, *, reason: str, actor: Actor) -> RoutingDecision:
-    """A person sends the order from a warehouse of his choice; automatic re-routing keeps off (F07).
+    """A person sends the order from a warehouse of his choice; automatic re-routing keeps off.
 
     Raises `UserError` without a reason, `Conflict` when the warehouse does not have everything.
     """

@@ -33,7 +33,7 @@ def set_state(shipment: Shipment, to: str, **fields: object) -> None:
 
 
 def why_not_shippable(order: Order) -> str:
-    """The sentence that blocks shipping and label purchase, or empty (O04, O05, O06, O11)."""
+    """The sentence that blocks shipping and label purchase, or empty."""
     if order.state == Order.State.PENDING:
         return f"{order.number} is not paid yet."
     if order.state == Order.State.CANCELLED:

@@ -20,7 +20,7 @@ from oms.orders import allocation, timeline
 
 EVIDENCE = {"scan": "carrier's acceptance scan", "manifest": "manifest", "handover": "handed over"}
 
-#: later in this list wins; nothing goes back from delivered (F23)
+#: later in this list wins; nothing goes back from delivered
 TRACKING_ORDER = (
     "pending",
     "picked_up",

@@ -224,7 +224,7 @@ class CorrectionForm(forms.Form):
 
 @admin.register(StockLevel)
 class StockLevelAdmin(ReadOnly):
-    """Balances cannot be edited. The button on a level posts a correction through the ledger (D01)."""
+    """Balances cannot be edited. The button on a level posts a correction through the ledger."""
 
     list_display = (
         "sku",

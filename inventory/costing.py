@@ -1,4 +1,4 @@
-"""Moving average cost: pure sums over Decimals, four decimals, never negative (FEATURES I17)."""
+"""Moving average cost: pure sums over Decimals, four decimals, never negative."""
 
 from __future__ import annotations
 

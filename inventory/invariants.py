@@ -1,4 +1,4 @@
-"""What must always be true of stock; each check is one query and yields its failing rows (RELIABILITY 6)."""
+"""What must always be true of stock; each check is one query and yields its failing rows."""
 
 from __future__ import annotations
 

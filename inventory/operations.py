@@ -123,7 +123,7 @@ def found(
     reason: str = "found",
     reference: str = "",
 ) -> Adjusted:
-    """A pick or count found more than the books say: a movement of its own, never a silent clamp (I19)."""
+    """A pick or count found more than the books say: a movement of its own, never a silent clamp."""
     if quantity < 1:
         raise UserError("quantity: found stock is at least one unit.", field="quantity")
     return adjust(
@@ -144,7 +144,7 @@ def post_count(
     note: str = "",
 ) -> Adjusted:
     """Post what was counted at `counted_at`: the variance against the books of that moment, so that units which
-    moved since then stay moved (W07). No variance writes nothing. Raises like `adjust`.
+    moved since then stay moved. No variance writes nothing. Raises like `adjust`.
     """
     if counted < 0:
         raise UserError("counted: a count cannot be negative.", field="counted")
@@ -414,7 +414,7 @@ def request_transfer(
 
 @stock_service
 def ship_transfer(transfer_id: int, *, actor: Actor, quantities: Mapping[int, int] | None = None) -> Transfer:
-    """Send a requested transfer: units leave the source and are in transit to the destination (S7).
+    """Send a requested transfer: units leave the source and are in transit to the destination.
 
     `quantities` by SKU id may send less than requested. Only available units leave. Repeating changes nothing.
     Raises `Conflict` (cancelled), `InsufficientStock`, `UserError` (more than requested, nothing at all).

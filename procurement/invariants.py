@@ -1,4 +1,4 @@
-"""What must hold on the purchasing floor (RELIABILITY 6, P1)."""
+"""What must hold on the purchasing floor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Landed cost on purchase orders: charges are split to the cent, once, and follow the goods (P13, P1)."""
+"""Landed cost on purchase orders: charges are split to the cent, once, and follow the goods."""
 
 from __future__ import annotations
 

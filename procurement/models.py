@@ -222,7 +222,7 @@ class ReceiptLine(models.Model):
 
 
 class LandedCharge(models.Model):
-    """Freight, duty, insurance or handling on a purchase order, allocated once to the cent (P1)."""
+    """Freight, duty, insurance or handling on a purchase order, allocated once to the cent."""
 
     class Kind(models.TextChoices):
         FREIGHT = "freight", "Freight"

@@ -1,4 +1,4 @@
-"""Which offer a new purchase order line takes, and at what price (P01)."""
+"""Which offer a new purchase order line takes, and at what price."""
 
 from __future__ import annotations
 

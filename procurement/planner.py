@@ -37,7 +37,7 @@ CHUNK = 500
 def suggest(
     sku_ids: Iterable[int] | None = None, *, backorders: Mapping[int, int] | None = None, actor: Actor
 ) -> Counter[str]:
-    """Bring the open suggestions in line with today's figures; a second run changes nothing (P07).
+    """Bring the open suggestions in line with today's figures; a second run changes nothing.
 
     `backorders` are short units of orders per SKU, told by the floor above, which owns the orders
     (`oms.orders.supply.plan_reorders`). Returns how many were new, updated, kept and gone.
@@ -314,7 +314,7 @@ def _stockout_days(
 
 
 def accept(suggestion_ids: Iterable[int], *, actor: Actor) -> list[PurchaseOrder]:
-    """Turn suggestions into draft orders, one per supplier, warehouse and currency (P09).
+    """Turn suggestions into draft orders, one per supplier, warehouse and currency.
 
     Each suggestion ends on exactly one line; one that was ordered meanwhile is left out, so an interrupted
     run can be repeated. Raises `UserError` when a suggestion has no supplier.

@@ -1,4 +1,4 @@
-"""Purchase orders from draft to closed (P03)."""
+"""Purchase orders from draft to closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Goods at the dock: good, damaged, quarantine, posted once per key (P04, P05)."""
+"""Goods at the dock: good, damaged, quarantine, posted once per key."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Arrived:
 
 
 def most_allowed(line: PurchaseOrderLine, tolerance_percent: Decimal) -> int:
-    """Most units a line may receive in all: ordered plus the tolerance, rounded down (P1)."""
+    """Most units a line may receive in all: ordered plus the tolerance, rounded down."""
     extra = (line.quantity * tolerance_percent / 100).to_integral_value(ROUND_DOWN)
     return line.quantity + int(extra)
 

@@ -63,7 +63,7 @@ class LeadTime:
 
     @property
     def days(self) -> float:
-        """Measured from five receipts on, else the stated one (P11)."""
+        """Measured from five receipts on, else the stated one."""
         return self.measured if self.measured is not None and self.receipts >= 5 else float(self.stated)
 
 

@@ -1,4 +1,4 @@
-"""The bench: an inspector decides per unit, and only `restock` makes a unit sellable again (R05)."""
+"""The bench: an inspector decides per unit, and only `restock` makes a unit sellable again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must hold on the returns floor (RELIABILITY 6, R1)."""
+"""What must hold on the returns floor."""
 
 from __future__ import annotations
 

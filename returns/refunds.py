@@ -1,4 +1,4 @@
-"""Money back to the buyer, capped in the same transaction that plans it (R06, R07, R08).
+"""Money back to the buyer, capped in the same transaction that plans it.
 
 Goods and money are separate: a refund may come before arrival, after it or without it.
 """

@@ -1,6 +1,6 @@
 """Goods on their way back: open an RMA, receive what arrives into quarantine.
 
-Receiving raises on hand and quarantine by the same number, so no channel quantity moves (R04).
+Receiving raises on hand and quarantine by the same number, so no channel quantity moves.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ReturnItem:
 
 
 def returnable(order: Order) -> dict[int, int]:
-    """Units per order line that may still be put on an RMA: shipped − already on live RMAs (R01)."""
+    """Units per order line that may still be put on an RMA: shipped − already on live RMAs."""
     shipped = {line.pk: line.shipped for line in order.lines.all() if line.sku_id}
     asked = (
         RmaLine.objects.filter(rma__order=order, order_line__isnull=False)
@@ -232,7 +232,7 @@ def receive_unannounced(
     rma_id: int | None = None,
     note: str = "",
 ) -> Rma:
-    """Blind return: goods (`[(sku id, units)]`) without an RMA, or a foreign item in the parcel of one (R01, R05).
+    """Blind return: goods (`[(sku id, units)]`) without an RMA, or a foreign item in the parcel of one.
 
     They go to quarantine like any other, once per `key`; matching to an order can come later.
     """

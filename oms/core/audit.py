@@ -1,4 +1,4 @@
-"""Who did what, before and after: append-only, sealed by a chain that makes tampering visible (A1)."""
+"""Who did what, before and after: append-only, sealed by a chain that makes tampering visible."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ class JobRow(models.Model):
 
 
 class IdempotencyRecord(models.Model):
-    """The stored answer to a POST with an Idempotency-Key; one record, one effect (I1)."""
+    """The stored answer to a POST with an Idempotency-Key; one record, one effect."""
 
     actor = models.CharField(max_length=120)
     route = models.CharField(max_length=200, help_text="method and path")
@@ -205,7 +205,7 @@ class AuditEntry(models.Model):
 
 
 class AuditSeal(models.Model):
-    """h(n) = HMAC(key, h(n−1) ‖ canonical(row n)); written by the dispatcher within a second (A1)."""
+    """h(n) = HMAC(key, h(n−1) ‖ canonical(row n)); written by the dispatcher within a second."""
 
     number = models.BigIntegerField(primary_key=True)
     entry = models.OneToOneField(AuditEntry, on_delete=models.PROTECT, related_name="seal")

@@ -53,7 +53,7 @@ def waiting_lines(sku_ids: Iterable[int]) -> list[OrderLine]:
 
 
 def allocate_waiting(sku_ids: Iterable[int], *, actor: Actor) -> list[Winner]:
-    """Offer what is available of the SKUs to backordered lines, first ship-by first (I11).
+    """Offer what is available of the SKUs to backordered lines, first ship-by first.
 
     Returns the winners in the order they were served; each finds it printed on its timeline. Lines that get
     nothing stay as they are. Harmless to repeat.

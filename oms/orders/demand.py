@@ -1,4 +1,4 @@
-"""Daily demand for forecasts: what buyers asked for, whether or not it could be shipped (FEATURES 3.8)."""
+"""Daily demand for forecasts: what buyers asked for, whether or not it could be shipped."""
 
 from __future__ import annotations
 

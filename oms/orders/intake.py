@@ -250,7 +250,7 @@ class _Batch:
         return self._rates[code, day]
 
     def _ship_by(self, draft: OrderDraft) -> tuple[dt.datetime | None, str]:
-        """The channel's deadline, else the calendar of the first warehouse that serves the channel (O13)."""
+        """The channel's deadline, else the calendar of the first warehouse that serves the channel."""
         if draft.ship_by is not None:
             return draft.ship_by, "channel"
         if draft.fulfilled_by != "us":
@@ -853,7 +853,7 @@ class _Batch:
             emit_many(news)
 
     def _unmapped_items(self, works: Iterable[_Work]) -> None:
-        """One open item per unknown code of a channel, however many orders wait for it (O03)."""
+        """One open item per unknown code of a channel, however many orders wait for it."""
         seen: dict[str, _Work] = {}
         for work in works:
             if work.order.unmapped_lines and (work.is_new or work.new_lines):

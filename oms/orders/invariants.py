@@ -1,4 +1,4 @@
-"""What must always be true of orders (RELIABILITY section 6)."""
+"""What must always be true of orders."""
 
 from __future__ import annotations
 

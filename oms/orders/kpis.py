@@ -1,4 +1,4 @@
-"""Figures of order entry. Formulas and edge cases: FEATURES section 3; a denominator of 0 gives None."""
+"""Figures of order entry. A denominator of 0 gives None."""
 
 from __future__ import annotations
 

@@ -339,7 +339,7 @@ class OrderEvent(models.Model):
 
 
 class OrderCharge(models.Model):
-    """A tax, fee or discount line as the channel states it, kept for exact money (O15)."""
+    """A tax, fee or discount line as the channel states it, kept for exact money."""
 
     class Kind(models.TextChoices):
         TAX = "tax", "Tax"

@@ -1,4 +1,4 @@
-"""Buyer data goes when its time is over; the order and its figures stay (D1, O18)."""
+"""Buyer data goes when its time is over; the order and its figures stay."""
 
 from __future__ import annotations
 

@@ -261,7 +261,7 @@ def channels_of(principal: Any) -> list[SalesChannel]:
 
 # --- health -------------------------------------------------------------------------------------
 
-#: every live order is in exactly one bucket: the first whose condition it meets (E02)
+#: every live order is in exactly one bucket: the first whose condition it meets
 HEALTH: tuple[tuple[str, str], ...] = (
     ("on_hold", "On hold"),
     ("unmapped", "Unknown SKU"),
@@ -328,7 +328,7 @@ MASK = "•••"
 
 
 def mask_contact(data: Mapping[str, Any], order: Order) -> dict[str, Any]:
-    """Short name, city, region and country stay; street, e-mail, phone and note are hidden (U02)."""
+    """Short name, city, region and country stay; street, e-mail, phone and note are hidden."""
     shown: dict[str, Any] = {name: MASK for name, value in data.items() if value}
     if data:
         shown |= {

@@ -196,7 +196,7 @@ def cancel_lines(
     note: str = "",
     tell_channel: bool = True,
 ) -> Order:
-    """Cancel units by line id, or with None everything not shipped; their stock is free at once (O11).
+    """Cancel units by line id, or with None everything not shipped; their stock is free at once.
 
     The channel is told through the outbox with the reason. A label bought for these units is voided by the
     floor above. Units that left already cannot be cancelled: they come back as a return.
@@ -295,7 +295,7 @@ def _drop_holds(order: Order, actor: Actor) -> None:
 def map_external_sku(
     channel: SalesChannel, external_sku: str, sku_id: int, *, actor: Actor, remember: bool = False
 ) -> int:
-    """Tell what an unknown code of a channel means and repair every order that waits for it (O03).
+    """Tell what an unknown code of a channel means and repair every order that waits for it.
 
     `remember` stores the code as an alias, so that it is known next time on every channel. Returns how many
     lines were repaired. Raises `UserError` for an unknown SKU, an empty code, or an alias that belongs to

@@ -229,7 +229,7 @@ def normalise(draft: OrderDraft) -> OrderDraft:
 
 
 def money_gap(draft: OrderDraft) -> Decimal:
-    """Total minus (lines + shipping + tax − discount) where it is more than 0.01 per line, else 0 (O4)."""
+    """Total minus (lines + shipping + tax − discount) where it is more than 0.01 per line, else 0."""
     assert draft.subtotal is not None and draft.total is not None
     gap = draft.total - (draft.subtotal + draft.shipping + draft.tax - draft.discount)
     return gap if abs(gap) > Decimal("0.01") * len(draft.lines) else ZERO

@@ -63,7 +63,8 @@ _MAX_QUANTITY_ISSUES = 3
 #: carrier codes of shipment confirmation; anything else is "Other" with a name
 CARRIERS = {
     "UPS": "UPS", "USPS": "USPS", "FEDEX": "FedEx", "DHL": "DHL", "DHL_EXPRESS": "DHL", "MYDHL": "DHL",
-    "ONTRAC": "OnTrac", "LASERSHIP": "Lasership", "CANADA_POST": "Canada Post", "ROYAL_MAIL": "Royal Mail", "DPD": "DPD", "GLS": "GLS",
+    "ONTRAC": "OnTrac", "LASERSHIP": "Lasership", "CANADA_POST": "Canada Post", "ROYAL_MAIL": "Royal Mail",
+    "DPD": "DPD", "GLS": "GLS",
 }  # fmt: skip
 
 

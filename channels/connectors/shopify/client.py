@@ -580,7 +580,7 @@ def _refund_with(order: Mapping[str, Any], reference: str) -> str | None:
 
 
 def _groups(order: Mapping[str, Any], parcel: Confirmation) -> list[dict[str, Any]]:
-    """The open fulfilment orders of ONE location that hold the parcel's units (F18); empty when none holds them all.
+    """The open fulfilment orders of ONE location that hold the parcel's units; empty when none holds them all.
 
     The location the parcel left from is preferred, then any other that holds everything.
     """
