@@ -1,0 +1,378 @@
+"""Stock sync over real sockets: a sandbox plays the stores, and the product's own processes do the work.
+
+First single sales in a quiet shop: a buyer pays in one store, its webhook comes in, and the other stores show the new
+figure. Then many sales at a fixed rate, entered through order entry, until every store shows the truth again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from django.conf import settings
+
+from channels import accounts, kpis, quantities
+from channels.connectors.base import get_connector
+from channels.models import ChannelAccount, InboxMessage, Listing, StockPush
+from channels.sandbox.client import SandboxClient
+from inventory.models import Sku, StockMovement, Warehouse
+from oms.control.benches import world
+from oms.control.benches.report import Report
+from oms.core import beat
+from oms.core.clock import now
+from oms.core.db import on_postgres
+from oms.core.models import OutboxEvent
+from oms.orders import intake
+from oms.orders.models import Order, SalesChannel
+
+UNITS = 5_000
+TICK_SECONDS = 0.05
+#: this share of the sales is of ten SKUs
+POPULAR = 0.5
+SETTLE_SECONDS = 120.0
+
+
+def environment(options: dict[str, Any]) -> dict[str, str]:
+    """Free ports for the sandbox and the web process, and the hosts that the sandbox plays."""
+    sandbox, web = f"http://127.0.0.1:{_free_port()}", f"http://127.0.0.1:{_free_port()}"
+    hosts = [f"{_store(number)}.myshopify.com" for number in range(options["channels"])]
+    return {
+        "OMS_BASE_URL": web,
+        "OMS_HOST_MAP": json.dumps({host: f"{sandbox}/{host}" for host in hosts}),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A listing's part of the measurement: when it was told which figure."""
+
+    at: list[dt.datetime]
+    lowest: list[int]  # the lowest figure acknowledged until then, negated so that it rises
+
+
+def acknowledged(shown: Shown, figure: int) -> dt.datetime | None:
+    """When the channel first took a figure that includes the change to `figure` (pure).
+
+    While goods are only sold, figures only fall: a lower one includes every change before it (FEATURES 3.3).
+    """
+    index = bisect_left(shown.lowest, -figure)
+    return shown.at[index] if index < len(shown.at) else None
+
+
+def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Targets 6 and 7, and the time from a buyer's order in one store to the figure in all others."""
+    quick = bool(options["quick"])
+    stores, sku_count = options["channels"], min(options["skus"], 50) if quick else options["skus"]
+    seconds, singles = (4, 5) if quick else (options["seconds"], 20)
+    places = world.warehouses(1)
+    goods = world.skus(sku_count, UNITS, places)
+    till = world.channel("till", places)
+    report.size = {
+        "channels": stores, "skus": sku_count, "listings": stores * sku_count, "sales_per_s": options["rate"],
+        "seconds": seconds, "answer_time_ms": options["latency_ms"], "single_sales": singles,
+    }  # fmt: skip
+    sandbox = "{0.scheme}://{0.netloc}".format(urlsplit(next(iter(settings.HOST_MAP.values()))))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_process("sandbox", "--port", str(urlsplit(sandbox).port), "--scenario", "empty"))
+        client = stack.enter_context(SandboxClient(sandbox))
+        client.wait_ready(60)
+        stack.enter_context(_process("serve", "--port", str(urlsplit(settings.BASE_URL).port)))
+        stack.enter_context(_process("worker"))
+        say("stores")
+        live = [_open(client, number, goods, places[0]) for number in range(stores)]
+        stack.enter_context(_process("dispatch"))
+        _wait("the web process", 60, lambda: _answers(f"{settings.BASE_URL}/healthz"))
+        _wait("the dispatcher", 60, lambda: beat.age(beat.DISPATCHER) is not None)
+        _wait("the worker", 60, lambda: beat.age(beat.WORKER) is not None)
+        _settle()
+        for account in live:
+            client.faults(account.config["shop"].split(".")[0], latency_ms=options["latency_ms"])
+        say("single sales")
+        _single_sales(report, client, live, goods, singles)
+        say(f"{options['rate']} sales per second")
+        _settle()
+        _many_sales(report, client, till, live, goods, options["rate"], seconds)
+        wrong = _differences(client, live)
+        report.equal("listings whose store shows another figure than computed", wrong, [])
+    report.equal("outbox rows left", OutboxEvent.objects.filter(topic="stock.changed").count(), 0)
+    report.equal(
+        "messages that gave up", InboxMessage.objects.filter(state=InboxMessage.State.DEAD).count(), 0
+    )
+    report.check_invariants()
+
+
+# --- measuring -------------------------------------------------------------------------------------
+
+
+def _single_sales(
+    report: Report, client: SandboxClient, live: Sequence[ChannelAccount], goods: Sequence[Sku], count: int
+) -> None:
+    """From the buyer's click in store 1 until all other stores have taken the new figure, one sale at a time."""
+    took: list[int] = []
+    stages: dict[str, list[int]] = {
+        "click_to_inbox": [],
+        "inbox_to_order": [],
+        "order_to_push": [],
+        "push_to_answer": [],
+    }
+    lost = 0
+    store, others = live[0], live[1:]
+    for number in range(count):
+        sku = goods[-1 - number % len(goods)]
+        rows = Listing.objects.filter(account__in=others, sku=sku).values_list(*quantities.FACT_FIELDS)
+        figures = {pk: shown.quantity for pk, shown in quantities.compute(quantities.facts(rows)).items()}
+        began = now()
+        client.place_order(store.config["shop"].split(".")[0], [{"sku": sku.code, "quantity": 1}])
+        until = time.monotonic() + 30
+        answered: dict[int, tuple[dt.datetime, dt.datetime]] = {}
+        while len(answered) < len(figures) and time.monotonic() < until:
+            time.sleep(0.02)
+            pushes = StockPush.objects.filter(
+                listing__in=figures, state=StockPush.State.ACKED, answered_at__gt=began
+            )
+            for listing, quantity, sent, at in pushes.order_by("-answered_at").values_list(
+                "listing", "quantity", "sent_at", "answered_at"
+            ):
+                if at is not None and quantity < figures[listing]:
+                    answered[listing] = (at, sent)
+        if len(answered) < len(figures):
+            lost += 1
+            took.append(30_000)
+        else:
+            at, sent = max(answered.values())
+            arrived = InboxMessage.objects.filter(account=store).latest("id").received_at
+            booked = StockMovement.objects.filter(sku=sku, kind="reserve").latest("id").created_at
+            steps = (began, arrived, booked, sent, at)
+            took.append(_ms(began, at))
+            for name, start, end in zip(stages, steps, steps[1:], strict=False):
+                stages[name].append(_ms(start, end))
+        time.sleep(0.3)
+    took.sort()
+    p95 = kpis.percentile(took, 0.95)
+    assert p95 is not None
+    report.figures |= {"order_to_all_others_p50_ms": kpis.percentile(took, 0.5), "order_to_all_others_p95_ms": p95,
+                       "order_to_all_others_max_ms": took[-1]}  # fmt: skip
+    report.figures |= {
+        f"of_this_{name}_p50_ms": kpis.percentile(sorted(values), 0.5) for name, values in stages.items()
+    }
+    report.at_most(
+        6,
+        "buyer's order in one store → all other stores acknowledged, p95",
+        p95 / 1000,
+        1.0 if on_postgres() else 5.0,
+        1.0,
+        "s",
+    )
+    report.equal("single sales that did not arrive within 30 s", lost, 0)
+    report.equal("orders from the store", Order.objects.filter(channel=store.sales_channel_id).count(), count)
+
+
+def _many_sales(
+    report: Report,
+    client: SandboxClient,
+    till: SalesChannel,
+    live: Sequence[ChannelAccount],
+    goods: Sequence[Sku],
+    rate: int,
+    seconds: int,
+) -> None:
+    """Sales at a fixed rate; commit → acknowledged for every (movement, listing), superseded ones included."""
+    dice = random.Random(7)  # noqa: S311
+    calls_before = _calls(client)
+    first = now()
+    began = time.monotonic()
+    wanted, made, behind = rate * seconds, 0, 0.0
+    while made < wanted:
+        due = min(wanted, int((time.monotonic() - began) * rate))
+        if due <= made:
+            time.sleep(TICK_SECONDS)
+            continue
+        drafts = [
+            world.order(
+                f"S{number}",
+                [(goods[dice.randrange(10)] if dice.random() < POPULAR else dice.choice(goods), 1)],
+            )
+            for number in range(made, min(due, made + intake.BATCH))
+        ]
+        intake.take(drafts, channel=till, actor=world.ACTOR, source="api")
+        made += len(drafts)
+        behind = max(behind, time.monotonic() - began - made / rate)
+    driven = time.monotonic() - began
+    settled = _settle()
+    movements = list(
+        StockMovement.objects.filter(kind="reserve", created_at__gte=first)
+        .order_by("id")
+        .values_list("sku", "balance", "created_at")
+    )
+    listings: dict[int, list[int]] = {}
+    for listing, sku in Listing.objects.filter(account__in=live).values_list("pk", "sku"):
+        if sku is not None:
+            listings.setdefault(sku, []).append(listing)
+    pushed = _pushed(first)
+    ages, still_open = [], 0
+    at = now()
+    for sku, reserved, changed_at in movements:
+        for listing in listings[sku]:
+            told = acknowledged(pushed.get(listing, Shown([], [])), UNITS - reserved)
+            still_open += told is None
+            ages.append(max(0, int(((told or at) - changed_at).total_seconds() * 1000)))
+    ages.sort()
+    calls = {name: count - calls_before.get(name, 0) for name, count in _calls(client).items()}
+    pushes = sum(count for name, count in calls.items() if "inventory" in name.lower())
+    p99, longest = kpis.percentile(ages, 0.99) or 0, ages[-1] if ages else 0
+    report.figures |= {
+        "sales": made, "sales_per_s_reached": made / driven, "driver_behind_s": behind, "movements": len(movements),
+        "changes_of_listings": len(ages), "requests": pushes,
+        "figures_told": sum(len(one.at) for one in pushed.values()),
+        "sync_p50_ms": kpis.percentile(ages, 0.5), "sync_p95_ms": kpis.percentile(ages, 0.95), "sync_p99_ms": p99,
+        "sync_max_ms": longest, "settled_after_s": settled,
+    }  # fmt: skip
+    report.at_most(6, "commit → acknowledged, p99", p99 / 1000, 1.0, 0.3, "s")
+    report.at_most(6, "commit → acknowledged, longest", longest / 1000, 2.0, 2.0, "s")
+    report.at_most(7, "requests sent per change of a listing", pushes / max(1, len(ages)), 0.2, 0.05)
+    report.equal("sales entered", Order.objects.filter(channel=till).count(), wanted)
+    report.equal("changes not yet acknowledged", still_open, 0)
+
+
+def _ms(start: dt.datetime, end: dt.datetime) -> int:
+    return round((end - start).total_seconds() * 1000)
+
+
+def _pushed(since: dt.datetime) -> dict[int, Shown]:
+    """Per listing the acknowledged figures in order of answer, as a falling minimum."""
+    found: dict[int, Shown] = {}
+    rows = StockPush.objects.filter(state=StockPush.State.ACKED, answered_at__gte=since).order_by(
+        "answered_at", "id"
+    )
+    for listing, quantity, at in rows.values_list("listing", "quantity", "answered_at"):
+        if at is None:
+            continue
+        one = found.setdefault(listing, Shown([], []))
+        one.at.append(at)
+        one.lowest.append(max(-quantity, one.lowest[-1]) if one.lowest else -quantity)
+    return found
+
+
+def _settle() -> float:
+    """Wait until nothing is on its way; returns the seconds it took."""
+    began = time.monotonic()
+    _wait(
+        "the end of all pushes", SETTLE_SECONDS,
+        lambda: not OutboxEvent.objects.filter(topic="stock.changed").exists() and not kpis.waiting(),
+    )  # fmt: skip
+    return time.monotonic() - began
+
+
+def _differences(client: SandboxClient, live: Sequence[ChannelAccount]) -> list[str]:
+    """Stores and SKUs whose figure on the channel is not the one we compute."""
+    wrong = []
+    for account in live:
+        rows = list(Listing.objects.filter(account=account).values_list(*quantities.FACT_FIELDS))
+        codes = dict(Listing.objects.filter(account=account).values_list("pk", "external_sku"))
+        there = client.stock(account.config["shop"].split(".")[0])
+        for listing, shown in quantities.compute(quantities.facts(rows)).items():
+            found = there[codes[listing]]["available"]
+            if found != shown.quantity:
+                wrong.append(f"{account.sales_channel.code} {codes[listing]}: {found} ≠ {shown.quantity}")
+    return wrong[:5]
+
+
+def _calls(client: SandboxClient) -> dict[str, int]:
+    """Requests that the stores have counted, by operation."""
+    total: dict[str, int] = {}
+    for shop in client.stats()["shops"].values():
+        for name, count in shop["operations"].items():
+            total[name] = total.get(name, 0) + int(count)
+    return total
+
+
+# --- the world -------------------------------------------------------------------------------------
+
+
+def _store(number: int) -> str:
+    return f"bench-{number + 1}"
+
+
+def _open(client: SandboxClient, number: int, goods: Sequence[Sku], place: Warehouse) -> ChannelAccount:
+    """A store in the sandbox, connected as a user would connect it."""
+    name = _store(number)
+    shop = client.create_shop(
+        "shopify", name, name=name, currency="USD", locations=[{"name": place.code}],
+        catalogue=[{"sku": sku.code, "title": sku.code, "price": "20.00", "stock": UNITS} for sku in goods],
+    )  # fmt: skip
+    channel = world.channel(name, [place])
+    wanted = {field.name for field in get_connector("shopify").credential_fields}
+    account = accounts.attach(
+        channel.pk, connector="shopify", config={"shop": shop["domain"]},
+        credentials={key: value for key, value in shop["credentials"].items() if key in wanted}, actor=world.ACTOR,
+    )  # fmt: skip
+    tested = accounts.test(account.pk, actor=world.ACTOR)
+    if not tested.ok or tested.facts is None:
+        raise RuntimeError(f"{name}: {tested.message}")
+    accounts.map_location(
+        account.pk, tested.facts.locations[0][0], place.pk, actor=world.ACTOR, name=place.code
+    )
+    accounts.import_listings(account.pk, actor=world.ACTOR)
+    accounts.go_live(account.pk, f"{settings.BASE_URL}/hooks/{account.hook_key}/", actor=world.ACTOR)
+    account.refresh_from_db()
+    return account
+
+
+@contextlib.contextmanager
+def _process(*words: str) -> Iterator[None]:
+    """One of the product's own processes, in a group of its own, stopped at the end."""
+    command = [sys.executable, str(Path(settings.BASE_DIR) / "manage.py"), *words]
+    environment = {name: value for name, value in os.environ.items() if name != "LADING_BENCH_OUT"}
+    with open(settings.HOME / f"{words[0]}.log", "wb") as log:
+        child = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)  # noqa: S603 our own
+        try:
+            yield
+        finally:
+            child.terminate()
+            try:
+                child.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait(10)
+
+
+def _wait(what: str, seconds: float, done: Callable[[], bool]) -> None:
+    until = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > until:
+            tails = [f"{log.name}: {log.read_text()[-800:]}" for log in sorted(settings.HOME.glob("*.log"))]
+            raise RuntimeError(
+                "\n".join(
+                    [*tails, f"{what} did not come within {seconds:.0f} s; the ends of the logs are above"]
+                )
+            )
+        time.sleep(0.05)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
