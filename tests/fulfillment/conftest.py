@@ -41,8 +41,16 @@ class PlayedCarrier(base.CarrierConnector):
         self.calls += 1
         what = self.plan.pop(0) if self.plan else "ok"
         if what == "reject":
-            return base.Rejected(base.Problem(base.ProblemKind.INVALID_REQUEST, "postal code does not match the city"))
-        label = base.Bought(f"1Z{self.calls:09d}", f"ref-{self.calls}", Decimal("6.10"), "USD", {"pdf": b"%PDF-1.4 x", "zpl": b"^XA^XZ"})
+            return base.Rejected(
+                base.Problem(base.ProblemKind.INVALID_REQUEST, "postal code does not match the city")
+            )
+        label = base.Bought(
+            f"1Z{self.calls:09d}",
+            f"ref-{self.calls}",
+            Decimal("6.10"),
+            "USD",
+            {"pdf": b"%PDF-1.4 x", "zpl": b"^XA^XZ"},
+        )
         if what != "lost":
             self.bought[request.reference] = label
         if what in ("timeout", "lost"):
@@ -74,7 +82,12 @@ class World:
     channel: SalesChannel
 
     def order(self, quantity: int = 2, **fields: Any) -> Order:
-        taken = intake.take([order_draft(line_draft(self.sku, quantity), **fields)], channel=self.channel, actor=SYSTEM, source="webhook")
+        taken = intake.take(
+            [order_draft(line_draft(self.sku, quantity), **fields)],
+            channel=self.channel,
+            actor=SYSTEM,
+            source="webhook",
+        )
         assert taken[0].outcome == "created", taken
         return Order.objects.get(pk=taken[0].order_id)
 
@@ -94,8 +107,12 @@ class World:
 
 @pytest.fixture
 def world(db: None) -> World:
-    east = make_warehouse("EAST", region="NJ", postal_code="07114", address1="200 Port Street", city="Newark", priority=1)
-    west = make_warehouse("WEST", region="NV", postal_code="89502", address1="81 Vista", city="Reno", priority=2)
+    east = make_warehouse(
+        "EAST", region="NJ", postal_code="07114", address1="200 Port Street", city="Newark", priority=1
+    )
+    west = make_warehouse(
+        "WEST", region="NV", postal_code="89502", address1="81 Vista", city="Reno", priority=2
+    )
     sku = make_sku("MUG", weight_g=380, length_mm=110, width_mm=110, height_mm=105)
     add_stock(sku, east, 10)
     add_stock(sku, west, 10)

@@ -155,7 +155,11 @@ def test_parcel_weight_is_goods_plus_box(world, carrier):
     [(None, "slow", "Slow 5.00 USD"), (2, "quick", "Quick 9.00 USD"), (0, None, "No service arrives by")],
 )
 def test_cheapest_in_time_wins_and_nothing_is_chosen_silently(days, chosen, sentence):
-    offers = [Offer("a", 1, rate("slow", "5.00", 5)), Offer("a", 1, rate("quick", "9.00", 2)), Offer("b", 2, rate("unknown", "1.00", None))]
+    offers = [
+        Offer("a", 1, rate("slow", "5.00", 5)),
+        Offer("a", 1, rate("quick", "9.00", 2)),
+        Offer("b", 2, rate("unknown", "1.00", None)),
+    ]
     if days is None:
         offers = offers[:2]
     by = now().date() + dt.timedelta(days=days) if days is not None else None
@@ -166,6 +170,8 @@ def test_cheapest_in_time_wins_and_nothing_is_chosen_silently(days, chosen, sent
 
 
 def test_a_rate_in_another_currency_is_never_compared():
-    picked = choose([Offer("a", 1, rate("usd", "9.00", 2)), Offer("b", 1, rate("cad", "1.00", 2, "CAD"))], None)
+    picked = choose(
+        [Offer("a", 1, rate("usd", "9.00", 2)), Offer("b", 1, rate("cad", "1.00", 2, "CAD"))], None
+    )
     assert picked.chosen.rate.service == "usd"
     assert picked.reasons[1] == "priced in CAD, not comparable"

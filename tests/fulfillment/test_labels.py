@@ -26,14 +26,20 @@ def test_buy_stores_documents_and_cost_once(world, carrier, assert_invariants):
     again = labels.buy(shipment.pk, actor=SYSTEM)
     assert carrier.calls == 1
     assert [p.pk for p in first] == [p.pk for p in again]
-    assert (first[0].state, first[0].tracking_number, str(first[0].cost)) == (State.PURCHASED, "1Z000000001", "6.1000")
+    assert (first[0].state, first[0].tracking_number, str(first[0].cost)) == (
+        State.PURCHASED,
+        "1Z000000001",
+        "6.1000",
+    )
     assert set(LabelDocument.objects.values_list("format", flat=True)) == {"pdf", "zpl"}
     shipment.refresh_from_db()
     assert shipment.state == Shipment.State.LABELLED
     assert_invariants()
 
 
-def test_killed_after_the_carrier_booked_it_is_found_again_not_bought_again(world, carrier, assert_invariants):
+def test_killed_after_the_carrier_booked_it_is_found_again_not_bought_again(
+    world, carrier, assert_invariants
+):
     shipment = world.packed()
     carrier.plan = ["die"]
     with pytest.raises(KeyboardInterrupt):

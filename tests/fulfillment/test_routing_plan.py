@@ -26,7 +26,14 @@ def order(*lines: tuple[str, int], **kwargs) -> OrderView:
 
 
 def place(code: str, stock: dict[str, int], **kwargs) -> WarehouseView:
-    values = {"code": code, "kind": "own", "stock": stock, "ship_day": DAY, "cost": Decimal("6"), "priority": 10}
+    values = {
+        "code": code,
+        "kind": "own",
+        "stock": stock,
+        "ship_day": DAY,
+        "cost": Decimal("6"),
+        "priority": 10,
+    }
     return WarehouseView(**(values | kwargs))
 
 
@@ -36,14 +43,21 @@ NO_RULES = Policy(1)
 def test_cheapest_warehouse_with_everything_wins_and_the_losers_say_why():
     decided = plan(
         order(("MUG", 2)),
-        [place("EAST", {"MUG": 5}, cost=Decimal("4.12"), zone="4"), place("WEST", {"MUG": 1}), place("RENO", {"MUG": 9}, cost=Decimal("6.80"))],
+        [
+            place("EAST", {"MUG": 5}, cost=Decimal("4.12"), zone="4"),
+            place("WEST", {"MUG": 1}),
+            place("RENO", {"MUG": 9}, cost=Decimal("6.80")),
+        ],
         NO_RULES,
     )
     assert decided.outcome == "routed"
     assert [(p.warehouse, p.quantity) for p in decided.parts] == [("EAST", 2)]
     lost = {c["code"]: c.get("lost") for c in decided.trace["candidates"]}
     assert lost == {"EAST": None, "WEST": "only 1 of 2 MUG", "RENO": "costs 6.80 against 4.12"}
-    assert decided.summary == "EAST won: 2 units, 4.12 USD, zone 4; RENO lost: costs 6.80 against 4.12; WEST lost: only 1 of 2 MUG"
+    assert (
+        decided.summary
+        == "EAST won: 2 units, 4.12 USD, zone 4; RENO lost: costs 6.80 against 4.12; WEST lost: only 1 of 2 MUG"
+    )
 
 
 def test_units_of_one_line_split_over_two_warehouses():
@@ -96,12 +110,26 @@ def test_rules_in_order_the_last_writer_wins_and_the_loss_is_told():
     policy = policy_from(
         3,
         [
-            {"name": "nearest", "when": {"field": "country", "op": "eq", "value": "US"}, "then": {"prefer": ["WEST"]}},
-            {"name": "heavy", "when": {"field": "weight_g", "op": "gt", "value": 500}, "then": {"prefer": ["EAST"]}},
-            {"name": "prime", "when": {"field": "service", "op": "eq", "value": "Prime"}, "then": {"only": ["FBA"]}},
+            {
+                "name": "nearest",
+                "when": {"field": "country", "op": "eq", "value": "US"},
+                "then": {"prefer": ["WEST"]},
+            },
+            {
+                "name": "heavy",
+                "when": {"field": "weight_g", "op": "gt", "value": 500},
+                "then": {"prefer": ["EAST"]},
+            },
+            {
+                "name": "prime",
+                "when": {"field": "service", "op": "eq", "value": "Prime"},
+                "then": {"only": ["FBA"]},
+            },
         ],
     )
-    decided = plan(order(("MUG", 1)), [place("EAST", {"MUG": 1}), place("WEST", {"MUG": 1}, cost=Decimal(1))], policy)
+    decided = plan(
+        order(("MUG", 1)), [place("EAST", {"MUG": 1}), place("WEST", {"MUG": 1}, cost=Decimal(1))], policy
+    )
     assert decided.parts[0].warehouse == "EAST"
     assert decided.trace["overruled"] == ["prefer of 'nearest' gives way to 'heavy'"]
     assert decided.trace["rules"][2] == {"name": "prime", "matched": False, "why": "service is empty"}
@@ -110,7 +138,11 @@ def test_rules_in_order_the_last_writer_wins_and_the_loss_is_told():
 def test_line_conditions_say_any_or_all():
     two = order(("MUG", 1), ("CAP", 1))
     warehouses = [place("A", {"MUG": 1, "CAP": 1}), place("B", {"MUG": 1, "CAP": 1})]
-    rule = {"name": "mugs", "when": {"field": "sku", "op": "eq", "value": "MUG", "lines": "any"}, "then": {"only": ["B"]}}
+    rule = {
+        "name": "mugs",
+        "when": {"field": "sku", "op": "eq", "value": "MUG", "lines": "any"},
+        "then": {"only": ["B"]},
+    }
     assert plan(two, warehouses, policy_from(1, [rule])).parts[0].warehouse == "B"
     rule["when"]["lines"] = "all"
     decided = plan(two, warehouses, policy_from(1, [rule]))
@@ -121,7 +153,9 @@ def test_line_conditions_say_any_or_all():
 
 def test_a_kit_stays_whole_in_one_warehouse():
     kit = LineView(1, "KIT", 2, (("MUG", 2), ("CAP", 1)))
-    decided = plan(order(lines=(kit,)), [place("A", {"MUG": 4, "CAP": 1}), place("B", {"MUG": 2, "CAP": 5})], NO_RULES)
+    decided = plan(
+        order(lines=(kit,)), [place("A", {"MUG": 4, "CAP": 1}), place("B", {"MUG": 2, "CAP": 5})], NO_RULES
+    )
     assert sorted((p.warehouse, p.quantity) for p in decided.parts) == [("A", 1), ("B", 1)]
 
 
@@ -151,7 +185,11 @@ def test_never_more_than_available_and_nothing_lost(wanted, warehouses, complete
     stock = {w.code: w.stock for w in warehouses}
     for code in stock:
         for sku in ("MUG", "CAP"):
-            taken = sum(p.quantity for p in decided.parts if p.warehouse == code and asked.lines[p.line_id - 1].sku == sku)
+            taken = sum(
+                p.quantity
+                for p in decided.parts
+                if p.warehouse == code and asked.lines[p.line_id - 1].sku == sku
+            )
             assert taken <= stock[code][sku]
     assert len({p.warehouse for p in decided.parts}) <= splits
     if complete:

@@ -14,7 +14,13 @@ from oms.core.errors import Conflict, UserError
 from oms.core.models import ExceptionItem
 from procurement import landed, planner, purchase_orders, receiving, selectors
 from procurement.models import (
-    LandedShare, OfferBreak, PurchaseOrder, Receipt, ReorderSuggestion, Supplier, SupplierOffer,
+    LandedShare,
+    OfferBreak,
+    PurchaseOrder,
+    Receipt,
+    ReorderSuggestion,
+    Supplier,
+    SupplierOffer,
 )  # fmt: skip
 from procurement.offers import default_offer, price_for
 from tests.factories import add_stock, make_sku, make_warehouse
@@ -50,7 +56,12 @@ def test_default_offer_follows_rank_and_the_price_is_copied(supplier, east):
     sku = make_sku()
     other = Supplier.objects.create(code="BAY", name="Bay")
     first, second = offer(supplier, sku, "3.00", rank=1), offer(other, sku, "3.50", rank=2)
-    order = purchase_orders.create(supplier_id=supplier.pk, warehouse_id=east.pk, lines=[purchase_orders.LineSpec(sku.pk, 10)], actor=SYSTEM)
+    order = purchase_orders.create(
+        supplier_id=supplier.pk,
+        warehouse_id=east.pk,
+        lines=[purchase_orders.LineSpec(sku.pk, 10)],
+        actor=SYSTEM,
+    )
     SupplierOffer.objects.filter(pk=first.pk).update(is_active=False, price=D("9.99"))
     assert default_offer(sku.pk, business_day()) == second
     line = order.lines.get()
@@ -61,14 +72,19 @@ def test_price_breaks_and_their_dates(supplier):
     sku, today = make_sku(), business_day()
     base = offer(supplier, sku, "5.00")
     OfferBreak.objects.create(offer=base, min_quantity=100, price=D("4.00"))
-    OfferBreak.objects.create(offer=base, min_quantity=50, price=D("1.00"), valid_to=today - dt.timedelta(days=1))
+    OfferBreak.objects.create(
+        offer=base, min_quantity=50, price=D("1.00"), valid_to=today - dt.timedelta(days=1)
+    )
     assert [price_for(base, n, today) for n in (99, 100)] == [D("5.00"), D("4.00")]
 
 
 def test_states_refuse_what_makes_no_sense(supplier, east):
     sku = make_sku()
     order = purchase_orders.create(
-        supplier_id=supplier.pk, warehouse_id=east.pk, lines=[purchase_orders.LineSpec(sku.pk, 10, D(1))], actor=SYSTEM
+        supplier_id=supplier.pk,
+        warehouse_id=east.pk,
+        lines=[purchase_orders.LineSpec(sku.pk, 10, D(1))],
+        actor=SYSTEM,
     )
     line = order.lines.get()
     with pytest.raises(Conflict, match="only a sent order can be received"):
@@ -118,8 +134,16 @@ def test_landed_cost_vector_of_three_lines(supplier, east, assert_invariants):
     order = sent(supplier, east, (a, 100, "10.00"), (b, 10, "50.00"), (c, 40, "2.50"))
     freight = landed.add_charge(order.pk, kind="freight", basis="weight", amount=D("1000"), actor=SYSTEM)
     duty = landed.add_charge(order.pk, kind="duty", basis="value", amount=D("137.41"), actor=SYSTEM)
-    assert list(freight.shares.order_by("order_line").values_list("amount", flat=True)) == [D("500"), D("400"), D("100")]
-    assert list(duty.shares.order_by("order_line").values_list("amount", flat=True)) == [D("85.88"), D("42.94"), D("8.59")]
+    assert list(freight.shares.order_by("order_line").values_list("amount", flat=True)) == [
+        D("500"),
+        D("400"),
+        D("100"),
+    ]
+    assert list(duty.shares.order_by("order_line").values_list("amount", flat=True)) == [
+        D("85.88"),
+        D("42.94"),
+        D("8.59"),
+    ]
     lines = list(order.lines.order_by("number"))
     receiving.receive(order.pk, [Arrived(x.pk, x.quantity) for x in lines], actor=SYSTEM, key="a")
     costs = [StockLevel.objects.get(sku=x).average_cost for x in (a, b, c)]
@@ -149,7 +173,9 @@ def test_a_late_bill_goes_to_stock_and_cost_of_goods_in_proportion(supplier, eas
     add_stock(sku, east, 5, unit_cost=D("1.00"))
     from inventory import operations
 
-    operations.adjust(sku_id=sku.pk, warehouse_id=east.pk, quantity=-10, reason="sold elsewhere", actor=SYSTEM, key="sold")
+    operations.adjust(
+        sku_id=sku.pk, warehouse_id=east.pk, quantity=-10, reason="sold elsewhere", actor=SYSTEM, key="sold"
+    )
     landed.add_charge(order.pk, kind="freight", basis="value", amount=D("10.00"), actor=SYSTEM)
     share = LandedShare.objects.get()
     assert (share.applied, share.to_cogs) == (D("5.00"), D("5.00"))
@@ -165,7 +191,8 @@ def test_missing_weight_refuses_the_basis_and_names_the_sku(supplier, east):
 def sells(sku, per_day, days=60):
     today = business_day()
     DemandDay.objects.bulk_create(
-        DemandDay(sku=sku, channel_code="shop", day=today - dt.timedelta(days=back), units=per_day) for back in range(1, days + 1)
+        DemandDay(sku=sku, channel_code="shop", day=today - dt.timedelta(days=back), units=per_day)
+        for back in range(1, days + 1)
     )
 
 

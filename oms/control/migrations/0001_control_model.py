@@ -7,68 +7,136 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('core', '0002_guards_and_queue_index'),
+        ("core", "0002_guards_and_queue_index"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='ImportFile',
+            name="ImportFile",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('orders', 'Orders'), ('stock', 'Stock'), ('purchase_orders', 'Purchase orders')], max_length=16)),
-                ('profile', models.CharField(help_text='detected shape of the file', max_length=40)),
-                ('name', models.CharField(max_length=255)),
-                ('sha256', models.CharField(db_index=True, max_length=64)),
-                ('size', models.PositiveBigIntegerField()),
-                ('stored', models.FileField(blank=True, null=True, upload_to='imports/%Y/%m/')),
-                ('options', models.JSONField(default=dict, help_text='channel, mode set|add, mapping …')),
-                ('state', models.CharField(choices=[('uploaded', 'Uploaded'), ('checked', 'Checked'), ('applying', 'Being applied'), ('applied', 'Applied'), ('stopped', 'Stopped'), ('undone', 'Undone')], default='uploaded', max_length=10)),
-                ('rows', models.PositiveIntegerField(default=0)),
-                ('counts', models.JSONField(default=dict, help_text='change, same, error, skipped')),
-                ('created_by', models.CharField(max_length=120)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('applied_at', models.DateTimeField(blank=True, null=True)),
-                ('job', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='core.job')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("orders", "Orders"),
+                            ("stock", "Stock"),
+                            ("purchase_orders", "Purchase orders"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("profile", models.CharField(help_text="detected shape of the file", max_length=40)),
+                ("name", models.CharField(max_length=255)),
+                ("sha256", models.CharField(db_index=True, max_length=64)),
+                ("size", models.PositiveBigIntegerField()),
+                ("stored", models.FileField(blank=True, null=True, upload_to="imports/%Y/%m/")),
+                ("options", models.JSONField(default=dict, help_text="channel, mode set|add, mapping …")),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("uploaded", "Uploaded"),
+                            ("checked", "Checked"),
+                            ("applying", "Being applied"),
+                            ("applied", "Applied"),
+                            ("stopped", "Stopped"),
+                            ("undone", "Undone"),
+                        ],
+                        default="uploaded",
+                        max_length=10,
+                    ),
+                ),
+                ("rows", models.PositiveIntegerField(default=0)),
+                ("counts", models.JSONField(default=dict, help_text="change, same, error, skipped")),
+                ("created_by", models.CharField(max_length=120)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("applied_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "job",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to="core.job",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='ImportRow',
+            name="ImportRow",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.PositiveIntegerField(help_text='line of the file, the header is 1')),
-                ('level', models.CharField(default='error', help_text='error or note', max_length=8)),
-                ('column', models.CharField(blank=True, max_length=80)),
-                ('message', models.CharField(max_length=400)),
-                ('raw', models.JSONField(default=dict)),
-                ('file', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='problem_rows', to='control.importfile')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("number", models.PositiveIntegerField(help_text="line of the file, the header is 1")),
+                ("level", models.CharField(default="error", help_text="error or note", max_length=8)),
+                ("column", models.CharField(blank=True, max_length=80)),
+                ("message", models.CharField(max_length=400)),
+                ("raw", models.JSONField(default=dict)),
+                (
+                    "file",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="problem_rows",
+                        to="control.importfile",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['number', 'id'],
-                'indexes': [models.Index(fields=['file', 'number'], name='import_row_idx')],
+                "ordering": ["number", "id"],
+                "indexes": [models.Index(fields=["file", "number"], name="import_row_idx")],
             },
         ),
         migrations.CreateModel(
-            name='SavedView',
+            name="SavedView",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('screen', models.CharField(max_length=40)),
-                ('name', models.CharField(max_length=80)),
-                ('query', models.CharField(max_length=1000)),
-                ('shared', models.BooleanField(default=False)),
-                ('position', models.PositiveSmallIntegerField(default=100)),
-                ('owner', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='saved_views', to=settings.AUTH_USER_MODEL)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("screen", models.CharField(max_length=40)),
+                ("name", models.CharField(max_length=80)),
+                ("query", models.CharField(max_length=1000)),
+                ("shared", models.BooleanField(default=False)),
+                ("position", models.PositiveSmallIntegerField(default=100)),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="saved_views",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'ordering': ['position', 'name'],
-                'constraints': [models.UniqueConstraint(fields=('screen', 'owner', 'name'), name='saved_view_once'), models.UniqueConstraint(condition=models.Q(('shared', True)), fields=('screen', 'name'), name='saved_view_shared_once')],
+                "ordering": ["position", "name"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("screen", "owner", "name"), name="saved_view_once"),
+                    models.UniqueConstraint(
+                        condition=models.Q(("shared", True)),
+                        fields=("screen", "name"),
+                        name="saved_view_shared_once",
+                    ),
+                ],
             },
         ),
     ]

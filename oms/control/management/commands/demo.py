@@ -30,7 +30,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--port", type=int, default=8000, help="of the web pages")
         parser.add_argument("--sandbox-port", type=int, default=8790)
-        parser.add_argument("--shoppers", type=float, default=0.05, help="orders per second that shoppers place; 0 = none")
+        parser.add_argument(
+            "--shoppers", type=float, default=0.05, help="orders per second that shoppers place; 0 = none"
+        )
         parser.add_argument("--orders", type=int, default=5000, help="orders of the last year")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -39,7 +41,12 @@ class Command(BaseCommand):
             self._free(options[name])
         web = f"http://127.0.0.1:{options['port']}"
         sandbox = f"http://127.0.0.1:{options['sandbox_port']}"
-        env = {**os.environ, "OMS_BASE_URL": web, "OMS_HOST_MAP": json.dumps(host_map(sandbox)), "PYTHONUNBUFFERED": "1"}
+        env = {
+            **os.environ,
+            "OMS_BASE_URL": web,
+            "OMS_HOST_MAP": json.dumps(host_map(sandbox)),
+            "PYTHONUNBUFFERED": "1",
+        }
         self.stopping = False
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
@@ -47,15 +54,35 @@ class Command(BaseCommand):
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self._run([*manage, "migrate", "--noinput", "--verbosity", "0"], env)
         commands = {
-            "sandbox": [*manage, "sandbox", "--port", str(options["sandbox_port"]), "--scenario", "empty", "--state",
-                        str(settings.HOME / "sandbox.json")],
+            "sandbox": [
+                *manage,
+                "sandbox",
+                "--port",
+                str(options["sandbox_port"]),
+                "--scenario",
+                "empty",
+                "--state",
+                str(settings.HOME / "sandbox.json"),
+            ],
             "web": [*manage, "serve", "--port", str(options["port"])],
             "worker": [*manage, "worker"],
             "dispatcher": [*manage, "dispatch"],
-        }  # fmt: skip
+        }
         try:
             self._start("sandbox", commands["sandbox"], env)
-            self._run([*manage, "seed_demo", "--live", sandbox, "--orders", str(options["orders"]), "--shoppers", str(options["shoppers"])], env)
+            self._run(
+                [
+                    *manage,
+                    "seed_demo",
+                    "--live",
+                    sandbox,
+                    "--orders",
+                    str(options["orders"]),
+                    "--shoppers",
+                    str(options["shoppers"]),
+                ],
+                env,
+            )
             for name in ("web", "worker", "dispatcher"):
                 self._start(name, commands[name], env)
             self._wait_for(f"{web}/healthz")
@@ -70,7 +97,9 @@ class Command(BaseCommand):
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError as error:
-                raise CommandError(f"Port {port} is taken: stop what uses it or choose another with --port or --sandbox-port.") from error
+                raise CommandError(
+                    f"Port {port} is taken: stop what uses it or choose another with --port or --sandbox-port."
+                ) from error
 
     def _run(self, command: list[str], env: dict[str, str]) -> None:
         done = subprocess.run(command, env=env, check=False)  # noqa: S603 our own manage.py
@@ -92,7 +121,8 @@ class Command(BaseCommand):
 
     def _tell(self, web: str, sandbox: str, seconds: float) -> None:
         rows = "\n".join(
-            f"  {username:6} {ROLES[role][0]:20}{' only ' + ', '.join(scopes) if scopes else ''}" for username, role, _, scopes in LOGINS
+            f"  {username:6} {ROLES[role][0]:20}{' only ' + ', '.join(scopes) if scopes else ''}"
+            for username, role, _, scopes in LOGINS
         )
         self.stdout.write(
             f"""

@@ -15,8 +15,12 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--orders", type=int, default=HISTORY_ORDERS, help="orders of the last year")
-        parser.add_argument("--live", default="", help="address of a running sandbox: open the shops there and connect them")
-        parser.add_argument("--shoppers", type=float, default=0.0, help="with --live: orders per second that shoppers place")
+        parser.add_argument(
+            "--live", default="", help="address of a running sandbox: open the shops there and connect them"
+        )
+        parser.add_argument(
+            "--shoppers", type=float, default=0.0, help="with --live: orders per second that shoppers place"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not seed(self.stdout.write, history=options["orders"]):
