@@ -81,7 +81,8 @@ def test_a_notification_names_its_order_and_needs_its_shop() -> None:
     body = json.dumps({"order_edit": {"id": 5, "order_id": 77}}).encode()
     headers = {
         "x-shopify-hmac-sha256": webhooks.sign("s", body), "x-shopify-topic": "orders/edited",
-        "x-shopify-webhook-id": "w-1", "x-shopify-shop-domain": "acme.myshopify.com", "x-shopify-triggered-at": "2026-11-23T10:00:00Z",
+        "x-shopify-webhook-id": "w-1", "x-shopify-shop-domain": "acme.myshopify.com",
+        "x-shopify-triggered-at": "2026-11-23T10:00:00Z",
     }  # fmt: skip
     found = webhooks.parse(["s"], "acme.myshopify.com", headers, body)[0]
     assert (found.delivery_id, found.order_id, found.kind) == ("w-1", "77", "order")
@@ -153,14 +154,16 @@ def node(**fields: Any) -> dict[str, Any]:
 
     line = {
         "id": "gid://shopify/LineItem/11", "sku": "MUG", "title": "Mug", "variantTitle": None, "quantity": 3,
-        "currentQuantity": 2, "unfulfilledQuantity": 1, "requiresShipping": True, "variant": {"id": "gid://shopify/ProductVariant/9"},
+        "currentQuantity": 2, "unfulfilledQuantity": 1, "requiresShipping": True,
+        "variant": {"id": "gid://shopify/ProductVariant/9"},
         "originalUnitPriceSet": money("10.00"), "discountedTotalSet": money("27.00"),
         "taxLines": [{"priceSet": money("2.70")}],
     }  # fmt: skip
     return {
         "legacyResourceId": "77", "name": "#1001", "createdAt": "2026-11-23T09:00:00Z", "processedAt": None,
         "updatedAt": "2026-11-23T10:00:00Z", "cancelledAt": None, "cancelReason": None, "test": False,
-        "note": "ring twice", "email": "a@example.com", "phone": None, "tags": ["vip"], "currencyCode": "USD", "taxesIncluded": False,
+        "note": "ring twice", "email": "a@example.com", "phone": None, "tags": ["vip"],
+        "currencyCode": "USD", "taxesIncluded": False,
         "displayFinancialStatus": "PAID", "displayFulfillmentStatus": "PARTIALLY_FULFILLED",
         "risk": {"recommendation": "CANCEL"},
         "totalPriceSet": money("34.70"), "totalTaxSet": money("2.70"), "totalDiscountsSet": money("3.00"),
@@ -223,7 +226,8 @@ def test_official_rest_samples_become_orders(shared_dir: Path) -> None:
 def test_the_two_shapes_of_one_order_agree() -> None:
     rest = {
         "id": 77, "name": "#1001", "created_at": "2026-11-23T09:00:00Z", "updated_at": "2026-11-23T10:00:00Z",
-        "currency": "USD", "financial_status": "paid", "total_price": "34.70", "total_tax": "2.70", "total_discounts": "3.00",
+        "currency": "USD", "financial_status": "paid", "total_price": "34.70",
+        "total_tax": "2.70", "total_discounts": "3.00",
         "total_shipping_price_set": {"shop_money": {"amount": "5.00"}}, "email": "a@example.com",
         "note": "ring twice", "tags": "vip", "shipping_lines": [{"title": "Express", "code": None}],
         "shipping_address": {"name": "Ada", "address1": "1 Main", "city": "Austin", "province_code": "TX",
