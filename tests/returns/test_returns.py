@@ -21,11 +21,11 @@ Verdict = inspection.Verdict
 
 @pytest.fixture
 def shipped(world, carrier):  # noqa: F811
-    from tests.factories import line_draft, order_draft
-    from oms.orders import intake
     from fulfillment import packing, picking, rates, routing_service
     from fulfillment.models import Shipment
+    from oms.orders import intake
     from oms.orders.models import Order
+    from tests.factories import line_draft, order_draft
 
     draft = order_draft(line_draft(world.sku, 5, unit_price=D("18.00")), total=D("90.00"))
     taken = intake.take([draft], channel=world.channel, actor=SYSTEM, source="webhook")
@@ -42,7 +42,9 @@ def shipped(world, carrier):  # noqa: F811
 def opened(order, quantity=2):
     line = order.lines.get()
     place = order.shipments.get().warehouse
-    return rma.open_rma(order_id=order.pk, items=[rma.ReturnItem(line.pk, quantity)], warehouse_id=place.pk, actor=SYSTEM)
+    return rma.open_rma(
+        order_id=order.pk, items=[rma.ReturnItem(line.pk, quantity)], warehouse_id=place.pk, actor=SYSTEM
+    )
 
 
 def level(order):
@@ -112,7 +114,9 @@ def test_expected_two_got_one_and_a_foreign_item(shipped, assert_invariants):
     line = item.lines.get()
     rma.receive(item.pk, {line.pk: 1}, actor=SYSTEM, key="a")
     foreign = make_sku("FOREIGN")
-    rma.receive_unannounced(warehouse_id=item.warehouse_id, goods=[(foreign.pk, 1)], actor=SYSTEM, key="b", rma_id=item.pk)
+    rma.receive_unannounced(
+        warehouse_id=item.warehouse_id, goods=[(foreign.pk, 1)], actor=SYSTEM, key="b", rma_id=item.pk
+    )
     assert StockLevel.objects.get(sku=foreign).quarantine == 1
     with pytest.raises(Conflict, match="without a disposition"):
         rma.close(item.pk, actor=SYSTEM)
@@ -133,11 +137,20 @@ def test_blind_return_without_any_order(db):
 def test_refunds_are_capped_over_many_steps(shipped, assert_invariants):
     line = shipped.lines.get()
     for number in range(5):
-        refunds.plan(order_id=shipped.pk, items=[refunds.RefundItem(line.pk, 1, D("18.00"))], actor=SYSTEM, key=f"k{number}")
-    refunds.plan(order_id=shipped.pk, items=[refunds.RefundItem(line.pk, 1, D("18.00"))], actor=SYSTEM, key="k4")
+        refunds.plan(
+            order_id=shipped.pk,
+            items=[refunds.RefundItem(line.pk, 1, D("18.00"))],
+            actor=SYSTEM,
+            key=f"k{number}",
+        )
+    refunds.plan(
+        order_id=shipped.pk, items=[refunds.RefundItem(line.pk, 1, D("18.00"))], actor=SYSTEM, key="k4"
+    )
     assert Refund.objects.count() == 5
     with pytest.raises(Conflict, match="5 of 5 units"):
-        refunds.plan(order_id=shipped.pk, items=[refunds.RefundItem(line.pk, 1, D("18.00"))], actor=SYSTEM, key="k5")
+        refunds.plan(
+            order_id=shipped.pk, items=[refunds.RefundItem(line.pk, 1, D("18.00"))], actor=SYSTEM, key="k5"
+        )
     with pytest.raises(Conflict, match="too much"):
         refunds.plan(order_id=shipped.pk, items=[], shipping=D("0.01"), actor=SYSTEM, key="k6")
     assert_invariants()
@@ -146,7 +159,13 @@ def test_refunds_are_capped_over_many_steps(shipped, assert_invariants):
 def test_money_and_goods_do_not_follow_each_other(shipped):
     line = shipped.lines.get()
     item = opened(shipped, 1)
-    money = refunds.plan(order_id=shipped.pk, rma_id=item.pk, items=[refunds.RefundItem(line.pk, 1, D("18.00"))], actor=SYSTEM, key="early")
+    money = refunds.plan(
+        order_id=shipped.pk,
+        rma_id=item.pk,
+        items=[refunds.RefundItem(line.pk, 1, D("18.00"))],
+        actor=SYSTEM,
+        key="early",
+    )
     refunds.mark_sent(money.pk, actor=SYSTEM)
     refunds.confirm(money.pk, actor=SYSTEM, external_id="77")
     assert item.lines.get().received == 0
@@ -157,7 +176,9 @@ def test_money_and_goods_do_not_follow_each_other(shipped):
 
 def test_in_doubt_is_settled_not_sent_again(shipped):
     line = shipped.lines.get()
-    money = refunds.plan(order_id=shipped.pk, items=[refunds.RefundItem(line.pk, 1, D("18.00"))], actor=SYSTEM, key="a")
+    money = refunds.plan(
+        order_id=shipped.pk, items=[refunds.RefundItem(line.pk, 1, D("18.00"))], actor=SYSTEM, key="a"
+    )
     refunds.mark_sent(money.pk, actor=SYSTEM)
     refunds.mark_in_doubt(money.pk, actor=SYSTEM, error="no answer")
     refunds.confirm(money.pk, actor=SYSTEM, external_id="9")
@@ -167,9 +188,13 @@ def test_in_doubt_is_settled_not_sent_again(shipped):
 
 def test_rejected_money_counts_no_longer(shipped):
     line = shipped.lines.get()
-    first = refunds.plan(order_id=shipped.pk, items=[refunds.RefundItem(line.pk, 5, D("90.00"))], actor=SYSTEM, key="a")
+    first = refunds.plan(
+        order_id=shipped.pk, items=[refunds.RefundItem(line.pk, 5, D("90.00"))], actor=SYSTEM, key="a"
+    )
     refunds.mark_sent(first.pk, actor=SYSTEM)
     refunds.reject(first.pk, actor=SYSTEM, error="the shop said no")
-    refunds.plan(order_id=shipped.pk, items=[refunds.RefundItem(line.pk, 5, D("90.00"))], actor=SYSTEM, key="b")
+    refunds.plan(
+        order_id=shipped.pk, items=[refunds.RefundItem(line.pk, 5, D("90.00"))], actor=SYSTEM, key="b"
+    )
     with pytest.raises(Conflict, match="other refunds took"):
         refunds.retry(first.pk, actor=SYSTEM)
