@@ -16,9 +16,10 @@ PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashe
 TEST_POSTGRES_URL ?= postgres://postgres@127.0.0.1:5432/postgres
 OMS_CHROMIUM ?= /usr/bin/chromium
 JOBS ?= 2
+NAME ?= sync
 export OMS_CHROMIUM
 
-.PHONY: help demo serve test test-sqlite test-postgres browser-present check screenshots format docs lock clean
+.PHONY: help demo serve test test-sqlite test-postgres browser-present check bench screenshots format docs lock clean
 
 help: ## What can be asked for
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -77,6 +78,9 @@ check: $(DEVELOPMENT) ## Lint, format, types, import rules, templates, migration
 	$(VENV)/bin/djlint --lint --quiet templates
 	$(RUN) scripts/draw_models.py --check
 	$(RUN) -m mypy .
+
+bench: $(RUNTIME) ## Measure on real sockets: make bench NAME=sync ARGS="--db postgres"
+	$(RUN) manage.py bench $(NAME) $(ARGS)
 
 screenshots: $(DEVELOPMENT) ## Pictures of every screen, light and dark, in var/screenshots
 	$(RUN) scripts/screenshots.py
