@@ -154,7 +154,9 @@ def import_errors(request: HttpRequest, file_id: int) -> HttpResponse:
     rows = list(file.problem_rows.all())
     # the file's own order of columns: the database does not keep that of a row
     headers = running.headers_of(file)
-    columns = list(dict.fromkeys([*headers, *sorted({name for row in rows for name in row.raw} - set(headers))]))
+    columns = list(
+        dict.fromkeys([*headers, *sorted({name for row in rows for name in row.raw} - set(headers))])
+    )
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow([*(safe_cell(name) for name in columns), "Row", "Level", "Error"])
