@@ -29,6 +29,7 @@ from oms.core.exceptions_inbox import close_item, raise_item
 from procurement import purchase_orders, reorder, selectors
 from procurement.models import PurchaseOrder, ReorderSuggestion, ReplenishmentSetting, SupplierOffer
 from procurement.offers import in_force, price_for, usable
+from procurement.scorecard import LeadTime
 
 WINDOW_DAYS = 90
 CHUNK = 500
@@ -200,11 +201,11 @@ def _suggest_chunk(ids: list[int], backorders: Mapping[int, int]) -> Counter[str
     return done
 
 
-def _lead(offer: SupplierOffer, leads: dict[int, selectors.LeadTime]) -> tuple[float, float]:
+def _lead(offer: SupplierOffer, leads: dict[int, LeadTime]) -> tuple[float, float]:
     """Days and deviation: measured when there are enough receipts, else what the offer or supplier states."""
     measured = leads[offer.supplier_id]
-    if measured.measured is not None and measured.receipts >= 5:
-        return measured.measured, measured.deviation
+    if measured.is_measured:
+        return measured.days, measured.sd
     return float(offer.lead_time), 0.0
 
 

@@ -6,11 +6,14 @@ import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from django.db.models import F
+from django.db.models import F, Max, QuerySet, Sum
 
-from procurement import states
+from oms.core.clock import business_day
+from procurement import scorecard, states
 from procurement.models import PurchaseOrder, PurchaseOrderLine
+from procurement.scorecard import LeadTime, PurchaseResult, Score
 
 
 @dataclass(frozen=True)
@@ -52,37 +55,50 @@ def incoming_units(sku_ids: Iterable[int]) -> dict[tuple[int, int], int]:
     return dict(totals)
 
 
-@dataclass(frozen=True)
-class LeadTime:
-    """What a supplier states and what was measured from sent to first receipt, calendar days."""
+#: the newest purchase orders by which a supplier is judged
+JUDGED_ORDERS = 20
 
-    stated: int
-    measured: float | None
-    deviation: float
-    receipts: int
 
-    @property
-    def days(self) -> float:
-        """Measured from five receipts on, else the stated one."""
-        return self.measured if self.measured is not None and self.receipts >= 5 else float(self.stated)
+def _judged(supplier_id: int) -> QuerySet[PurchaseOrder]:
+    return PurchaseOrder.objects.filter(supplier=supplier_id, sent_at__isnull=False).exclude(
+        state=PurchaseOrder.State.CANCELLED
+    )
 
 
 def lead_time(supplier_id: int, stated: int) -> LeadTime:
-    """Mean and sample deviation of sent → received over the supplier's last 20 received orders."""
-    orders = (
-        PurchaseOrder.objects.filter(supplier=supplier_id, sent_at__isnull=False, receipts__isnull=False)
-        .distinct()
-        .order_by("-pk")[:20]
-        .prefetch_related("receipts")
+    """Lead time from sent to last receipt over the supplier's last 20 received orders, calendar days."""
+    received = (
+        _judged(supplier_id)
+        .annotate(last=Max("receipts__received_at"))
+        .filter(last__isnull=False)
+        .order_by("-pk")
+        .values_list("sent_at", "last")[:JUDGED_ORDERS]
     )
-    days = [
-        (max(r.received_at for r in order.receipts.all()) - order.sent_at).total_seconds() / 86_400
-        for order in orders
-        if order.sent_at
-    ]
-    days = [max(0.0, value) for value in days]
-    if not days:
-        return LeadTime(stated, None, 0.0, 0)
-    mean = sum(days) / len(days)
-    variance = sum((value - mean) ** 2 for value in days) / (len(days) - 1) if len(days) > 1 else 0.0
-    return LeadTime(stated, mean, variance**0.5, len(days))
+    return scorecard.lead_time(
+        [(last - sent).total_seconds() / 86_400 for sent, last in received if sent], stated
+    )
+
+
+def score(supplier_id: int) -> Score:
+    """On-time, fill and defect rate over the lines of the supplier's last 20 sent orders."""
+    orders = _judged(supplier_id).order_by("-pk").values_list("pk", flat=True)[:JUDGED_ORDERS]
+    lines = (
+        PurchaseOrderLine.objects.filter(order__in=list(orders))
+        .select_related("order")
+        .annotate(damaged=Sum("receipts__damaged"), last=Max("receipts__receipt__received_at"))
+    )
+    return scorecard.score([_result(line) for line in lines], today=business_day())
+
+
+def _result(line: Any) -> PurchaseResult:
+    """A line has ended with its last receipt, or with its order when that was closed short."""
+    ended: dt.datetime | None = None
+    if not line.open_quantity:
+        ended = line.order.closed_at if line.short else line.last
+    return PurchaseResult(
+        ordered=line.quantity,
+        received=line.received,
+        rejected=line.damaged or 0,
+        promised_on=line.expected_on or line.order.expected_on,
+        ended_on=business_day(ended) if ended else None,
+    )

@@ -267,13 +267,14 @@ def suppliers(request: HttpRequest) -> HttpResponse:
 @screen("purchasing.view")
 @require_GET
 def supplier(request: HttpRequest, code: str) -> HttpResponse:
-    """One supplier: stated against measured lead time, its offers and orders."""
+    """One supplier: stated against measured lead time, how well it delivers, its offers and orders."""
     item = Supplier.objects.filter(code=code).first()
     if item is None:
         raise NotFound("supplier: there is no such supplier.")
     context = {
         "item": item,
         "lead": selectors.lead_time(item.pk, item.lead_time_days),
+        "score": selectors.score(item.pk),
         "offers": item.offers.select_related("sku__product").prefetch_related("breaks")[:200],
         "orders": _visible(request).filter(supplier=item).order_by("-pk")[:20],
         "see_costs": can(request.user, "costs.view"),

@@ -241,3 +241,30 @@ def test_accepting_groups_by_supplier_and_never_orders_twice(supplier, east, ass
         planner.accept(ids, actor=SYSTEM)
     assert PurchaseOrder.objects.count() == 2
     assert_invariants()
+
+
+def test_a_supplier_is_judged_by_lines_and_planned_by_orders(supplier, east):
+    today = business_day()
+    assert (selectors.lead_time(supplier.pk, 14).days, selectors.score(supplier.pk).enough_data) == (
+        14,
+        False,
+    )
+    for number, days in enumerate((20, 22, 24, 26, 28)):
+        order = sent(supplier, east, (make_sku(f"P{number}"), 10, "1"))
+        line = order.lines.get()
+        good, damaged = (6, 2) if number == 4 else (10, 0)
+        receiving.receive(order.pk, [Arrived(line.pk, good, damaged, 0)], actor=SYSTEM, key=f"dock-{number}")
+        if number == 4:
+            purchase_orders.close(order.pk, actor=SYSTEM)
+        arrived = order.receipts.get().received_at
+        PurchaseOrder.objects.filter(pk=order.pk).update(
+            sent_at=arrived - dt.timedelta(days=days),
+            expected_on=today - dt.timedelta(days=1) if number == 0 else today,
+        )
+    late = sent(supplier, east, (make_sku("LATE"), 10, "1"))
+    PurchaseOrder.objects.filter(pk=late.pk).update(expected_on=today - dt.timedelta(days=1))
+    lead = selectors.lead_time(supplier.pk, 14)
+    assert (lead.days, lead.receipts) == (pytest.approx(24), 5)
+    score = selectors.score(supplier.pk)
+    assert (score.finished, score.overdue_open) == (5, 1)
+    assert (score.on_time, score.fill, score.defects) == (D(4) / 6, D(48) / 50, D(2) / 48)
