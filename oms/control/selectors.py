@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from django.core.cache import cache
 from django.db.models import Case, CharField, Count, F, Max, Min, Q, QuerySet, Sum, Value, When
 from django.urls import NoReverseMatch, reverse
 
-from channels.models import Drift, Listing, StockPush
+from channels.kpis import sync_latency
+from channels.models import Drift, Listing
 from fulfillment.models import LabelPurchase, Shipment
 from inventory.models import Sku, SkuAlias, StockLevel
 from oms.core import beat
@@ -29,8 +29,6 @@ from returns.models import Rma
 
 LIVE = (Order.State.PENDING, Order.State.OPEN, Order.State.ROUTED, Order.State.PART_SHIPPED)
 CACHE_SECONDS = 30
-#: pushes looked at for the percentile on Today
-PUSH_SAMPLE = 5000
 
 
 def address(name: str, *args: Any) -> str:
@@ -115,14 +113,6 @@ class Figures:
         return f"{self.orders_change * 100:+.0f} % on this time last week".replace("-", "−")
 
 
-def percentile(values: list[int], part: float) -> float | None:
-    """Nearest-rank percentile; None for no values."""
-    if not values:
-        return None
-    ranked = sorted(values)
-    return float(ranked[max(0, math.ceil(round(len(ranked) * part, 6)) - 1)])
-
-
 def figures(principal: Any, at: dt.datetime | None = None) -> Figures:
     """Counted anew each time, except the stock-outs (30 s)."""
     at = at or now()
@@ -144,20 +134,14 @@ def figures(principal: Any, at: dt.datetime | None = None) -> Figures:
         }
     if can(principal, "channels.view"):
         scope = scope_of(principal, "channels.view")
-        pushes = StockPush.objects.filter(
-            scope.q(channel="listing__account__channel__code"),
-            answered_at__gte=at - dt.timedelta(hours=1),
-            state=StockPush.State.ACKED,
-            latency_ms__isnull=False,
-        ).order_by("-answered_at")
-        sample = list(pushes.values_list("latency_ms", flat=True)[:PUSH_SAMPLE])
-        p95 = percentile([ms for ms in sample if ms is not None], 0.95)
+        codes = None if scope.channels is None else sorted(scope.channels)
+        sync = sync_latency(window=dt.timedelta(hours=1), channels=codes)
         drifts = Drift.objects.filter(
-            scope.q(channel="listing__account__channel__code"), closed_at__isnull=True
+            scope.q(channel="listing__account__sales_channel__code"), closed_at__isnull=True
         )
         found |= {
-            "sync_p95": None if p95 is None else p95 / 1000,
-            "sync_count": len(sample),
+            "sync_p95": None if sync.p95 is None else sync.p95 / 1000,
+            "sync_count": sync.count,
             "drift": drifts.count(),
         }
     if can(principal, "stock.view"):

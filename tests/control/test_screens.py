@@ -20,6 +20,7 @@ from oms.core.clock import now
 from oms.core.errors import Conflict
 from oms.core.exceptions_inbox import raise_item
 from oms.core.models import ApiToken, AuditEntry, ExceptionItem, Job, Membership, MembershipScope, User
+from oms.core.roles import ROLES
 from oms.orders import intake
 from oms.orders.models import Order
 from tests.factories import add_stock, line_draft, make_channel, make_sku, make_warehouse, order_draft
@@ -178,12 +179,15 @@ def test_change_to_last_week_compares_the_same_time_of_day(owner: User, orders: 
         assert numbers.change_text == "+50 % on this time last week"
 
 
-@pytest.mark.parametrize(
-    ("values", "part", "expected"),
-    [([], 0.95, None), ([7], 0.95, 7.0), (list(range(1, 21)), 0.95, 19.0), (list(range(1, 102)), 0.5, 51.0)],
-)
-def test_percentile_is_nearest_rank(values: list[int], part: float, expected: float | None) -> None:
-    assert selectors.percentile(values, part) == expected
+@pytest.mark.parametrize("role", list(ROLES))
+@pytest.mark.parametrize("scope", [{}, {"warehouses": ("EAST",)}, {"channels": ("amazon",)}])
+def test_today_opens_for_every_role_and_scope(
+    client: Client, orders: list[Order], role: str, scope: dict[str, tuple[str, ...]]
+) -> None:
+    raise_item("no_route", "k", "SH-1 has no route")
+    client.force_login(person("someone", role, **scope))
+    for path in ("/", "/search/?q=10", "/search/?q=SH-10001", "/jobs/"):
+        assert client.get(path).status_code in (200, 302)
 
 
 def test_unchanged_live_region_answers_204(client: Client, owner: User) -> None:
