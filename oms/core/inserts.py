@@ -6,7 +6,9 @@ conversion only where its column type needs one (JSON, encrypted text, and on SQ
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -22,30 +24,48 @@ MOST_PARAMETERS = 30_000
 _PLAIN = (models.IntegerField, models.BooleanField, models.CharField, models.TextField, models.UUIDField)
 
 
+#: from so many rows on PostgreSQL gets one array per column: looking for thousands of placeholders costs more
+ARRAYS_FROM = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    attribute: str
+    name: str
+    type: str  # without length: an explicit cast to varchar(80) would cut silently what the table refuses
+    convert: Callable[[Any], Any] | None
+
+    def values(self, rows: Sequence[models.Model]) -> list[Any]:
+        found = [getattr(row, self.attribute) for row in rows]
+        return found if self.convert is None else [self.convert(value) for value in found]
+
+
 def insert_rows(rows: Sequence[M]) -> Sequence[M]:
     """Insert unsaved rows of one model, in order, and set their primary keys. Inside the caller's transaction."""
     if not rows:
         return rows
     model = type(rows[0])
     columns = _columns(model, connection.vendor)
-    names = ", ".join(connection.ops.quote_name(column) for _, column, _ in columns)
-    table, pk = connection.ops.quote_name(model._meta.db_table), model._meta.pk
-    pk_column = connection.ops.quote_name(pk.column or pk.attname)
+    quote = connection.ops.quote_name
+    pk = model._meta.pk
+    head = (
+        f"INSERT INTO {quote(model._meta.db_table)} ({', '.join(quote(column.name) for column in columns)})"
+    )
+    tail = f"RETURNING {quote(str(pk.column))}"
     one = f"({', '.join(['%s'] * len(columns))})"
     step = max(1, MOST_PARAMETERS // len(columns))
     with connection.cursor() as cursor:
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
-            values = [
-                getattr(row, name) if convert is None else convert(getattr(row, name))
-                for row in part
-                for name, _, convert in columns
-            ]
-            cursor.execute(
-                f"INSERT INTO {table} ({names}) VALUES {', '.join([one] * len(part))} "  # noqa: S608 - names of ours
-                f"RETURNING {pk_column}",
-                values,
-            )
+            by_column = [column.values(part) for column in columns]
+            parameters: list[Any]
+            if connection.vendor == "postgresql" and len(part) >= ARRAYS_FROM:
+                body = f"SELECT * FROM unnest({', '.join(f'(%s)::{column.type}[]' for column in columns)})"  # noqa: S608 - names of ours
+                parameters = by_column
+            else:
+                body = f"VALUES {', '.join([one] * len(part))}"
+                parameters = [value for row in zip(*by_column, strict=True) for value in row]
+            cursor.execute(f"{head} {body} {tail}", parameters)
             for row, (key,) in zip(part, cursor.fetchall(), strict=True):
                 setattr(row, pk.attname, key)
                 row._state.adding = False
@@ -54,10 +74,15 @@ def insert_rows(rows: Sequence[M]) -> Sequence[M]:
 
 
 @lru_cache(maxsize=64)
-def _columns(model: type[models.Model], vendor: str) -> list[tuple[str, str, Callable[[Any], Any] | None]]:
-    """(attribute, column, conversion) of every stored field but the primary key."""
+def _columns(model: type[models.Model], vendor: str) -> list[_Column]:
+    """Every stored field but the primary key."""
     return [
-        (field.attname, field.column or field.attname, _conversion(field, vendor))
+        _Column(
+            field.attname,
+            str(field.column),
+            re.sub(r"\(.*?\)", "", str(field.db_type(connection))),
+            _conversion(field, vendor),
+        )
         for field in model._meta.concrete_fields
         if not field.primary_key and not field.generated
     ]

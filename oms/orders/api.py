@@ -17,6 +17,7 @@ from rest_framework.routers import BaseRouter
 from oms.core.access import principal_of, require
 from oms.core.actor import actor_of
 from oms.core.api.fields import MoneyField, SparseFieldsMixin, expect_version
+from oms.core.api.filters import refuse_unknown
 from oms.core.api.idempotency import IdempotentMixin
 from oms.core.errors import UserError
 from oms.orders import entry, selectors, services
@@ -389,6 +390,7 @@ class OrderViewSet(
     @action(detail=True, methods=["get"], pagination_class=None, filterset_class=None)
     def timeline(self, request: Request, pk: str) -> Response:
         """Every step of the order in order of time, at most the newest 500."""
+        refuse_unknown(request, ())
         order = selectors.get_visible(principal_of(request), int(pk))
         newest = list(order.events.order_by("-id")[:500])
         return Response(TimelineSerializer(newest[::-1], many=True).data)
