@@ -19,6 +19,7 @@ from inventory.selectors import resolve_codes
 from oms.core.access import principal_of, require, scope_of
 from oms.core.actor import Actor, actor_of
 from oms.core.api.fields import SparseFieldsMixin
+from oms.core.api.filters import refuse_unknown
 from oms.core.api.idempotency import IdempotentMixin
 from oms.core.doorbell import ring
 from oms.core.errors import NotFound, UserError
@@ -117,6 +118,7 @@ class ChannelViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveMode
     @action(detail=True, methods=["get"])
     def health(self, request: Request, code: str = "") -> Response:
         """Latency, queue, failures and drift of one channel."""
+        refuse_unknown(request, ())
         account = selectors.the_account(self.principal(), code)
         return Response(
             HealthSerializer(selectors.health(ChannelAccount.objects.filter(pk=account.pk))[0]).data
@@ -199,6 +201,8 @@ class ListingViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveMode
     serializer_class = ListingSerializer
     filterset_class = ListingFilter
     keyset_order = ("id",)
+    lookup_value_regex = "[0-9]{1,18}"
+    http_method_names = ["get", "post", "patch", "head", "options"]
     required_scopes = {"GET": "channels:read", "PATCH": "channels:write", "push": "channels:write"}
 
     def get_queryset(self) -> QuerySet[Listing]:
@@ -207,9 +211,7 @@ class ListingViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveMode
         return selectors.visible_listings(self.principal())
 
     def _listing(self, pk: Any) -> Listing:
-        listing = (
-            self.get_queryset().filter(pk=int(pk) if str(pk).isdigit() and len(str(pk)) < 19 else 0).first()
-        )
+        listing = self.get_queryset().filter(pk=int(pk)).first()
         if listing is None:
             raise NotFound("listing: no such listing.", field="listing")
         self.may(listing.account.sales_channel.code)
@@ -278,6 +280,7 @@ class MessageViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveMode
     serializer_class = MessageSerializer
     filterset_class = MessageFilter
     keyset_order = ("-id",)
+    lookup_value_regex = "[0-9]{1,18}"
     required_scopes = {"GET": "channels:read", "replay": "channels:write"}
 
     def get_queryset(self) -> QuerySet[InboxMessage]:
@@ -291,9 +294,7 @@ class MessageViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveMode
     @action(detail=True, methods=["post"])
     def replay(self, request: Request, pk: Any = None) -> Response:
         """Work a message off again that gave up."""
-        message = (
-            self.get_queryset().filter(pk=int(pk) if str(pk).isdigit() and len(str(pk)) < 19 else 0).first()
-        )
+        message = self.get_queryset().filter(pk=int(pk)).first()
         if message is None:
             raise NotFound("message: no such message.", field="message")
         self.may(message.account.sales_channel.code)

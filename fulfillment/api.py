@@ -17,9 +17,9 @@ from rest_framework.routers import SimpleRouter
 
 from fulfillment import labels, packing, picking, rates, shipping
 from fulfillment.models import LabelDocument, LabelPurchase, Parcel, RateQuote, Shipment, ShipmentLine
-from oms.core.access import principal_of, scope_of
+from oms.core.access import principal_of, require, scope_of
 from oms.core.actor import actor_of
-from oms.core.api.fields import MoneyField, SparseFieldsMixin
+from oms.core.api.fields import CountsField, MoneyField, SparseFieldsMixin
 from oms.core.api.idempotency import IdempotentMixin
 from oms.core.errors import NotFound
 
@@ -123,8 +123,8 @@ class ScanAnswer(serializers.Serializer[Any]):
 
 
 class BoxRequest(serializers.Serializer[Any]):
-    items = serializers.DictField(
-        child=serializers.IntegerField(min_value=1), help_text="shipment line id → units"
+    items = CountsField(
+        serializers.IntegerField(min_value=1, max_value=2**62), help_text="shipment line id → units"
     )
     weight_g = serializers.IntegerField(min_value=1, max_value=1_000_000, required=False)
     length_mm = serializers.IntegerField(min_value=1, max_value=10_000, required=False)
@@ -145,10 +145,11 @@ class LabelRequest(serializers.Serializer[Any]):
 class ShipmentFilter(django_filters.FilterSet):
     warehouse = django_filters.CharFilter(field_name="warehouse__code")
     state = django_filters.ChoiceFilter(choices=Shipment.State.choices)
+    order = django_filters.NumberFilter(field_name="order_id", label="order id")
 
     class Meta:
         model = Shipment
-        fields = ["warehouse", "state"]
+        fields = ["warehouse", "state", "order"]
 
 
 class ShipmentViewSet(
@@ -180,11 +181,17 @@ class ShipmentViewSet(
     def _actor(self) -> Any:
         return actor_of(principal_of(self.request))
 
+    def _mine(self, permission: str) -> Shipment:
+        """The shipment, when the caller holds the permission for its warehouse and channel."""
+        shipment = self.get_object()
+        require(principal_of(self.request), permission, shipment.warehouse.code, shipment.order.channel.code)
+        return shipment
+
     @extend_schema(request=None, responses=ShipmentSerializer)
     @action(detail=True, methods=["post"])
     def claim(self, request: Request, pk: str) -> Response:
         """Take the shipment out of the others' queue."""
-        shipment = self.get_object()
+        shipment = self._mine("shipping.work")
         picking.claim(shipment.pk, actor=self._actor())
         return self._done(shipment.pk)
 
@@ -192,7 +199,7 @@ class ShipmentViewSet(
     @action(detail=True, methods=["post"])
     def scan(self, request: Request, pk: str) -> Response:
         """Count one scanned barcode as picked; a wrong item is refused and counted as a prevented error."""
-        shipment = self.get_object()
+        shipment = self._mine("shipping.work")
         wanted = ScanRequest(data=request.data)
         wanted.is_valid(raise_exception=True)
         found = picking.scan(
@@ -207,13 +214,10 @@ class ShipmentViewSet(
     @action(detail=True, methods=["post"])
     def pack(self, request: Request, pk: str) -> Response:
         """Close the parcels of a picked shipment."""
-        shipment = self.get_object()
+        shipment = self._mine("shipping.work")
         wanted = PackRequest(data=request.data)
         wanted.is_valid(raise_exception=True)
-        boxes = [
-            packing.Box({int(key): units for key, units in box.pop("items").items() if key.isdigit()}, **box)
-            for box in wanted.validated_data.get("boxes", [])
-        ]
+        boxes = [packing.Box(box.pop("items"), **box) for box in wanted.validated_data.get("boxes", [])]
         packing.pack(shipment.pk, boxes or None, actor=self._actor())
         return self._done(shipment.pk)
 
@@ -221,14 +225,14 @@ class ShipmentViewSet(
     @action(detail=True, methods=["post"])
     def rates(self, request: Request, pk: str) -> Response:
         """Ask every carrier of the warehouse; the chosen rate is marked with its reason."""
-        shipment = self.get_object()
+        shipment = self._mine("shipping.label")
         return Response(QuoteSerializer(rates.shop(shipment.pk), many=True).data)
 
     @extend_schema(request=LabelRequest, responses=ShipmentSerializer)
     @action(detail=True, methods=["post"])
     def label(self, request: Request, pk: str) -> Response:
         """Buy the labels, once. Repeating it buys nothing more."""
-        shipment = self.get_object()
+        shipment = self._mine("shipping.label")
         wanted = LabelRequest(data=request.data)
         wanted.is_valid(raise_exception=True)
         labels.buy(shipment.pk, quote_id=wanted.validated_data.get("quote"), actor=self._actor())
@@ -238,7 +242,7 @@ class ShipmentViewSet(
     @action(detail=True, methods=["post"])
     def ship(self, request: Request, pk: str) -> Response:
         """The parcels left the house."""
-        shipment = self.get_object()
+        shipment = self._mine("shipping.work")
         shipping.ship(shipment.pk, actor=self._actor())
         return self._done(shipment.pk)
 

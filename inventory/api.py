@@ -30,7 +30,8 @@ from inventory.models import (
 )
 from oms.core.access import principal_of, require, scope_of
 from oms.core.actor import Actor, actor_of
-from oms.core.api.fields import MoneyField, SparseFieldsMixin
+from oms.core.api.fields import CountsField, MoneyField, SparseFieldsMixin
+from oms.core.api.filters import refuse_unknown
 from oms.core.api.idempotency import IdempotentMixin
 from oms.core.audit import record
 from oms.core.clock import now
@@ -138,9 +139,7 @@ class AliasRequest(serializers.Serializer[Any]):
 
 
 class ComponentsRequest(serializers.Serializer[Any]):
-    components = serializers.DictField(
-        child=serializers.IntegerField(min_value=1, max_value=100_000), help_text="SKU code → eaches per kit"
-    )
+    components = CountsField(help_text="SKU code → eaches per kit")
 
 
 class ProductFilter(django_filters.FilterSet):
@@ -382,10 +381,12 @@ class StockViewSet(IdempotentMixin, Base, mixins.ListModelMixin, mixins.Retrieve
     @action(detail=False, methods=["get"], url_path="as-of", pagination_class=None, filter_backends=[])
     def as_of(self, request: Request) -> Response:
         """What one SKU's stock was at any moment, replayed from the ledger."""
+        refuse_unknown(request, ("at", "sku"))
         moment = serializers.DateTimeField(default_timezone=None).run_validation(
             request.query_params.get("at", "").replace(" ", "+") or serializers.empty
         )
-        sku = the_sku(request.query_params.get("sku", ""))
+        code = serializers.CharField(max_length=80).run_validation(request.query_params.get("sku", ""))
+        sku = the_sku(code)
         visible = self.get_queryset().filter(sku=sku).values_list("warehouse_id", "warehouse__code")
         codes = dict(visible)
         past = selectors.as_of(moment, sku_ids=[sku.pk], warehouse_ids=list(codes))

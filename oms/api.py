@@ -2,7 +2,10 @@
 
 from importlib import import_module
 
+from django.urls import re_path
 from rest_framework.routers import SimpleRouter
+
+from oms.core.api.problems import nothing_here
 
 APPS = (
     "inventory",
@@ -19,4 +22,4 @@ for app in APPS:
     import_module(f"{app}.api").register(router)
 
 app_name = "api"
-urlpatterns = router.urls
+urlpatterns = [*router.urls, re_path("", nothing_here)]

@@ -327,10 +327,10 @@ REST_FRAMEWORK = {
     "DEFAULT_PAGINATION_CLASS": "oms.core.api.pagination.KeysetPagination",
     "DEFAULT_FILTER_BACKENDS": ["oms.core.api.filters.StrictFilterBackend"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["oms.core.api.parsers.PlainJSONParser"],
     "DEFAULT_THROTTLE_CLASSES": ["oms.core.api.auth.TokenThrottle"],
     "DEFAULT_THROTTLE_RATES": {"token": os.environ.get("OMS_API_RATE", "600/min")},
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "oms.core.api.schema.LadingSchema",
     "EXCEPTION_HANDLER": "oms.core.api.problems.handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
     "COERCE_DECIMAL_TO_STRING": True,
@@ -345,6 +345,12 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "OrderKind": "oms.orders.models.Order.Kind",
+        "OrderState": "oms.orders.models.Order.State",
+        "HoldReason": "oms.orders.models.Hold.Reason",
+        "SkuAliasKind": "inventory.models.SkuAlias.Kind",
+    },
 }
 
 # --- logs ---------------------------------------------------------------------------------------

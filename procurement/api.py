@@ -6,7 +6,7 @@ from typing import Any
 
 import django_filters
 from django.db.models import QuerySet
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_serializer
 from rest_framework import mixins, serializers, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -123,6 +123,7 @@ class ArrivedRequest(serializers.Serializer[Any]):
     expires_on = serializers.DateField(required=False)
 
 
+@extend_schema_serializer(component_name="PurchaseReceive")
 class ReceiveRequest(serializers.Serializer[Any]):
     key = serializers.CharField(max_length=60, help_text="the same key posts once")
     lines = ArrivedRequest(many=True, allow_empty=False)

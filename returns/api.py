@@ -7,7 +7,7 @@ from typing import Any
 
 import django_filters
 from django.db.models import QuerySet
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_serializer
 from rest_framework import mixins, serializers, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -16,7 +16,7 @@ from rest_framework.routers import SimpleRouter
 
 from inventory.models import Warehouse
 from inventory.selectors import resolve_codes
-from oms.core.access import principal_of, scope_of
+from oms.core.access import principal_of, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.api.fields import MoneyField, SparseFieldsMixin
 from oms.core.api.idempotency import IdempotentMixin
@@ -115,7 +115,8 @@ class CountRequest(serializers.Serializer[Any]):
     quantity = serializers.IntegerField(min_value=1, max_value=1_000_000)
 
 
-class ReceiveRequest(serializers.Serializer[Any]):
+@extend_schema_serializer(component_name="ReturnReceive")
+class RmaReceiveRequest(serializers.Serializer[Any]):
     key = serializers.CharField(max_length=60, help_text="the same key counts once")
     lines = CountRequest(many=True, allow_empty=False)
 
@@ -155,10 +156,11 @@ class RefundRequest(serializers.Serializer[Any]):
 class RmaFilter(django_filters.FilterSet):
     state = django_filters.ChoiceFilter(choices=Rma.State.choices)
     warehouse = django_filters.CharFilter(field_name="warehouse__code")
+    order = django_filters.NumberFilter(field_name="order_id", label="order id")
 
     class Meta:
         model = Rma
-        fields = ["state", "warehouse"]
+        fields = ["state", "warehouse", "order"]
 
 
 class RmaViewSet(
@@ -182,6 +184,13 @@ class RmaViewSet(
 
     def _done(self, pk: int, status: int = 200) -> Response:
         return Response(self.get_serializer(self.get_queryset().get(pk=pk)).data, status)
+
+    def _mine(self) -> Rma:
+        """The return, when the caller may work on returns of its warehouse and channel."""
+        item = self.get_object()
+        channel = item.order.channel.code if item.order else None
+        require(principal_of(self.request), "returns.work", item.warehouse.code, channel)
+        return item
 
     def _read(self, kind: type[serializers.Serializer[Any]]) -> dict[str, Any]:
         wanted = kind(data=self.request.data)
@@ -213,16 +222,16 @@ class RmaViewSet(
         )
         return self._done(made.pk, 201)
 
-    @extend_schema(request=ReceiveRequest, responses=RmaSerializer)
+    @extend_schema(request=RmaReceiveRequest, responses=RmaSerializer)
     @action(detail=True, methods=["post"])
     def receive(self, request: Request, pk: str) -> Response:
         """Units arrived: they go to quarantine, nothing becomes sellable."""
-        data = self._read(ReceiveRequest)
+        data = self._read(RmaReceiveRequest)
         counts: dict[int, int] = {}
         for line in data["lines"]:
             counts[line["line"]] = counts.get(line["line"], 0) + line["quantity"]
         done = rma.receive(
-            self.get_object().pk, counts, actor=actor_of(principal_of(request)), key=f"api:{data['key']}"
+            self._mine().pk, counts, actor=actor_of(principal_of(request)), key=f"api:{data['key']}"
         )
         return self._done(done.pk)
 
@@ -231,7 +240,7 @@ class RmaViewSet(
     def inspect(self, request: Request, pk: str) -> Response:
         """An inspector's verdict per unit; only 'restock' makes a unit sellable."""
         data = self._read(InspectRequest)
-        item = self.get_object()
+        item = self._mine()
         known = resolve_codes([v["target_sku"] for v in data["verdicts"] if v["target_sku"]])
         mine = set(item.lines.values_list("pk", flat=True))
         verdicts = []
@@ -287,7 +296,7 @@ class RmaViewSet(
     @action(detail=True, methods=["post"])
     def close(self, request: Request, pk: str) -> Response:
         """End the RMA; units that never came count as not returned."""
-        item = self.get_object()
+        item = self._mine()
         rma.close(item.pk, actor=actor_of(principal_of(request)))
         return self._done(item.pk)
 

@@ -18,6 +18,18 @@ from oms.core.errors import UserError
 
 M = TypeVar("M", bound=models.Model)
 
+#: whole numbers at or beyond this fit no column
+BIGGEST = 2**63
+
+
+def in_range(at: dt.datetime) -> bool:
+    """False when the moment has no form in UTC, which is how the databases keep it."""
+    try:
+        at.astimezone(dt.UTC)
+    except OverflowError:
+        return False
+    return True
+
 
 @dataclass(frozen=True)
 class Page(Generic[M]):
@@ -136,11 +148,22 @@ def _decode(cursor: str, columns: list[_Column]) -> list[Any]:
         signature, *values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         if signature != _signature(columns) or len(values) != len(columns):
             raise ValueError
-        return [
-            None if value is None else column.field.to_python(value)
-            for column, value in zip(columns, values, strict=True)
-        ]
+        return [_value(column, value) for column, value in zip(columns, values, strict=True)]
     except (ValueError, TypeError, binascii.Error, ValidationError) as error:
         raise UserError(
             "cursor: it does not belong to this list; begin again without it.", field="cursor"
         ) from error
+
+
+def _value(column: _Column, given: Any) -> Any:
+    """A column's value out of a cursor. ValueError for one that no row can hold."""
+    value = None if given is None else column.field.to_python(given)
+    if value is None:
+        if not column.null:
+            raise ValueError
+    elif isinstance(value, dt.datetime):
+        if value.tzinfo is None or not in_range(value):
+            raise ValueError
+    elif (isinstance(value, int) and abs(value) >= BIGGEST) or (isinstance(value, str) and "\0" in value):
+        raise ValueError
+    return value

@@ -69,6 +69,20 @@ class SparseFieldsMixin:
         return {name: fields[name] for name in chosen}
 
 
+class CountsField(serializers.DictField):
+    """`{"<name>": units}`, 1 to 1,000,000 each. Names follow the rules of a text field."""
+
+    child = serializers.IntegerField(min_value=1, max_value=1_000_000)
+
+    def __init__(self, name: serializers.Field[Any, Any, Any, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.name = name or serializers.CharField(max_length=80)
+
+    def to_internal_value(self, data: Any) -> dict[Any, int]:
+        units = super().to_internal_value(data)
+        return {self.name.run_validation(key): units[key] for key in units}
+
+
 def expect_version(request: Request, version: int) -> None:
     """Optimistic lock: `If-Match: "3"` or a body member `version`; answers 412 when the row has moved on."""
     given = request.headers.get("If-Match", "").strip().removeprefix("W/").strip('"')

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Collection
+from decimal import Decimal
 from typing import Any
 
 from django.db.models import QuerySet
@@ -10,6 +13,8 @@ from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.contrib.django_filters import DjangoFilterExtension
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
+
+from oms.core.paging import BIGGEST, in_range
 
 _PAGING = {"limit", "cursor"}
 
@@ -29,15 +34,11 @@ class StrictFilterBackend(DjangoFilterBackend):
             known |= _PAGING
             known |= set(filterset.filters) if filterset is not None else set()
             known |= {"updated_since"} if updated_field else set()
-        unknown = sorted(set(request.query_params) - known)
-        if unknown:
-            raise ValidationError(
-                {unknown[0]: f"Unknown parameter. Known are {', '.join(sorted(known))}."},
-                code="unknown_parameter",
-            )
+        refuse_unknown(request, known)
         if filterset is not None:
             if not filterset.is_valid():
                 raise ValidationError(filterset.errors)
+            _refuse_unstorable(filterset.form.cleaned_data)
             queryset = filterset.qs
         if updated_field and "updated_since" in request.query_params:
             at = _moment(request.query_params["updated_since"])
@@ -45,12 +46,29 @@ class StrictFilterBackend(DjangoFilterBackend):
         return queryset
 
 
+def refuse_unknown(request: Request, known: Collection[str]) -> None:
+    """For an action that reads its parameters itself: raises `ValidationError` for any that is not `known`."""
+    unknown = sorted(set(request.query_params) - set(known))
+    if unknown:
+        listed = f"Known are {', '.join(sorted(known))}." if known else "None is known here."
+        raise ValidationError({unknown[0]: f"Unknown parameter. {listed}"}, code="unknown_parameter")
+
+
+def _refuse_unstorable(values: dict[str, Any]) -> None:
+    """A number or moment that no database holds is the caller's mistake, not a failure at the database."""
+    for name, value in values.items():
+        if isinstance(value, dt.datetime) and not in_range(value):
+            raise ValidationError({name: "The time is out of range."})
+        if isinstance(value, int | Decimal) and not -BIGGEST < value < BIGGEST:
+            raise ValidationError({name: "The number is out of range."})
+
+
 def _moment(text: str) -> Any:
     try:
         at = parse_datetime(text.replace(" ", "+"))  # a bare + in a query string arrives as a space
     except ValueError:
         at = None
-    if at is None or at.tzinfo is None:
+    if at is None or at.tzinfo is None or not in_range(at):
         raise ValidationError({"updated_since": "Give a time with zone such as 2026-11-23T08:00:00Z."})
     return at
 

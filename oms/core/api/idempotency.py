@@ -35,8 +35,9 @@ class IdempotentMixin:
     idempotent_atomic = True
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        if request.method == "POST":
-            request._request.body  # noqa: B018 keep the raw bytes before a parser takes the stream
+        if request.method not in ("GET", "HEAD", "OPTIONS"):
+            # keeps the raw bytes before a parser takes the stream, and refuses a body that is too big
+            request._request.body  # noqa: B018
         super().initial(request, *args, **kwargs)  # type: ignore[misc]
         key = request.headers.get("Idempotency-Key", "")
         if request.method != "POST" or not key:

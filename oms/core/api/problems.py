@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
+from django.conf import settings
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.core.exceptions import ValidationError as ModelValidationError
-from django.http import Http404
+from django.http import Http404, HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -25,6 +27,15 @@ CONTENT_TYPE = "application/problem+json"
 class Unprocessable(exceptions.APIException):
     status_code = 422
     default_code = "unprocessable"
+
+
+class TooBig(exceptions.APIException):
+    status_code = 413
+    default_code = "too_big"
+
+    def __init__(self) -> None:
+        most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 2**20
+        super().__init__(f"The body is bigger than {most} MiB: send it in parts.")
 
 
 class PreconditionFailed(exceptions.APIException):
@@ -76,6 +87,8 @@ def handler(error: Exception, info: dict[str, Any]) -> Response:
     errors: list[dict[str, str]] = []
     if isinstance(error, Http404):
         error = exceptions.NotFound()
+    elif isinstance(error, RequestDataTooBig):
+        error = TooBig()
     elif isinstance(error, PermissionDenied):
         error = exceptions.PermissionDenied()
     elif isinstance(error, ModelValidationError):
@@ -111,4 +124,17 @@ def handler(error: Exception, info: dict[str, Any]) -> Response:
         status,
         headers=headers,
         content_type=CONTENT_TYPE,
+    )
+
+
+@csrf_exempt
+def nothing_here(request: HttpRequest) -> JsonResponse:
+    """Every other address of the API: a problem document for programs in place of a page for people.
+
+    It also takes addresses without the last "/": a redirect would turn a POST into a GET.
+    """
+    fix = "" if request.path.endswith("/") else " Addresses of the API end with '/'."
+    detail = f"There is nothing at {request.path}.{fix}"
+    return JsonResponse(
+        problem(404, detail, code="not_found", path=request.path), status=404, content_type=CONTENT_TYPE
     )

@@ -1,0 +1,110 @@
+"""The OpenAPI description of what all resources share: problem answers, `Idempotency-Key`, `If-Match`, `fields`."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.plumbing import ResolvedComponent
+from drf_spectacular.utils import OpenApiParameter
+
+from oms.core.api.fields import SparseFieldsMixin
+from oms.core.api.idempotency import IdempotentMixin
+from oms.core.api.problems import CONTENT_TYPE
+
+_TEXT = {"type": "string"}
+PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "description": "RFC 9457 problem document",
+    "required": ["type", "title", "status", "detail", "request_id"],
+    "properties": {
+        "type": {**_TEXT, "description": "the kind of error, for programs", "example": "urn:lading:invalid"},
+        "title": _TEXT,
+        "status": {"type": "integer"},
+        "detail": {**_TEXT, "description": "a sentence that names the field and the fix"},
+        "instance": {**_TEXT, "description": "the path that was asked"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "code", "message"],
+                "properties": {
+                    "pointer": {**_TEXT, "description": "JSON pointer into the body, or /parameter"},
+                    "code": _TEXT,
+                    "message": _TEXT,
+                },
+            },
+        },
+        "request_id": {**_TEXT, "description": "quote it when you ask for help"},
+    },
+}
+WHY = {
+    400: "A parameter or the body is wrong; `errors` points at it",
+    401: "No token, or one that is unknown, expired, revoked or not allowed from this address",
+    403: "The token or its owner lacks the right",
+    404: "No such object, or not one that you may see",
+    406: "Only JSON is served, labels apart",
+    409: "True facts forbid it now: wrong state, not enough left, the same key still running",
+    412: "`If-Match` or `version` is stale",
+    413: "The body is too big",
+    415: "The body is not JSON",
+    422: "The Idempotency-Key was used with another body",
+    429: "Too many requests; wait `Retry-After` seconds",
+}
+
+
+class LadingSchema(AutoSchema):
+    """drf-spectacular's view inspection plus what this API does on every resource."""
+
+    view: Any  # a view set, which knows its action
+
+    def get_override_parameters(self) -> list[Any]:
+        found = list(super().get_override_parameters())
+        if self.method == "POST" and isinstance(self.view, IdempotentMixin):
+            found.append(_header("Idempotency-Key", "Repeating the request with it has one effect", 120))
+        if self.view.action in getattr(self.view, "versioned_actions", ()):
+            found.append(_header("If-Match", "The `version` you read, in quotes; 412 when it moved on", 40))
+        if self.view.action in ("list", "retrieve"):
+            serializer = self.view.get_serializer_class()
+            if issubclass(serializer, SparseFieldsMixin):
+                members = ", ".join(serializer.Meta.fields)
+                found.append(
+                    OpenApiParameter("fields", description=f"Only these members, by comma: {members}")
+                )
+        return found
+
+    def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+        operation = super().get_operation(*args, **kwargs)
+        if operation is None:
+            return None
+        component = ResolvedComponent(
+            name="Problem", type=ResolvedComponent.SCHEMA, schema=PROBLEM, object="Problem"
+        )
+        self.registry.register_on_missing(component)
+        for status in self.problem_statuses():
+            operation["responses"].setdefault(
+                str(status),
+                {
+                    "description": f"{HTTPStatus(status).phrase}. {WHY[status]}.",
+                    "content": {CONTENT_TYPE: {"schema": component.ref}},
+                },
+            )
+        operation["responses"] = dict(sorted(operation["responses"].items()))
+        return operation
+
+    def problem_statuses(self) -> set[int]:
+        """Errors that this operation can answer with."""
+        found = {400, 401, 403, 404, 406, 429}
+        if self.method != "GET":
+            found |= {409, 413, 415}
+        if self.method == "POST" and isinstance(self.view, IdempotentMixin):
+            found.add(422)
+        if self.view.action in getattr(self.view, "versioned_actions", ()):
+            found.add(412)
+        return found
+
+
+def _header(name: str, description: str, longest: int) -> OpenApiParameter:
+    schema = {**_TEXT, "minLength": 1, "maxLength": longest, "pattern": "^[!-~]+$"}
+    return OpenApiParameter(name, schema, OpenApiParameter.HEADER, description=description)
