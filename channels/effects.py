@@ -226,13 +226,19 @@ def plan_cancel(
 
 
 def plan_acknowledge(order_ids: Iterable[int]) -> int:
-    """Acknowledge new orders where the channel asks for it."""
+    """Acknowledge new orders where the channel asks for it. One query where no channel does, two for any batch else."""
+    rows = ChannelAccount.objects.exclude(state=ChannelAccount.State.DISABLED)
+    asking = {
+        account.sales_channel_id: account
+        for account in rows
+        if get_connector(account.connector).capabilities.acknowledge
+    }
     made = 0
-    for order in Order.objects.filter(pk__in=list(order_ids)).select_related("channel"):
-        account = _account_of(order)
-        if account and get_connector(account.connector).capabilities.acknowledge:
+    if asking:
+        for order in Order.objects.filter(pk__in=list(order_ids), channel__in=asking).select_related("channel"):
+            key = f"acknowledge:{order.pk}"
             with transaction.atomic():
-                made += _plan(account, order, Kind.ACKNOWLEDGE, order.number, f"acknowledge:{order.pk}", {})
+                made += _plan(asking[order.channel_id], order, Kind.ACKNOWLEDGE, order.number, key, {})
     return made
 
 

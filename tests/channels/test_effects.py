@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 from django.db import transaction
 
 from channels import effects
-from channels.models import ChannelEffect
+from channels.connectors.base import get_connector
+from channels.models import ChannelAccount, ChannelEffect
 from fulfillment import shipments as shipment_service
 from fulfillment import shipping
 from fulfillment.models import CarrierAccount, LabelPurchase, Parcel, Shipment
@@ -17,11 +19,13 @@ from oms.core import outbox
 from oms.core.actor import SYSTEM
 from oms.core.clock import now
 from oms.core.models import ExceptionItem
+from oms.orders import intake
 from oms.orders.models import Order, OrderLine
 from oms.orders.services import cancel_lines
 from returns import refunds
 from returns.models import Refund
 from tests.channels.conftest import Shop, deliver
+from tests.factories import line_draft, make_channel, make_sku, make_warehouse, order_draft
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -172,3 +176,25 @@ def test_a_cancellation_of_ours_reaches_the_channel(shopify: Shop) -> None:
     work(shopify)
     assert ChannelEffect.objects.get(kind="cancel").state == State.CONFIRMED
     assert shopify.client.order(shopify.id, order.external_id)["cancelled_at"]
+
+
+def test_orders_are_acknowledged_only_where_the_channel_asks_whatever_their_number(
+    db: None, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
+) -> None:
+    sku, place = make_sku("MUG"), make_warehouse("EAST")
+    asking, silent = make_channel("asks", place), make_channel("silent", place)
+    for channel, connector in ((asking, "amazon"), (silent, "shopify")):
+        ChannelAccount.objects.create(sales_channel=channel, connector=connector, config={}, credentials={})
+    orders = []
+    for channel in (asking, silent):
+        drafts = [order_draft(line_draft(sku)) for _ in range(3)]
+        taken = intake.take(drafts, channel=channel, actor=SYSTEM, source="api")
+        orders += [one.order_id for one in taken if one.order_id is not None]
+    with django_assert_num_queries(1):
+        assert effects.plan_acknowledge(orders) == 0
+    amazon = get_connector("amazon")
+    monkeypatch.setattr(amazon, "capabilities", replace(amazon.capabilities, acknowledge=True))
+    assert effects.plan_acknowledge(orders) == 3
+    assert effects.plan_acknowledge(orders) == 0
+    planned = ChannelEffect.objects.filter(kind=ChannelEffect.Kind.ACKNOWLEDGE)
+    assert sorted(planned.values_list("order", flat=True)) == sorted(orders[:3])

@@ -31,7 +31,7 @@ def environment(options: dict[str, Any]) -> dict[str, str]:
 def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> None:
     """Targets 1, 2, 3 and 5. Figures in orders per second with one process."""
     quick = bool(options["quick"])
-    rounds, anchored, singles, batched = (1, 60, 30, 200) if quick else (4, 300, 150, 1000)
+    rounds, anchored, singles, batched = (1, 60, 30, 200) if quick else (3, 200, 80, 500)
     sku_count = 40 if quick else 500
     places = world.warehouses(2)
     goods = world.skus(sku_count, 1_000_000, places)

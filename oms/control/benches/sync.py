@@ -229,19 +229,26 @@ def _many_sales(
     at = now()
     for sku, reserved, changed_at in movements:
         for listing in listings[sku]:
-            told = acknowledged(pushed.get(listing, Shown([], [])), UNITS - reserved)
-            still_open += told is None
-            ages.append(max(0, int(((told or at) - changed_at).total_seconds() * 1000)))
+            taken_at = acknowledged(pushed.get(listing, Shown([], [])), UNITS - reserved)
+            still_open += taken_at is None
+            ages.append(max(0, int(((taken_at or at) - changed_at).total_seconds() * 1000)))
     ages.sort()
     calls = {name: count - calls_before.get(name, 0) for name, count in _calls(client).items()}
     pushes = sum(count for name, count in calls.items() if "inventory" in name.lower())
+    told = StockPush.objects.filter(state=StockPush.State.ACKED, sent_at__gte=first, answered_at__isnull=False)
+    waits, answers = [], []
+    for changed_at, sent_at, answered_at in told.values_list("changed_at", "sent_at", "answered_at"):
+        assert answered_at is not None
+        waits.append(_ms(changed_at, sent_at))
+        answers.append(_ms(sent_at, answered_at))
     p99, longest = kpis.percentile(ages, 0.99) or 0, ages[-1] if ages else 0
     report.figures |= {
         "sales": made, "sales_per_s_reached": made / driven, "driver_behind_s": behind, "movements": len(movements),
         "changes_of_listings": len(ages), "requests": pushes,
         "figures_told": sum(len(one.at) for one in pushed.values()),
         "sync_p50_ms": kpis.percentile(ages, 0.5), "sync_p95_ms": kpis.percentile(ages, 0.95), "sync_p99_ms": p99,
-        "sync_max_ms": longest, "settled_after_s": settled,
+        "sync_max_ms": longest, "of_this_until_sent_p50_ms": kpis.percentile(sorted(waits), 0.5),
+        "of_this_until_answered_p50_ms": kpis.percentile(sorted(answers), 0.5), "settled_after_s": settled,
     }  # fmt: skip
     report.at_most(6, "commit → acknowledged, p99", p99 / 1000, 1.0, 0.3, "s")
     report.at_most(6, "commit → acknowledged, longest", longest / 1000, 2.0, 2.0, "s")
