@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -61,9 +62,16 @@ class Command(BaseCommand):
         for name in ("rate", "seconds", "channels", "skus"):
             if options[name] < 1:
                 raise CommandError(f"--{name} must be 1 or more.")
-        if OUT in os.environ:
-            self._measure(options)
-            return
+        before = signal.signal(signal.SIGTERM, _end)  # the processes end and the database goes, also then
+        try:
+            if OUT in os.environ:
+                self._measure(options)
+            else:
+                self._report(options)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _report(self, options: dict[str, Any]) -> None:
         engine = options["db"] = options["db"] or ("sqlite" if settings.EMBEDDED else "postgres")
         with (
             tempfile.TemporaryDirectory(prefix="lading-bench-") as home,
@@ -96,7 +104,7 @@ class Command(BaseCommand):
             child.wait()
         except BaseException:
             child.terminate()
-            child.wait(30)
+            child.wait(90)
             raise
         if child.returncode or not out.exists():
             raise CommandError("The benchmark did not come to its end; see the lines above.")
@@ -119,6 +127,10 @@ class Command(BaseCommand):
             name += f"-{data['size']['sales_per_s']}"
         (directory / f"{name}.json").write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
         (directory / f"{name}.md").write_text(table(data))
+
+
+def _end(*args: Any) -> None:
+    raise SystemExit(143)
 
 
 def _bench(name: str) -> Any:
