@@ -28,6 +28,7 @@ from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
 from oms.core.screens import is_fragment, screen
 from oms.orders.models import Order
+from oms.orders.selectors import get_visible
 
 TABS = (
     ("open", "Open", ("ready", "picking", "packed", "labelled")),
@@ -362,21 +363,11 @@ def routing(request: HttpRequest) -> HttpResponse:
     )
 
 
-def _order(request: HttpRequest, order_id: int, permission: str = "orders.view") -> Order:
-    scope = scope_of(request.user, permission)
-    order = (
-        Order.objects.filter(scope.q(channel="channel__code"), pk=order_id).select_related("channel").first()
-    )
-    if order is None:
-        raise NotFound("order: there is no such order.")
-    return order
-
-
 @screen("orders.view")
 @require_GET
 def order_panel(request: HttpRequest, order_id: int) -> HttpResponse:
     """Why this warehouse, and the shipments: the part of the order page that fulfillment owns."""
-    order = _order(request, order_id)
+    order = get_visible(request.user, order_id)
     decision = RoutingDecision.objects.filter(order=order).first()
     return render(
         request,
@@ -403,7 +394,7 @@ def order_panel(request: HttpRequest, order_id: int) -> HttpResponse:
 @require_POST
 def route_order(request: HttpRequest, order_id: int) -> HttpResponse:
     """Re-route, or send from a warehouse chosen by hand with a reason."""
-    order = _order(request, order_id, "orders.route")
+    order = get_visible(request.user, order_id, "orders.route")
     actor = actor_of(request.user)
     code = request.POST.get("warehouse", "")
     if code:

@@ -84,10 +84,9 @@ def _suggest_chunk(ids: list[int], backorders: Mapping[int, int]) -> Counter[str
         SupplierOffer.objects.filter(sku__in=ids).select_related("supplier").prefetch_related("breaks")
     ):
         offers[offer.sku_id].append(offer)
-    leads = {
-        s.pk: selectors.lead_time(s.pk, s.lead_time_days)
-        for s in {o.supplier for group in offers.values() for o in group}
-    }
+    suppliers = {o.supplier for group in offers.values() for o in group}
+    leads = {s.pk: selectors.lead_time(s.pk, s.lead_time_days) for s in suppliers}
+    punctual = {s.pk: selectors.score(s.pk).on_time for s in suppliers}
     open_now = {
         s.sku_id: s
         for s in ReorderSuggestion.objects.filter(
@@ -131,6 +130,7 @@ def _suggest_chunk(ids: list[int], backorders: Mapping[int, int]) -> Counter[str
                     o.price,
                     _lead(o, leads)[0],
                     active=in_force(o.valid_from, o.valid_to, today) and o.is_active and o.supplier.is_active,
+                    late_rate=_late(punctual[o.supplier_id]),
                 )
                 for o in offers[sku_id]
             ],
@@ -201,6 +201,10 @@ def _suggest_chunk(ids: list[int], backorders: Mapping[int, int]) -> Counter[str
     return done
 
 
+def _late(on_time: Decimal | None) -> Decimal | None:
+    return None if on_time is None else 1 - on_time
+
+
 def _lead(offer: SupplierOffer, leads: dict[int, LeadTime]) -> tuple[float, float]:
     """Days and deviation: measured when there are enough receipts, else what the offer or supplier states."""
     measured = leads[offer.supplier_id]
@@ -239,6 +243,7 @@ def _store(sku: Sku, place: Warehouse, known: ReorderSuggestion | None, values: 
         known.quantity == values["quantity"]
         and known.need == values["need"]
         and known.position == values["position"]
+        and known.offer_id == getattr(values["offer"], "pk", None)
     )
     if same:
         return "kept"

@@ -279,7 +279,7 @@ def choose_supplier(
         if not option.active:
             return "is inactive"
         if option.late_rate is not None and option.late_rate > late_limit:
-            return f"is late on {option.late_rate * 100:.0f} % of orders"
+            return f"is late on {option.late_rate * 100:.0f} % of order lines"
         if needed_by is not None and arrival(option) > needed_by:
             return f"arrives {arrival(option)}, after the stockout on {needed_by}"
         return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from django.contrib import messages
 from django.db.models import Count, F, Q, QuerySet, Sum
@@ -21,7 +21,7 @@ from oms.core.clock import business_day
 from oms.core.doorbell import ring
 from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
-from oms.core.screens import form_key, new_form_key, page, screen
+from oms.core.screens import form_key, new_form_key, page, posted_amount, posted_whole, screen
 from procurement import landed, planner, purchase_orders, receiving, selectors, states
 from procurement.models import LandedCharge, PurchaseOrder, ReorderSuggestion, Supplier
 
@@ -132,24 +132,6 @@ def order(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "procurement/order.html", context)
 
 
-def _whole(request: HttpRequest, name: str) -> int:
-    text = request.POST.get(name, "").strip() or "0"
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise UserError(f"{name.split('-')[0]}: '{text}' is not a whole number.", field=name)
-    return int(text)
-
-
-def _amount(request: HttpRequest, name: str) -> Decimal:
-    text = request.POST.get(name, "").strip()
-    try:
-        value = Decimal(text)
-        if not value.is_finite() or abs(value) >= Decimal("1e9"):
-            raise InvalidOperation
-    except InvalidOperation:
-        raise UserError(f"{name}: '{text}' is not an amount; write it like 12.50.", field=name) from None
-    return value
-
-
 @screen("purchasing.view")
 @require_POST
 def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
@@ -163,9 +145,9 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
         arrived = [
             receiving.Arrived(
                 line.pk,
-                _whole(request, f"good-{line.pk}"),
-                _whole(request, f"damaged-{line.pk}"),
-                _whole(request, f"quarantine-{line.pk}"),
+                posted_whole(request, f"good-{line.pk}"),
+                posted_whole(request, f"damaged-{line.pk}"),
+                posted_whole(request, f"quarantine-{line.pk}"),
                 request.POST.get(f"lot-{line.pk}", "").strip()[:60],
             )
             for line in item.lines.all()
@@ -184,7 +166,7 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
             pk,
             kind=request.POST.get("kind", ""),
             basis=request.POST.get("basis", ""),
-            amount=_amount(request, "amount"),
+            amount=posted_amount(request, "amount"),
             bill_reference=request.POST.get("bill", ""),
             actor=actor,
         )

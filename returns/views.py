@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from django.contrib import messages
 from django.db.models import F, Q
@@ -16,8 +16,9 @@ from oms.core.access import can, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
-from oms.core.screens import form_key, new_form_key, page, screen
+from oms.core.screens import form_key, new_form_key, page, posted_amount, posted_whole, screen
 from oms.orders.models import Order
+from oms.orders.selectors import get_visible
 from returns import inspection, refunds, rma, selectors
 from returns.models import Disposition, ReturnReason, Rma
 
@@ -134,24 +135,6 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "returns/detail.html", context)
 
 
-def _whole(request: HttpRequest, name: str) -> int:
-    text = request.POST.get(name, "").strip() or "0"
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise UserError(f"quantity: '{text}' is not a whole number.", field=name)
-    return int(text)
-
-
-def _money(request: HttpRequest, name: str) -> Decimal:
-    text = request.POST.get(name, "").strip() or "0"
-    try:
-        value = Decimal(text)
-        if not value.is_finite() or abs(value) >= Decimal("1e9"):
-            raise InvalidOperation
-    except InvalidOperation:
-        raise UserError(f"{name}: '{text}' is not an amount; write it like 12.50.", field=name) from None
-    return value
-
-
 @screen("returns.view")
 @require_POST
 def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
@@ -167,7 +150,7 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
     elif step == "decline":
         rma.decline(pk, actor=actor)
     elif step == "receive":
-        counts = {line.pk: _whole(request, f"line-{line.pk}") for line in item.lines.all()}
+        counts = {line.pk: posted_whole(request, f"line-{line.pk}") for line in item.lines.all()}
         rma.receive(pk, counts, actor=actor, key=form_key(request))
         messages.success(request, "In quarantine: no channel sees these units.")
     elif step == "unannounced":
@@ -177,7 +160,7 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
             raise UserError(f"sku: '{code}' is unknown.", field="sku")
         rma.receive_unannounced(
             warehouse_id=item.warehouse_id,
-            goods=[(sku.pk, _whole(request, "quantity"))],
+            goods=[(sku.pk, posted_whole(request, "quantity"))],
             actor=actor,
             key=form_key(request),
             rma_id=pk,
@@ -188,14 +171,14 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
         target = resolve_codes([target_code]).get(target_code) if target_code else None
         if target_code and target is None:
             raise UserError(f"target_sku: '{target_code}' is unknown.", field="target_sku")
-        line = item.lines.filter(pk=_whole(request, "line")).first()
+        line = item.lines.filter(pk=posted_whole(request, "line")).first()
         if line is None:
             raise UserError("line: it does not belong to this return.", field="line")
         inspection.dispose(
             [
                 inspection.Verdict(
                     line.pk,
-                    _whole(request, "quantity"),
+                    posted_whole(request, "quantity"),
                     request.POST.get("condition", ""),
                     request.POST.get("outcome", ""),
                     target.pk if target else None,
@@ -214,8 +197,8 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
             items=refunds.suggest(item),
             key=form_key(request),
             actor=actor,
-            shipping=_money(request, "shipping"),
-            restocking_fee=_money(request, "restocking_fee"),
+            shipping=posted_amount(request, "shipping", empty="0"),
+            restocking_fee=posted_amount(request, "restocking_fee", empty="0"),
             reason=request.POST.get("reason", ""),
         )
         messages.success(request, f"{made.number} is planned; the channel is told and asked for proof.")
@@ -226,21 +209,11 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
     return redirect("returns:detail", pk=pk)
 
 
-def _order(request: HttpRequest, order_id: int, permission: str) -> Order:
-    scope = scope_of(request.user, permission)
-    order = (
-        Order.objects.filter(scope.q(channel="channel__code"), pk=order_id).select_related("channel").first()
-    )
-    if order is None:
-        raise NotFound("order: there is no such order.")
-    return order
-
-
 @screen("returns.view")
 @require_GET
 def order_panel(request: HttpRequest, order_id: int) -> HttpResponse:
     """The returns part of the order page."""
-    order = _order(request, order_id, "returns.view")
+    order = get_visible(request.user, order_id, "returns.view")
     left = rma.returnable(order)
     lines = [
         {"line": line, "left": left.get(line.pk, 0)}
@@ -266,7 +239,7 @@ def order_panel(request: HttpRequest, order_id: int) -> HttpResponse:
 @require_POST
 def open_for_order(request: HttpRequest, order_id: int) -> HttpResponse:
     """Open an RMA for shipped units of an order."""
-    order = _order(request, order_id, "returns.work")
+    order = get_visible(request.user, order_id, "returns.work")
     warehouse = Warehouse.objects.filter(code=request.POST.get("warehouse", "")).first()
     if warehouse is None:
         raise UserError("warehouse: choose where the parcel goes.", field="warehouse")
@@ -274,7 +247,7 @@ def open_for_order(request: HttpRequest, order_id: int) -> HttpResponse:
     items = [
         rma.ReturnItem(
             line.pk,
-            _whole(request, f"line-{line.pk}"),
+            posted_whole(request, f"line-{line.pk}"),
             request.POST.get("reason", ""),
             request.POST.get("comment", ""),
         )

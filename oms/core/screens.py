@@ -6,6 +6,7 @@ import functools
 import json
 import uuid
 from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar, cast
 
 from django.contrib import messages
@@ -85,6 +86,26 @@ def form_key(request: HttpRequest) -> str:
 
 def new_form_key() -> str:
     return str(uuid.uuid4())
+
+
+def posted_whole(request: HttpRequest, name: str) -> int:
+    """A count typed into a form, empty = 0. Raises `UserError`."""
+    text = request.POST.get(name, "").strip() or "0"
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise UserError(f"{name.split('-')[0]}: '{text}' is not a whole number.", field=name)
+    return int(text)
+
+
+def posted_amount(request: HttpRequest, name: str, *, empty: str = "") -> Decimal:
+    """An amount of money typed into a form; `empty` stands for an empty field. Raises `UserError`."""
+    text = request.POST.get(name, "").strip() or empty
+    try:
+        value = Decimal(text)
+        if not value.is_finite() or abs(value) >= Decimal("1e9"):
+            raise InvalidOperation
+    except InvalidOperation:
+        raise UserError(f"{name}: '{text}' is not an amount; write it like 12.50.", field=name) from None
+    return value
 
 
 def screen(permission: str = "", *, write: str = "") -> Callable[[View], View]:

@@ -268,3 +268,20 @@ def test_a_supplier_is_judged_by_lines_and_planned_by_orders(supplier, east):
     score = selectors.score(supplier.pk)
     assert (score.finished, score.overdue_open) == (5, 1)
     assert (score.on_time, score.fill, score.defects) == (D(4) / 6, D(48) / 50, D(2) / 48)
+
+
+def test_a_supplier_that_is_late_too_often_gives_way_to_the_next(supplier, east):
+    sku = make_sku()
+    offer(supplier, sku, "2.00", rank=1)
+    other = Supplier.objects.create(code="BAY", name="Bay", lead_time_days=14)
+    offer(other, sku, "2.50", rank=2)
+    sells(sku, 3)
+    add_stock(sku, east, 42)  # lasts just until either could deliver
+    planner.suggest(actor=SYSTEM)
+    assert ReorderSuggestion.objects.get().offer.supplier == supplier
+    for number in range(3):
+        order = sent(supplier, east, (make_sku(f"P{number}"), 10, "1"))
+        receiving.receive(order.pk, [Arrived(order.lines.get().pk, 10)], actor=SYSTEM, key=f"dock-{number}")
+        PurchaseOrder.objects.filter(pk=order.pk).update(expected_on=business_day() - dt.timedelta(days=1))
+    planner.suggest(actor=SYSTEM)
+    assert ReorderSuggestion.objects.get().offer.supplier == other

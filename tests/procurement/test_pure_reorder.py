@@ -204,7 +204,7 @@ def test_backup_for_an_inactive_or_unreliable_primary():
     assert choose_supplier(inactive, today=TODAY).option == OPTIONS[1]
     late = [Option("a", "Acme", 1, Decimal("8.50"), 21, late_rate=Decimal("0.35")), *OPTIONS[1:]]
     assert choose_supplier(late, today=TODAY).sentence.startswith(
-        "Acme is late on 35 % of orders (at 8.50); Borealis"
+        "Acme is late on 35 % of order lines (at 8.50); Borealis"
     )
     fine = [Option("a", "Acme", 1, Decimal("8.50"), 21, late_rate=Decimal("0.2")), *OPTIONS[1:]]
     assert choose_supplier(fine, today=TODAY).option == fine[0]
