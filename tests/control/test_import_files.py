@@ -258,3 +258,18 @@ def test_the_real_invoice_file_counts_as_its_reference_figures(shop, shared_dir)
     )
     # the other credit notes of the reference hold services only: money, no goods
     assert 0 < figures["credit_notes"] < counts["cancel_invoices"]
+
+
+def test_a_workbook_reads_like_its_csv(shop, tmp_path):
+    from openpyxl import Workbook
+
+    make_sku("MUG")
+    book = Workbook()
+    book.active.append(["sku", "warehouse", "quantity", "mode"])
+    book.active.append(["MUG", "MAIN", 12, "set"])
+    book.active.append(["MUG", "MAIN", "twelve", "set"])
+    path = tmp_path / "stock.xlsx"
+    book.save(path)
+    text = run("import_stock", str(path))
+    assert StockLevel.objects.get().on_hand == 12
+    assert "row 3 quantity" in text

@@ -1,4 +1,4 @@
-"""Read a CSV or TSV, plain or gzipped, as a stream: memory does not grow with the file."""
+"""Read a CSV or TSV, plain or gzipped, as a stream: memory does not grow with the file. Workbooks within limits."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from oms.core.errors import UserError
+from oms.core.uploads import read_table
 
 SAMPLE = 64 * 1024
 #: a gzip bomb ends here
@@ -73,8 +74,15 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _is_workbook(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
 def shape_of(path: Path) -> Shape:
     """Encoding (UTF-8 with or without BOM, else Windows-1252), delimiter and headers. Raises `UserError`."""
+    if _is_workbook(path):
+        return Shape("", "", tuple(header.strip() for header in read_table(path.read_bytes()).header))
     with _binary(path) as raw:
         sample = raw.read(SAMPLE)
     if not sample.strip():
@@ -102,6 +110,12 @@ def shape_of(path: Path) -> Shape:
 def rows(path: Path, shape: Shape | None = None) -> Iterator[Row]:
     """Every data line in order. Missing cells are empty; a line of blanks is left out."""
     shape = shape or shape_of(path)
+    if not shape.encoding:
+        for number, values in enumerate(read_table(path.read_bytes()).rows, start=2):
+            if any(value.strip() for value in values):
+                padded = [*values, *[""] * (len(shape.headers) - len(values))]
+                yield Row(number, dict(zip(shape.headers, padded, strict=False)))
+        return
     csv.field_size_limit(1_000_000)
     with io.TextIOWrapper(_binary(path), encoding=shape.encoding, errors="replace", newline="") as text:
         reader = csv.reader(text, delimiter=shape.delimiter)
