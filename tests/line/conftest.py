@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
+from django.db import connection
 from django_q.models import OrmQ
 
 from channels import accounts, pulls
@@ -117,9 +120,26 @@ class Brand:
             for account_id in set(open_effects.values_list("account", flat=True)):
                 doorbell.ring("channels.tasks.drain_effects", str(account_id))
             done = run_tasks()
-            done += push_all()
+            done += push()
             if not done and not open_effects.exists():
                 return
+
+
+def push() -> int:
+    """Push everything that is due; beside a browser, whose driver keeps this thread's event loop, in another thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return push_all()
+
+    def work() -> int:
+        try:
+            return push_all()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
 
 
 def run_tasks() -> int:
