@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.utils.dateparse import parse_datetime
+from django_filters import BooleanFilter
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.contrib.django_filters import DjangoFilterExtension
 from rest_framework.exceptions import ValidationError
@@ -39,6 +40,11 @@ class StrictFilterBackend(DjangoFilterBackend):
             if not filterset.is_valid():
                 raise ValidationError(filterset.errors)
             _refuse_unstorable(filterset.form.cleaned_data)
+            for name, one in filterset.filters.items():
+                # the form's field takes any other word for "not given"
+                text = request.query_params.get(name, "")
+                if isinstance(one, BooleanFilter) and text.lower() not in ("", "true", "false"):
+                    raise ValidationError({name: "Give true or false."})
             queryset = filterset.qs
         if updated_field and "updated_since" in request.query_params:
             at = _moment(request.query_params["updated_since"])

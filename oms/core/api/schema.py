@@ -8,6 +8,7 @@ from typing import Any
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiParameter
+from rest_framework.serializers import ListSerializer
 
 from oms.core.api.fields import SparseFieldsMixin
 from oms.core.api.idempotency import IdempotentMixin
@@ -68,11 +69,22 @@ class LadingSchema(AutoSchema):
         if self.view.action in ("list", "retrieve"):
             serializer = self.view.get_serializer_class()
             if issubclass(serializer, SparseFieldsMixin):
-                members = ", ".join(serializer.Meta.fields)
+                one = {**_TEXT, "enum": list(serializer.Meta.fields)}
+                members = {"type": "array", "minItems": 1, "items": one}
+                about = "Only these members, by comma"
                 found.append(
-                    OpenApiParameter("fields", description=f"Only these members, by comma: {members}")
+                    OpenApiParameter("fields", members, style="form", explode=False, description=about)
                 )
         return found
+
+    def _map_serializer_field(self, field: Any, *args: Any, **kwargs: Any) -> Any:
+        schema = super()._map_serializer_field(field, *args, **kwargs)
+        if isinstance(field, ListSerializer) and schema and schema.get("type") == "array":
+            # the lengths that a nested list of objects must have
+            least = field.min_length or (0 if field.allow_empty else 1)
+            schema |= {"minItems": least} if least else {}
+            schema |= {"maxItems": field.max_length} if field.max_length else {}
+        return schema
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
         operation = super().get_operation(*args, **kwargs)
