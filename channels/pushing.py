@@ -254,11 +254,13 @@ def _claim(account_id: int, limit: int, token: uuid.UUID, at: dt.datetime, until
 
 
 def _claimed(row: Listing, quantity: int) -> Claimed:
+    """`key` is new for every claim: the same version may have to be told with another base or figure, and a
+    repeated request whose answer was lost is caught by compare-and-set."""
     assert row.stale_since is not None
     return Claimed(
         PushItem(
             listing_id=row.pk, external_id=row.external_id, external_sku=row.external_sku, location_id=row.location_id,
-            quantity=quantity, key=f"{row.pk}:{row.version}:{row.attempts}",
+            quantity=quantity, key=f"{row.pk}:{row.version}:{row.lease_token}",
             expected=row.acked_quantity if row.acked_quantity is not None else row.read_quantity,
             fulfilled_by_channel=row.fulfilment == Listing.Fulfilment.CHANNEL, data=row.data,
         ),

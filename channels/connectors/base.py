@@ -12,6 +12,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -470,9 +471,9 @@ def connectors() -> list[Connector]:
     return sorted(_registry.values(), key=lambda connector: connector.name)
 
 
+@lru_cache(maxsize=1)
 def _load() -> None:
-    """Import every connector package beside this module once."""
-    if not _registry:
-        for module in iter_modules([str(Path(__file__).parent)]):
-            if module.ispkg:
-                import_module(f"channels.connectors.{module.name}.client")
+    """Import every connector package beside this module once, whichever of them was imported before."""
+    for module in iter_modules([str(Path(__file__).parent)]):
+        if module.ispkg:
+            import_module(f"channels.connectors.{module.name}.client")

@@ -31,8 +31,13 @@ def sandbox_url() -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def _same_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Database work of the event loop runs in the test's own thread, which holds the test database."""
+def _same_thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Database work of the event loop runs in the test's own thread, which holds the test database.
+
+    A test of PostgreSQL only keeps the real threads.
+    """
+    if request.node.get_closest_marker("postgres"):
+        return
 
     async def inline(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return work(*args, **kwargs)

@@ -14,7 +14,7 @@ from channels.connectors.base import get_connector
 from channels.models import ChannelAccount, ChannelEffect
 from fulfillment import shipments as shipment_service
 from fulfillment import shipping
-from fulfillment.models import CarrierAccount, LabelPurchase, Parcel, Shipment
+from fulfillment.models import CarrierAccount, LabelPurchase, Parcel, ParcelItem, Shipment
 from oms.core import outbox
 from oms.core.actor import SYSTEM
 from oms.core.clock import now
@@ -57,6 +57,8 @@ def shipped(
     parcel = Parcel.objects.create(
         shipment=shipment, weight_g=500, length_mm=100, width_mm=100, height_mm=100
     )
+    for line in shipment.lines.all():
+        ParcelItem.objects.create(parcel=parcel, line=line, quantity=line.quantity)
     LabelPurchase.objects.create(
         parcel=parcel, account=account, service_code="ground", reference=shipment.number, state="purchased",
         tracking_number=tracking, requested_by="test",
