@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin
-from django.http import HttpRequest
 
 from channels.models import (
     BulkPush,
@@ -17,21 +14,7 @@ from channels.models import (
     LocationMap,
     StockPush,
 )
-
-
-class ReadOnly(admin.ModelAdmin):
-    """What services write is looked at here, never edited past them."""
-
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+from oms.core.admin import ReadOnlyAdmin
 
 
 class LocationInline(admin.TabularInline):
@@ -42,7 +25,7 @@ class LocationInline(admin.TabularInline):
 
 
 @admin.register(ChannelAccount)
-class AccountAdmin(ReadOnly):
+class AccountAdmin(ReadOnlyAdmin):
     list_display = ("sales_channel", "connector", "state", "last_order_at", "last_push_at")
     list_filter = ("connector", "state")
     exclude = ("credentials", "tokens", "hook_key")
@@ -50,7 +33,7 @@ class AccountAdmin(ReadOnly):
 
 
 @admin.register(Listing)
-class ListingAdmin(ReadOnly):
+class ListingAdmin(ReadOnlyAdmin):
     list_display = ("external_sku", "account", "sku", "state", "acked_quantity", "stale_since", "dead")
     list_filter = ("account", "state", "fulfilment", "dead")
     search_fields = ("external_sku", "external_id", "sku__code")
@@ -58,14 +41,14 @@ class ListingAdmin(ReadOnly):
 
 
 @admin.register(StockPush)
-class PushAdmin(ReadOnly):
+class PushAdmin(ReadOnlyAdmin):
     list_display = ("id", "listing", "quantity", "state", "latency_ms", "answered_at")
     list_filter = ("state",)
     raw_id_fields = ("listing",)
 
 
 @admin.register(InboxMessage)
-class InboxAdmin(ReadOnly):
+class InboxAdmin(ReadOnlyAdmin):
     list_display = ("id", "account", "topic", "external_id", "state", "attempts", "received_at")
     list_filter = ("account", "state", "topic")
     search_fields = ("external_id", "delivery_id")
@@ -73,7 +56,7 @@ class InboxAdmin(ReadOnly):
 
 
 @admin.register(ChannelEffect)
-class EffectAdmin(ReadOnly):
+class EffectAdmin(ReadOnlyAdmin):
     list_display = ("reference", "kind", "account", "state", "attempts", "sent_at", "confirmed_at")
     list_filter = ("kind", "state", "account")
     search_fields = ("reference", "key", "external_id")
@@ -81,12 +64,12 @@ class EffectAdmin(ReadOnly):
 
 
 @admin.register(Drift)
-class DriftAdmin(ReadOnly):
+class DriftAdmin(ReadOnlyAdmin):
     list_display = ("listing", "ours", "theirs", "cause", "found_at", "closed_at")
     list_filter = ("cause",)
 
 
 @admin.register(BulkPush)
-class BulkAdmin(ReadOnly):
+class BulkAdmin(ReadOnlyAdmin):
     list_display = ("id", "account", "handle", "state", "created_at", "finished_at")
     list_filter = ("state",)

@@ -37,24 +37,9 @@ from inventory.models import (
 )
 from oms.core.access import can
 from oms.core.actor import actor_of
+from oms.core.admin import ReadOnlyAdmin
 from oms.core.errors import UserError
 from oms.core.screens import form_key, new_form_key
-
-
-class ReadOnly(admin.ModelAdmin):
-    """What services write is looked at here, never edited past them."""
-
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
 
 # --- master data ----------------------------------------------------------------------------------
 
@@ -223,7 +208,7 @@ class CorrectionForm(forms.Form):
 
 
 @admin.register(StockLevel)
-class StockLevelAdmin(ReadOnly):
+class StockLevelAdmin(ReadOnlyAdmin):
     """Balances cannot be edited. The button on a level posts a correction through the ledger."""
 
     list_display = (
@@ -295,7 +280,7 @@ class StockLevelAdmin(ReadOnly):
 
 
 @admin.register(StockMovement)
-class StockMovementAdmin(ReadOnly):
+class StockMovementAdmin(ReadOnlyAdmin):
     list_display = (
         "id",
         "created_at",
@@ -313,7 +298,7 @@ class StockMovementAdmin(ReadOnly):
 
 
 @admin.register(Reservation)
-class ReservationAdmin(ReadOnly):
+class ReservationAdmin(ReadOnlyAdmin):
     list_display = (
         "id",
         "sku",
@@ -339,7 +324,7 @@ class TransferLineInline(admin.TabularInline):
 
 
 @admin.register(Transfer)
-class TransferAdmin(ReadOnly):
+class TransferAdmin(ReadOnlyAdmin):
     list_display = ("number", "source", "destination", "state", "requested_at", "shipped_at", "received_at")
     list_filter = ("state",)
     list_select_related = ("source", "destination")
@@ -347,7 +332,7 @@ class TransferAdmin(ReadOnly):
 
 
 @admin.register(AdjustmentRequest)
-class AdjustmentRequestAdmin(ReadOnly):
+class AdjustmentRequestAdmin(ReadOnlyAdmin):
     list_display = ("id", "sku", "warehouse", "quantity", "reason", "state", "author", "decided_by")
     list_filter = ("state",)
     list_select_related = ("sku", "warehouse", "author", "decided_by")

@@ -7,22 +7,8 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
+from oms.core.admin import ReadOnlyAdmin
 from oms.orders.models import ChannelWarehouse, FxRate, Hold, Order, OrderEvent, OrderLine, SalesChannel
-
-
-class ReadOnly(admin.ModelAdmin):
-    """What services write is looked at here, never edited past them."""
-
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 class LineInline(admin.TabularInline):
@@ -50,7 +36,7 @@ class HoldInline(admin.TabularInline):
 
 
 @admin.register(Order)
-class OrderAdmin(ReadOnly):
+class OrderAdmin(ReadOnlyAdmin):
     list_display = ("number", "channel", "state", "placed_at", "ship_by", "total", "currency")
     list_filter = ("state", "channel")
     list_select_related = ("channel",)
@@ -60,7 +46,7 @@ class OrderAdmin(ReadOnly):
 
 
 @admin.register(OrderEvent)
-class OrderEventAdmin(ReadOnly):
+class OrderEventAdmin(ReadOnlyAdmin):
     list_display = ("at", "order_id", "kind", "text", "actor")
     search_fields = ("=order__external_id",)
 

@@ -1,0 +1,82 @@
+"""Purchasing screens and the panels of an order page: what they show, what they accept, whom they refuse."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from oms.core.actor import SYSTEM
+from oms.orders import intake
+from procurement import purchase_orders
+from procurement.models import LandedCharge, PurchaseOrder, Supplier
+from tests.factories import (
+    add_stock,
+    line_draft,
+    make_channel,
+    make_sku,
+    make_user,
+    make_warehouse,
+    order_draft,
+)
+
+
+@pytest.fixture
+def ordered(db: None) -> PurchaseOrder:
+    supplier = Supplier.objects.create(code="KILN", name="Kiln", lead_time_days=14)
+    order = purchase_orders.create(
+        supplier_id=supplier.pk,
+        warehouse_id=make_warehouse("EAST").pk,
+        lines=[purchase_orders.LineSpec(make_sku("MUG").pk, 10, Decimal("3.10"))],
+        actor=SYSTEM,
+    )
+    purchase_orders.approve(order.pk, actor=SYSTEM)
+    return purchase_orders.send(order.pk, actor=SYSTEM)
+
+
+def test_a_new_supplier_shows_not_enough_data_instead_of_full_marks(
+    client: Client, ordered: PurchaseOrder
+) -> None:
+    client.force_login(make_user("buyer", "owner"))
+    page = client.get(reverse("procurement:supplier", args=["KILN"])).content.decode()
+    assert "14 days stated; not measured yet" in page
+    assert "Not enough data yet" in page and "100.0 %" not in page
+
+
+def test_receiving_and_freight_on_screen(client: Client, ordered: PurchaseOrder) -> None:
+    client.force_login(make_user("buyer", "owner"))
+    page = client.get(reverse("procurement:order", args=[ordered.pk]))
+    key = page.context["form_key"]
+    charge = {"kind": "freight", "basis": "value", "form_key": key}
+    freight = reverse("procurement:step", args=[ordered.pk, "charge"])
+    refused = client.post(freight, {**charge, "amount": "twelve"}, follow=True).content.decode()
+    assert "amount: &#x27;twelve&#x27; is not an amount; write it like 12.50." in refused
+    assert not LandedCharge.objects.exists()
+    client.post(freight, {**charge, "amount": "12.50"})
+    assert LandedCharge.objects.get().amount == Decimal("12.50")
+    line = ordered.lines.get()
+    receive = reverse("procurement:step", args=[ordered.pk, "receive"])
+    refused = client.post(receive, {f"good-{line.pk}": "1.5", "form_key": key}, follow=True).content.decode()
+    assert "good: &#x27;1.5&#x27; is not a whole number." in refused
+    for _ in range(2):
+        client.post(receive, {f"good-{line.pk}": "4", "form_key": key})
+    line.refresh_from_db()
+    assert line.received == 4
+
+
+@pytest.mark.parametrize("name", ["fulfillment:order_panel", "returns:order_panel"])
+def test_a_panel_shows_an_order_to_those_who_may_see_the_order(client: Client, db: None, name: str) -> None:
+    east, west, sku = make_warehouse("EAST"), make_warehouse("WEST"), make_sku("MUG")
+    add_stock(sku, east, 5)
+    channel = make_channel("shop", east, west)
+    (taken,) = intake.take([order_draft(line_draft(sku))], channel=channel, actor=SYSTEM, source="manual")
+    address = reverse(name, args=[taken.order_id])
+    for user, status in (
+        (make_user("boss", "owner"), 200),
+        (make_user("east", "viewer", warehouses=("EAST",)), 200),
+        (make_user("west", "viewer", warehouses=("WEST",)), 404),
+    ):
+        client.force_login(user)
+        assert client.get(address).status_code == status, user.username
