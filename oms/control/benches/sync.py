@@ -235,7 +235,9 @@ def _many_sales(
     ages.sort()
     calls = {name: count - calls_before.get(name, 0) for name, count in _calls(client).items()}
     pushes = sum(count for name, count in calls.items() if "inventory" in name.lower())
-    told = StockPush.objects.filter(state=StockPush.State.ACKED, sent_at__gte=first, answered_at__isnull=False)
+    told = StockPush.objects.filter(
+        state=StockPush.State.ACKED, sent_at__gte=first, answered_at__isnull=False
+    )
     waits, answers = [], []
     for changed_at, sent_at, answered_at in told.values_list("changed_at", "sent_at", "answered_at"):
         assert answered_at is not None
