@@ -235,7 +235,9 @@ def plan_acknowledge(order_ids: Iterable[int]) -> int:
     }
     made = 0
     if asking:
-        for order in Order.objects.filter(pk__in=list(order_ids), channel__in=asking).select_related("channel"):
+        for order in Order.objects.filter(pk__in=list(order_ids), channel__in=asking).select_related(
+            "channel"
+        ):
             key = f"acknowledge:{order.pk}"
             with transaction.atomic():
                 made += _plan(asking[order.channel_id], order, Kind.ACKNOWLEDGE, order.number, key, {})

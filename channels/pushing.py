@@ -69,7 +69,7 @@ def mark_stale(changes: Mapping[int, dt.datetime]) -> int:
             UPDATE channels_listing SET version = version + 1, stale_since = COALESCE(stale_since, told.at)
             FROM told WHERE channels_listing.sku_id = told.sku_id AND fulfilment = 'merchant' AND state <> 'ended'
             RETURNING channels_listing.id
-        """  # noqa: S608
+        """  # noqa: S608 (only placeholders are inserted)
     with connection.cursor() as cursor:
         cursor.execute(sql, [value for row in rows for value in row])
         return len(cursor.fetchall())

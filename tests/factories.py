@@ -94,7 +94,7 @@ def make_user(
     name: str = "", role: str = "owner", *, warehouses: tuple[str, ...] = (), channels: tuple[str, ...] = ()
 ) -> User:
     """A user with one role, limited to the named warehouses and channels."""
-    user = User.objects.create_user(name or f"user{next(_numbers)}", password="correct horse battery")  # noqa: S106
+    user = User.objects.create_user(name or f"user{next(_numbers)}", password="correct horse battery")
     membership = Membership.objects.create(user=user, role=role)
     for kind, codes in (("warehouse", warehouses), ("channel", channels)):
         for code in codes:

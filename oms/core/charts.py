@@ -239,7 +239,7 @@ def bars(title: str, labels: Sequence[str], series: Sequence[Series], *, unit: s
                 number_text(value, unit),
             ))  # fmt: skip
             base += value if stacked else 0
-    body = mark_safe(_frame(labels, top, unit) + "".join(marks) + _limit(target, top, target_name, unit))  # noqa: S308
+    body = mark_safe(_frame(labels, top, unit) + "".join(marks) + _limit(target, top, target_name, unit))  # noqa: S308 - as above
     return _figure(
         "stacked" if stacked else "bar", title, summarise(labels, series, unit), body, labels, series, unit
     )

@@ -313,6 +313,7 @@ class _Batch:
         marks = ", ".join(["%s"] * len(external_ids))
         with connection.cursor() as cursor:
             cursor.execute(
+                # only placeholders are put in
                 f"SELECT 1 FROM orders_order WHERE channel_id = %s AND external_id IN ({marks}) LIMIT 1",  # noqa: S608
                 [self.channel.pk, *external_ids],
             )
@@ -872,7 +873,7 @@ class _Batch:
             )
 
 
-# --- small pure helpers -------------------------------------------------------------------------
+# --- small pure parts ---------------------------------------------------------------------------
 
 _ADDRESS_FIELDS = ("ship_country", "ship_region", "ship_postal", "ship_city", "ship_name", "residential")
 

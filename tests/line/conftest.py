@@ -61,7 +61,7 @@ class Brand:
     accounts: dict[str, ChannelAccount] = field(default_factory=dict)
     shops: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    SHOP = {"shopify": "acme", "amazon": "A1LINE"}  # noqa: RUF012 the sandbox's names
+    SHOP = {"shopify": "acme", "amazon": "A1LINE"}
 
     def buy(self, channel: str, code: str = "MUG", quantity: int = 2, **options: Any) -> dict[str, Any]:
         """A buyer checks out; returns the channel's own order once its announcements are out."""

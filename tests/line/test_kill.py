@@ -122,7 +122,7 @@ class House:
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self.everybody: set[int] = set()
 
-    COMMANDS = {"web": ["serve"], "worker": ["worker"], "dispatcher": ["dispatch"]}  # noqa: RUF012
+    COMMANDS = {"web": ["serve"], "worker": ["worker"], "dispatcher": ["dispatch"]}
 
     def start(self, name: str) -> None:
         words = [*self.COMMANDS[name], *(["--port", str(self.port)] if name == "web" else [])]

@@ -312,7 +312,7 @@ def test_a_wrong_form_comes_back_with_its_words(
 
 def test_admin_shows_orders_read_only(shop: SalesChannel, mug: Sku) -> None:
     order = enter(shop, line_draft(mug, 1))
-    admin = User.objects.create_superuser("root", password="correct horse battery")  # noqa: S106
+    admin = User.objects.create_superuser("root", password="correct horse battery")
     client = login(admin)
     assert client.get("/admin/orders/order/").status_code == 200
     assert client.get(f"/admin/orders/order/{order.pk}/change/").status_code == 200

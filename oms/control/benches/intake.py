@@ -40,7 +40,7 @@ def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> 
         "skus": sku_count, "warehouses": 2, "lines_per_order": 2, "rounds": rounds, "anchor_orders_per_round": anchored,
         "single_orders_per_round": singles, "batched_orders_per_round": batched,
     }  # fmt: skip
-    dice = random.Random(7)  # noqa: S311
+    dice = random.Random(7)
     numbers = iter(range(1, 10_000_000))
 
     def orders(count: int, hot: float) -> list[OrderDraft]:

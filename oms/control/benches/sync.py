@@ -69,7 +69,7 @@ class Shown:
 def acknowledged(shown: Shown, figure: int) -> dt.datetime | None:
     """When the channel first took a figure that includes the change to `figure` (pure).
 
-    While goods are only sold, figures only fall: a lower one includes every change before it (FEATURES 3.3).
+    While goods are only sold, figures only fall: a lower one includes every change before it.
     """
     index = bisect_left(shown.lowest, -figure)
     return shown.at[index] if index < len(shown.at) else None
@@ -193,7 +193,7 @@ def _many_sales(
     seconds: int,
 ) -> None:
     """Sales at a fixed rate; commit → acknowledged for every (movement, listing), superseded ones included."""
-    dice = random.Random(7)  # noqa: S311
+    dice = random.Random(7)
     calls_before = _calls(client)
     first = now()
     began = time.monotonic()

@@ -121,7 +121,7 @@ def seed(say: Callable[[str], None] = lambda text: None, *, history: int = HISTO
     """Build everything once; False when the demo brand is there already."""
     if SalesChannel.objects.filter(code=CHANNELS[0][0]).exists():
         return False
-    rng = random.Random(SEED)  # noqa: S311 the demo must be the same everywhere
+    rng = random.Random(SEED)  # the demo is the same everywhere
     with transaction.atomic():
         business.put("company_name", "Harbour & Pine")
         _people()

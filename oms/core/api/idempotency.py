@@ -37,7 +37,7 @@ class IdempotentMixin:
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             # keeps the raw bytes before a parser takes the stream, and refuses a body that is too big
-            request._request.body  # noqa: B018
+            request._request.body  # noqa: B018 read for its effect
         super().initial(request, *args, **kwargs)  # type: ignore[misc]
         key = request.headers.get("Idempotency-Key", "")
         if request.method != "POST" or not key:
@@ -45,7 +45,7 @@ class IdempotentMixin:
         if len(key) > 120 or not key.isprintable():
             raise ValidationError({"Idempotency-Key": "Use at most 120 printable characters."})
         handler: Callable[..., Response] = getattr(self, "post")  # noqa: B009 a view set gets it at run time
-        setattr(self, "post", lambda *a, **k: self._once(key, handler, *a, **k))  # noqa: B010
+        setattr(self, "post", lambda *a, **k: self._once(key, handler, *a, **k))  # noqa: B010 as above
 
     def _once(
         self, key: str, handler: Callable[..., Response], request: Request, *args: Any, **kwargs: Any

@@ -77,13 +77,20 @@ class LadingSchema(AutoSchema):
                 )
         return found
 
+    def _map_basic_serializer(self, serializer: Any, direction: Any) -> Any:
+        schema = super()._map_basic_serializer(serializer, direction)
+        if direction == "response" and isinstance(serializer, SparseFieldsMixin):
+            schema.pop("required", None)  # `fields` may leave out any member
+        return schema
+
     def _map_serializer_field(self, field: Any, *args: Any, **kwargs: Any) -> Any:
         schema = super()._map_serializer_field(field, *args, **kwargs)
         if isinstance(field, ListSerializer) and schema and schema.get("type") == "array":
             # the lengths that a nested list of objects must have
-            least = field.min_length or (0 if field.allow_empty else 1)
+            nested: Any = field  # the published types know neither length
+            least = nested.min_length or (0 if nested.allow_empty else 1)
             schema |= {"minItems": least} if least else {}
-            schema |= {"maxItems": field.max_length} if field.max_length else {}
+            schema |= {"maxItems": nested.max_length} if nested.max_length else {}
         return schema
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:

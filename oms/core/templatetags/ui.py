@@ -62,7 +62,7 @@ def icon(name: str, size: int = 16, label: str = "") -> SafeString:
         attributes |= {"role": "img", "aria-label": label} if label else {"aria-hidden": "true"}
         return mark_safe(lucide._render_icon(name + "", size, **attributes))  # noqa: S308 - built from the package's own SVG
     except lucide.IconDoesNotExist:
-        return mark_safe(lucide._render_icon("circle", size, **{"class": "icon", "aria-hidden": "true"}))  # noqa: S308
+        return mark_safe(lucide._render_icon("circle", size, **{"class": "icon", "aria-hidden": "true"}))  # noqa: S308 - as above
 
 
 # --- figures ------------------------------------------------------------------------------------
