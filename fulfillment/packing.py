@@ -12,6 +12,7 @@ from fulfillment.shipments import locked, set_state, why_not_shippable
 from oms.core.actor import Actor
 from oms.core.clock import now
 from oms.core.errors import Conflict, UserError
+from oms.core.exceptions_inbox import close_item
 from oms.orders import timeline
 
 
@@ -99,6 +100,7 @@ def pack(shipment_id: int, boxes: Sequence[Box] | None = None, *, actor: Actor) 
             line.save(update_fields=["packed"])
         if shipment.state == Shipment.State.PICKING:
             set_state(shipment, Shipment.State.PACKED, packed_at=now())
+        close_item(f"repack:{shipment.pk}", "packed again")
         timeline.add(
             shipment.order_id, "pack", f"{shipment.number} packed in {len(boxes)} parcel(s)", actor=actor
         )

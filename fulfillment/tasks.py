@@ -6,7 +6,7 @@ import datetime as dt
 import logging
 import time
 
-from fulfillment import labels, routing_service, shipments
+from fulfillment import labels, recall, routing_service, shipments
 from fulfillment.models import RoutingQueue, Shipment
 from oms.core.actor import task_actor
 from oms.core.clock import now
@@ -72,8 +72,10 @@ def _route_one(row: RoutingQueue) -> None:
 
 
 def trim_shipments(subject: str) -> None:
-    """Bring the open shipments of one order in line with what it still holds."""
-    shipments.trim(int(subject), actor=task_actor("fulfillment"))
+    """Bring the open shipments of one order in line with what it still holds; labels of cancelled units go back."""
+    actor = task_actor("fulfillment")
+    shipments.trim(int(subject), actor=actor)
+    recall.recall(int(subject), actor=actor)
 
 
 @periodic(seconds=15)

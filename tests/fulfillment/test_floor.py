@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 
-from fulfillment import packing, picking, routing_service, tasks
+from fulfillment import labels, packing, picking, routing_service, tasks
 from fulfillment.models import RoutingDecision, RoutingQueue, Shipment
 from fulfillment.rates import Offer, choose
 from inventory.models import StockLevel
@@ -175,3 +175,31 @@ def test_a_rate_in_another_currency_is_never_compared():
     )
     assert picked.chosen.rate.service == "usd"
     assert picked.reasons[1] == "priced in CAD, not comparable"
+
+
+def test_cancelling_after_the_label_voids_it_and_gives_the_box_up(world, carrier, assert_invariants):
+    shipment = world.packed(2)
+    labels.buy(shipment.pk, actor=SYSTEM)
+    services.cancel_lines(shipment.order_id, None, reason="buyer", actor=SYSTEM)
+    for _ in range(2):
+        tasks.trim_shipments(str(shipment.order_id))
+    shipment.refresh_from_db()
+    assert (shipment.state, carrier.voided) == (Shipment.State.CANCELLED, ["1Z000000001"])
+    assert_invariants()
+
+
+def test_cancelling_a_part_opens_the_box_again(world, carrier, assert_invariants):
+    shipment = world.packed(3)
+    labels.buy(shipment.pk, actor=SYSTEM)
+    line = shipment.order.lines.get()
+    services.cancel_lines(shipment.order_id, {line.pk: 1}, reason="buyer", actor=SYSTEM)
+    tasks.trim_shipments(str(shipment.order_id))
+    shipment.refresh_from_db()
+    assert (shipment.state, shipment.lines.get().quantity) == (Shipment.State.PICKING, 2)
+    assert (
+        ExceptionItem.objects.get(kind="repack").title
+        == f"{shipment.number}: take 1 × MUG out and pack again"
+    )
+    packing.pack(shipment.pk, actor=SYSTEM)
+    assert ExceptionItem.objects.get(kind="repack").closed_at is not None
+    assert_invariants()
