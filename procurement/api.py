@@ -27,6 +27,8 @@ BIG = 2**62
 
 
 class SupplierSerializer(SparseFieldsMixin, serializers.ModelSerializer[Supplier]):
+    email = serializers.CharField(read_only=True, help_text="empty when none is known")
+
     class Meta:
         model = Supplier
         fields = ["id", "code", "name", "currency", "lead_time_days", "email", "country", "is_active"]
