@@ -18,8 +18,6 @@ from oms.core.errors import Conflict
 from oms.core.outbox import emit
 from oms.orders import allocation, timeline
 
-EVIDENCE = {"scan": "carrier's acceptance scan", "manifest": "manifest", "handover": "handed over"}
-
 #: later in this list wins; nothing goes back from delivered
 TRACKING_ORDER = (
     "pending",

@@ -379,13 +379,6 @@ def set_firm(reservation_ids: Iterable[int], firm: bool = True) -> int:
     )
 
 
-def set_promise(reservation_ids: Iterable[int], at: dt.datetime | None) -> int:
-    """Store the promised date that decides who loses first. Returns how many changed."""
-    return Reservation.objects.filter(pk__in=list(reservation_ids), state=Reservation.State.OPEN).update(
-        promise_at=at
-    )
-
-
 def expire_due(limit: int = 500) -> int:
     """Release holds whose time has come (checkouts). Returns how many; harmless to repeat."""
     with stock_transaction():

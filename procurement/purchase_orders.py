@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from django.db import transaction
-from django.db.models import F, Max
+from django.db.models import F
 
 from inventory.models import Sku, Warehouse
 from oms.core.actor import Actor
@@ -108,21 +108,6 @@ def _line(order: PurchaseOrder, number: int, spec: LineSpec, today: dt.date) -> 
         unit_price=price,
         expected_on=spec.expected_on,
     )
-
-
-def add_line(order_id: int, spec: LineSpec, *, actor: Actor) -> PurchaseOrderLine:
-    """Add a line to a draft."""
-    with transaction.atomic():
-        order = locked(order_id)
-        if order.state != PurchaseOrder.State.DRAFT:
-            raise Conflict(f"{order.number} is {order.state}: only a draft can get new lines.", field="state")
-        number = (order.lines.aggregate(last=Max("number"))["last"] or 0) + 1
-        line = _line(order, number, spec, business_day())
-        line.save()
-        record(
-            actor, "purchase_order.line_added", order, after={"sku": line.sku.code, "quantity": line.quantity}
-        )
-    return line
 
 
 def change_quantity(line_id: int, quantity: int, *, actor: Actor) -> PurchaseOrderLine:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -45,14 +44,6 @@ def incoming(sku_ids: Iterable[int] | None = None) -> list[Incoming]:
         for line in lines
     ]
     return sorted(found, key=lambda item: (item.expected_on or dt.date.max, item.order_id))
-
-
-def incoming_units(sku_ids: Iterable[int]) -> dict[tuple[int, int], int]:
-    """Units on order per (sku, warehouse)."""
-    totals: dict[tuple[int, int], int] = defaultdict(int)
-    for item in incoming(sku_ids):
-        totals[item.sku_id, item.warehouse_id] += item.units
-    return dict(totals)
 
 
 #: the newest purchase orders by which a supplier is judged

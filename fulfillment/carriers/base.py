@@ -237,12 +237,6 @@ class Unsupported:
 BuyOutcome = Bought | Rejected | Unknown
 ResolveOutcome = Bought | NotFoundAtCarrier | Unknown | Unsupported
 
-#: what a parcel can be; nothing follows `delivered`
-TRACKING_STATUSES = (
-    "pending", "picked_up", "in_transit", "out_for_delivery", "ready_for_pickup", "on_hold", "delivery_delayed",
-    "delivery_failed", "return_to_sender", "delivered", "cancelled", "unknown",
-)  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class TrackScan:

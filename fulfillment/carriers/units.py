@@ -19,8 +19,3 @@ MILLIMETRES = {"mm": Decimal(1), "cm": Decimal(10), "in": Decimal("25.4")}
 def weight_in(grams: int, unit: str, places: int = 4) -> Decimal:
     """Grams as g, kg, lb or oz, rounded half up to `places` decimals."""
     return (Decimal(grams) / GRAMS[unit]).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
-
-
-def length_in(millimetres: int, unit: str, places: int = 2) -> Decimal:
-    """Millimetres as mm, cm or in, rounded half up to `places` decimals."""
-    return (Decimal(millimetres) / MILLIMETRES[unit]).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)

@@ -16,7 +16,7 @@ from oms.orders.models import Order, OrderLine
 
 @dataclass(frozen=True)
 class StockoutRate:
-    """Demand-based stockout rate (3.7a): lines and units that could not be reserved at the first try."""
+    """Demand-based stockout rate: lines and units that could not be reserved at the first try."""
 
     lines: int
     short_lines: int
@@ -61,23 +61,6 @@ def stockout_rate(start: dt.datetime, end: dt.datetime, *, channel: str = "") ->
         short_units=Sum("short_at_entry"),
     )
     return StockoutRate(sums["lines"], sums["short_lines"], sums["units"] or 0, sums["short_units"] or 0)
-
-
-def cycle_hours(start: dt.datetime, end: dt.datetime, *, channel: str = "") -> list[float]:
-    """Hours from placed to shipped complete, of our own orders shipped in [start, end), ascending (3.4, gross)."""
-    orders = Order.objects.filter(
-        shipped_at__gte=start,
-        shipped_at__lt=end,
-        is_test=False,
-        fulfilled_by=Order.FulfilledBy.US,
-        state__in=(Order.State.SHIPPED, Order.State.DELIVERED),
-    )
-    if channel:
-        orders = orders.filter(channel__code=channel)
-    rows = orders.values_list("placed_at", "shipped_at")
-    return sorted(
-        (shipped - placed).total_seconds() / 3600 for placed, shipped in rows if shipped is not None
-    )
 
 
 def percentile(ascending: Sequence[float], share: float) -> float | None:
