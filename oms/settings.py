@@ -310,7 +310,7 @@ Q_CLUSTER = {
     "max_attempts": 3,
     "ack_failures": True,
     "catch_up": False,
-    "poll": 0.2,
+    "poll": 0.1,
     "save_limit": 1000,
     "recycle": 10_000,
     "scheduler": False,
