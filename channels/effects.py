@@ -196,6 +196,15 @@ def plan_refund(refund_id: int) -> bool:
         return False
     account = _account_of(refund.order)
     if account is None:
+        raise_item(
+            "refund_by_hand",
+            f"refund:{refund.pk}",
+            f"{refund.number}: pay {refund.amount} {refund.currency} back by hand",
+            f"{refund.order.channel} is not connected to anything that could. Mark it as paid back afterwards.",
+            url=f"/returns/{refund.rma_id}/" if refund.rma_id else f"/orders/{refund.order.number}/",
+            channel_code=refund.order.channel.code,
+            money=refund.amount,
+        )
         return False
     key = f"refund:{refund.pk}"
     with transaction.atomic():

@@ -7,6 +7,7 @@ from collections import defaultdict
 from decimal import Decimal
 
 from django.contrib import messages
+from django.db import transaction
 from django.db.models import Count, F, Q, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -21,7 +22,7 @@ from oms.core.clock import business_day
 from oms.core.doorbell import ring
 from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
-from oms.core.screens import form_key, new_form_key, page, posted_amount, posted_whole, screen
+from oms.core.screens import first_time, form_key, new_form_key, page, posted_amount, posted_whole, screen
 from procurement import landed, planner, purchase_orders, receiving, selectors, states
 from procurement.models import LandedCharge, PurchaseOrder, ReorderSuggestion, Supplier
 
@@ -162,14 +163,16 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
         )
         messages.success(request, f"{made.number} posted: good units are on sale now.")
     elif step == "charge":
-        landed.add_charge(
-            pk,
-            kind=request.POST.get("kind", ""),
-            basis=request.POST.get("basis", ""),
-            amount=posted_amount(request, "amount"),
-            bill_reference=request.POST.get("bill", ""),
-            actor=actor,
-        )
+        with transaction.atomic():
+            if first_time(request):
+                landed.add_charge(
+                    pk,
+                    kind=request.POST.get("kind", ""),
+                    basis=request.POST.get("basis", ""),
+                    amount=posted_amount(request, "amount"),
+                    bill_reference=request.POST.get("bill", ""),
+                    actor=actor,
+                )
     elif step == "approve":
         purchase_orders.approve(pk, actor=actor)
     elif step == "send":

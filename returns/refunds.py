@@ -16,10 +16,11 @@ from django.db.models import F, Sum
 from oms.core.actor import Actor
 from oms.core.clock import now
 from oms.core.errors import Conflict, NotFound, UserError
+from oms.core.exceptions_inbox import close_item
 from oms.core.money import quantize
 from oms.core.outbox import emit
 from oms.orders import timeline
-from oms.orders.models import Order, OrderLine
+from oms.orders.models import Order, OrderLine, SalesChannel
 from returns import states
 from returns.models import Refund, RefundLine, Rma
 
@@ -191,6 +192,24 @@ def confirm(refund_id: int, *, actor: Actor, external_id: str = "") -> Refund:
         confirmed_at=now(),
         error="",
     )
+
+
+def pay_by_hand(refund_id: int, *, actor: Actor) -> Refund:
+    """A person paid it back; for channels that nothing is connected to. Raises `Conflict` for the others."""
+    refund = Refund.objects.select_related("order__channel").get(pk=refund_id)
+    if refund.order.channel.kind != SalesChannel.Kind.MANUAL:
+        raise Conflict(f"{refund.number} is with its channel: wait for the channel's answer.", field="refund")
+    with transaction.atomic():
+        refund = _move(
+            refund_id,
+            Refund.State.CONFIRMED,
+            actor=actor,
+            text="paid back by hand",
+            confirmed_at=now(),
+            error="",
+        )
+        close_item(f"refund:{refund_id}", "paid back by hand")
+    return refund
 
 
 def mark_in_doubt(refund_id: int, *, actor: Actor, error: str) -> Refund:

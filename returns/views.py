@@ -17,7 +17,7 @@ from oms.core.actor import actor_of
 from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
 from oms.core.screens import form_key, new_form_key, page, posted_amount, posted_whole, screen
-from oms.orders.models import Order
+from oms.orders.models import Order, SalesChannel
 from oms.orders.selectors import get_visible
 from returns import inspection, refunds, rma, selectors
 from returns.models import Disposition, ReturnReason, Rma
@@ -129,6 +129,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "conditions": Disposition.Condition.choices,
         "outcomes": Disposition.Outcome.choices,
         "may_work": can(request.user, "returns.work", item.warehouse.code, channel),
+        "by_hand": item.order is not None and item.order.channel.kind == SalesChannel.Kind.MANUAL,
         "may_refund": bool(item.order) and can(request.user, "returns.refund", channel_code=channel),
     }
     context["suggested_total"] = sum((part.amount for part in suggested), Decimal(0))
@@ -143,7 +144,10 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
     channel = item.order.channel.code if item.order else None
     actor = actor_of(request.user)
     require(
-        request.user, "returns.refund" if step == "refund" else "returns.work", item.warehouse.code, channel
+        request.user,
+        "returns.refund" if step in ("refund", "paid") else "returns.work",
+        item.warehouse.code,
+        channel,
     )
     if step == "approve":
         rma.approve(pk, actor=actor)
@@ -202,6 +206,11 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
             reason=request.POST.get("reason", ""),
         )
         messages.success(request, f"{made.number} is planned; the channel is told and asked for proof.")
+    elif step == "paid":
+        money = item.refunds.filter(pk=posted_whole(request, "refund")).first()
+        if money is None:
+            raise UserError("refund: it does not belong to this return.", field="refund")
+        refunds.pay_by_hand(money.pk, actor=actor)
     elif step == "close":
         rma.close(pk, actor=actor)
     else:

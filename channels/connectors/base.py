@@ -12,10 +12,10 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from threading import RLock
 from typing import Any, ClassVar, TypeVar
 
 from oms.core.http import HttpAnswer, HttpRequest
@@ -471,9 +471,20 @@ def connectors() -> list[Connector]:
     return sorted(_registry.values(), key=lambda connector: connector.name)
 
 
-@lru_cache(maxsize=1)
+_loading = RLock()
+_loaded = False
+
+
 def _load() -> None:
-    """Import every connector package beside this module once, whichever of them was imported before."""
-    for module in iter_modules([str(Path(__file__).parent)]):
-        if module.ispkg:
-            import_module(f"channels.connectors.{module.name}.client")
+    """Import every connector package beside this module once, whichever of them was imported before.
+
+    Two threads at start would meet half-imported modules: the second one waits.
+    """
+    global _loaded
+    if _loaded:
+        return
+    with _loading:
+        for module in iter_modules([str(Path(__file__).parent)]):
+            if module.ispkg:
+                import_module(f"channels.connectors.{module.name}.client")
+        _loaded = True

@@ -19,6 +19,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 
 from oms.core.access import require
 from oms.core.errors import NotAllowed, NotFound, UserError
+from oms.core.models import FormKey
 
 View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 
@@ -82,6 +83,11 @@ def form_key(request: HttpRequest) -> str:
         return uuid.UUID(request.POST.get("form_key", "")).hex
     except ValueError:
         raise UserError("form: it is out of date; load the page again.", field="form_key") from None
+
+
+def first_time(request: HttpRequest) -> bool:
+    """False when this very form was taken before. Inside the transaction of its effect, which it then belongs to."""
+    return FormKey.objects.get_or_create(key=uuid.UUID(form_key(request)))[1]
 
 
 def new_form_key() -> str:

@@ -198,3 +198,22 @@ def test_rejected_money_counts_no_longer(shipped):
     )
     with pytest.raises(Conflict, match="other refunds took"):
         refunds.retry(first.pk, actor=SYSTEM)
+
+
+def test_a_manual_channel_is_paid_back_by_hand(shipped, world):  # noqa: F811 the fixture of the shipped order
+    from channels.effects import plan_refund
+    from oms.core.models import ExceptionItem
+    from oms.orders.models import SalesChannel
+
+    line = shipped.lines.get()
+    money = refunds.plan(
+        order_id=shipped.pk, items=[refunds.RefundItem(line.pk, 1, D("18.00"))], actor=SYSTEM, key="hand"
+    )
+    SalesChannel.objects.update(kind=SalesChannel.Kind.SHOPIFY)
+    with pytest.raises(Conflict, match="wait for the channel"):
+        refunds.pay_by_hand(money.pk, actor=SYSTEM)
+    SalesChannel.objects.update(kind=SalesChannel.Kind.MANUAL)
+    assert plan_refund(money.pk) is False
+    assert ExceptionItem.objects.get(kind="refund_by_hand").closed_at is None
+    assert refunds.pay_by_hand(money.pk, actor=SYSTEM).state == Refund.State.CONFIRMED
+    assert ExceptionItem.objects.get(kind="refund_by_hand").closed_at is not None
