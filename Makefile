@@ -82,8 +82,8 @@ check: $(DEVELOPMENT) ## Lint, format, types, import rules, templates, migration
 bench: $(RUNTIME) ## Measure on real sockets: make bench NAME=sync ARGS="--db postgres"
 	$(RUN) manage.py bench $(NAME) $(ARGS)
 
-screenshots: $(DEVELOPMENT) ## Pictures of every screen, light and dark, in var/screenshots
-	$(RUN) scripts/screenshots.py
+screenshots: $(DEVELOPMENT) ## Pictures of every screen, wide and narrow, light and dark, in var/screenshots
+	$(RUN) -m scripts.screenshots
 
 format: $(DEVELOPMENT) ## Put the code in its one shape
 	$(RUN) -m ruff check --fix --quiet . || true

@@ -1,7 +1,7 @@
-"""Pictures of every screen of a fresh demo, light and dark, in var/screenshots (or the directory given).
+"""Pictures of every screen of a fresh demo, wide and narrow, light and dark, in var/screenshots (or the folder given).
 
-Starts `manage.py demo` on its own data and ports, logs in, walks the navigation and the first row of every list, and
-exits 1 when a page answers with an error or a browser console complains.
+Starts `manage.py demo` on its own data and ports, or uses the demo that answers at OMS_SHOTS_BASE. Ends with 1 when a
+page answers with an error, scrolls sideways or makes the browser's console complain.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ import sys
 import tempfile
 import time
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
 
+import django
 from playwright.sync_api import Page, sync_playwright
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "oms.settings")
+django.setup()
+
+from oms.control.demo.seed import PASSWORD  # noqa: E402 - after the set-up
+from scripts.walk import walk  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = os.environ.get("OMS_CHROMIUM", "/usr/bin/chromium")
 PORT, SANDBOX_PORT = 8990, 8991
-BASE = f"http://127.0.0.1:{PORT}"
-MORE = ("/api/docs/", "/admin/", "/imports/", "/jobs/", "/audit/", "/profile/", "/settings/")
-
-
-def password() -> str:
-    """The demo's password, from the module that prints it."""
-    found = re.search(r'^PASSWORD = "(.+?)"', (ROOT / "oms/control/demo/seed.py").read_text(), re.MULTILINE)
-    assert found, "the demo's password has moved"
-    return found[1]
+WIDTHS = (1440, 390)
+SCHEMES = ("light", "dark")
+SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
 def start(home: str) -> subprocess.Popen[bytes]:
@@ -42,7 +43,7 @@ def start(home: str) -> subprocess.Popen[bytes]:
     until = time.monotonic() + 600
     while time.monotonic() < until and demo.poll() is None:
         try:
-            urllib.request.urlopen(f"{BASE}/healthz", timeout=2).close()  # noqa: S310 a fixed local address
+            urllib.request.urlopen(f"http://127.0.0.1:{PORT}/healthz", timeout=2).close()
             return demo
         except OSError:
             time.sleep(1)
@@ -50,54 +51,56 @@ def start(home: str) -> subprocess.Popen[bytes]:
     raise SystemExit("the demo did not start")
 
 
-def links(page: Page, within: str) -> list[str]:
-    found = page.eval_on_selector_all(f"{within} a[href]", "all => all.map(one => one.getAttribute('href'))")
-    full = [urljoin(page.url, href) for href in found]
-    return [urlsplit(one).path for one in full if one.startswith(BASE) and "." not in urlsplit(one).path]
+def stop(demo: subprocess.Popen[bytes]) -> None:
+    demo.send_signal(signal.SIGTERM)
+    demo.wait(60)
+
+
+def shoot(page: Page, target: Path, name: str) -> list[str]:
+    """Four pictures of the open page; what is wrong with it."""
+    troubles = []
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900 if width > 800 else 844})
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.screenshot(path=target / f"{name}-{width}-{scheme}.png", full_page=True)
+        wide = page.evaluate(SIDEWAYS)
+        if wide > 0:
+            troubles.append(f"{page.url}: {wide} px wider than a screen of {width} px")
+    page.set_viewport_size({"width": WIDTHS[0], "height": 900})
+    return troubles
 
 
 def main() -> int:
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "var" / "screenshots"
     target.mkdir(parents=True, exist_ok=True)
+    base = os.environ.get("OMS_SHOTS_BASE", "")
     troubles: list[str] = []
-    with tempfile.TemporaryDirectory() as home:
-        demo = start(home)
-        try:
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(
-                    executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
-                )
-                page = browser.new_page(viewport={"width": 1360, "height": 850})
-                page.on(
-                    "console",
-                    lambda m: troubles.append(f"{page.url}: {m.text}") if m.type == "error" else None,
-                )
-                page.goto(f"{BASE}/login/")
-                page.fill("input[name=username]", "ana")
-                page.fill("input[name=password]", password())
-                page.click("main button[type=submit], main form button")
-                page.wait_for_url(f"{BASE}/")
-                todo = ["/", *links(page, "nav"), *MORE]
-                done: set[str] = set()
-                while todo:
-                    path = todo.pop(0)
-                    if path in done or path.startswith("/logout") or len(done) > 80:
-                        continue
-                    done.add(path)
-                    answer = page.goto(BASE + path)
-                    if answer is None or answer.status >= 400:
-                        troubles.append(f"{path}: {answer.status if answer else 'no answer'}")
-                    name = re.sub(r"[^a-z0-9]+", "-", path.lower()).strip("-") or "today"
-                    for scheme in ("light", "dark"):
-                        page.emulate_media(color_scheme=scheme)
-                        page.screenshot(path=target / f"{name}-{scheme}.png", full_page=True)
-                    if not path.startswith(("/api/", "/admin/")):
-                        todo += links(page, "main table")[:2] + links(page, "main nav")
-                browser.close()
-        finally:
-            demo.send_signal(signal.SIGTERM)
-            demo.wait(60)
-    print(f"{len(done)} screens in {target}")
+    count = 0
+    with ExitStack() as stack:
+        if not base:
+            base = f"http://127.0.0.1:{PORT}"
+            stack.callback(stop, start(stack.enter_context(tempfile.TemporaryDirectory())))
+        playwright = stack.enter_context(sync_playwright())
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
+        )
+        page = browser.new_page(viewport={"width": WIDTHS[0], "height": 900})
+        page.on("console", lambda m: troubles.append(f"{page.url}: {m.text}") if m.type == "error" else None)
+        page.goto(f"{base}/login/")
+        troubles += shoot(page, target, "login")
+        page.fill("input[name=username]", "ana")
+        page.fill("input[name=password]", PASSWORD)
+        page.click("main form button")
+        page.wait_for_url(f"{base}/")
+        for one in walk(page, base):
+            if one.answer is None or one.answer.status >= 400:
+                troubles.append(f"{one.path}: {one.answer.status if one.answer else 'no answer'}")
+            page.wait_for_timeout(150)  # panels that come later
+            troubles += shoot(page, target, re.sub(r"[^a-z0-9_]+", "-", one.name.lower()).strip("-"))
+            count += 1
+        browser.close()
+    print(f"{count} screens in {target}")
     for trouble in troubles:
         print(f"TROUBLE {trouble}", file=sys.stderr)
     return 1 if troubles else 0
