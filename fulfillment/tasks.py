@@ -20,7 +20,7 @@ log = logging.getLogger("lading.fulfillment")
 RUN_FOR = 20
 MAX_ATTEMPTS = 8
 #: while a router works on an order, another one leaves it alone for so long
-LEASE = dt.timedelta(seconds=60)
+LEASE = dt.timedelta(seconds=20)
 
 
 @periodic(seconds=15)

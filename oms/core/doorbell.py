@@ -28,6 +28,9 @@ log = logging.getLogger("lading.tasks")
 
 #: a bell older than this has lost its task; longer than the queue's own `retry` (settings.Q_CLUSTER)
 LOST_AFTER = dt.timedelta(seconds=int(str(settings.Q_CLUSTER["retry"])) + 30)
+#: While nothing waits in the queue, a bell this old belongs to a task that a dead worker had already taken: the queue
+#: itself would give it back only after `retry`, minutes later. A second task for one bell is harmless.
+TAKEN_AND_LOST_AFTER = dt.timedelta(seconds=20)
 _HANG = "INSERT INTO core_doorbell (task, subject, rung_at) VALUES (%s, %s, %s) ON CONFLICT (task, subject) DO NOTHING"
 _HOLD = "SELECT 1 FROM core_doorbell WHERE task = %s AND subject = %s FOR SHARE"
 
@@ -154,11 +157,21 @@ def ring_due() -> int:
 
 
 def _ring_lost(at: dt.datetime) -> int:
-    """The row survives a purged queue; its task does not. Put the task back."""
+    """The row survives a purged queue and a killed worker; its task does not. Put the task back."""
+    old = list(Doorbell.objects.filter(rung_at__lt=at - TAKEN_AND_LOST_AFTER).order_by("pk")[:200])
+    if old and _queue_waits(at):
+        old = [bell for bell in old if bell.rung_at < at - LOST_AFTER]  # not lost, only not reached yet
     rung = 0
-    for bell in Doorbell.objects.filter(rung_at__lt=at - LOST_AFTER).order_by("pk")[:200]:
+    for bell in old:
         with transaction.atomic():
             if Doorbell.objects.filter(pk=bell.pk, rung_at=bell.rung_at).update(rung_at=at):
                 _enqueue(bell.task, bell.subject)
                 rung += 1
     return rung
+
+
+def _queue_waits(at: dt.datetime) -> bool:
+    """Are there tasks that no worker has taken for a second?"""
+    from django_q.models import OrmQ
+
+    return OrmQ.objects.filter(lock__lte=at - dt.timedelta(seconds=1)).exists()

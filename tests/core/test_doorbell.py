@@ -85,17 +85,39 @@ def test_a_failing_task_is_raised_and_leaves_a_usable_connection(monkeypatch: py
     assert Setting.objects.count() == 0
 
 
+def _tasks_of(task: str) -> int:
+    return len([row for row in OrmQ.objects.all() if row.task["args"][0] == task])
+
+
 @pytest.mark.django_db
-def test_a_lost_bell_is_rung_again_after_its_time() -> None:
+def test_the_task_of_a_killed_worker_is_put_back_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue itself gives a task that a worker took with it back after `retry`, minutes later."""
+    monkeypatch.setattr(doorbell, "_declared", {})
     doorbell.ring(TASK, "7")
-    OrmQ.objects.all().delete()  # somebody purged the queue
+    OrmQ.objects.update(lock=now() + dt.timedelta(minutes=5))  # taken by a worker that is dead now
+    with time_machine.travel(now() + dt.timedelta(seconds=15), tick=False):
+        doorbell.ring_due()
+        assert _tasks_of(TASK) == 1
+    with time_machine.travel(now() + dt.timedelta(seconds=25), tick=False):
+        doorbell.ring_due()
+        doorbell.ring_due()
+        assert _tasks_of(TASK) == 2
+
+
+@pytest.mark.django_db
+def test_a_bell_that_only_waits_its_turn_is_not_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers are behind: more tasks would only put them further behind. After a purge they come back."""
+    monkeypatch.setattr(doorbell, "_declared", {})
+    doorbell.ring(TASK, "7")
+    doorbell.ring("other.task", "8")
+    OrmQ.objects.filter(pk=OrmQ.objects.latest("pk").pk).delete()  # somebody removed that one
     with time_machine.travel(now() + doorbell.LOST_AFTER - dt.timedelta(seconds=9), tick=False):
         doorbell.ring_due()
-        assert not [row for row in OrmQ.objects.all() if row.task["args"][0] == TASK]
+        assert (_tasks_of(TASK), _tasks_of("other.task")) == (1, 0)
     with time_machine.travel(now() + doorbell.LOST_AFTER + dt.timedelta(seconds=9), tick=False):
         doorbell.ring_due()
         doorbell.ring_due()
-        assert len([row for row in OrmQ.objects.all() if row.task["args"][0] == TASK]) == 1
+        assert _tasks_of("other.task") == 1
 
 
 @pytest.mark.django_db
