@@ -221,6 +221,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "oms.core.context.shell",
+                "oms.control.context.switch",
             ],
             "builtins": ["oms.core.templatetags.ui"],
         },

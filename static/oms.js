@@ -3,13 +3,14 @@
 (() => {
   const $ = (selector, root = document) => root.querySelector(selector);
   const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const root = document.documentElement;
   const typing = (node) => node && (node.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(node.tagName)) && !/^(checkbox|radio|button|submit)$/.test(node.type);
 
   // --- pulse: one timer for all live regions -----------------------------------------------------
   setInterval(() => { if (!document.hidden) htmx.trigger(document.body, "pulse"); }, 5000);
 
   // --- toasts: HX-Trigger {"toast": {"text": "…", "tone": "ok|warn|bad", "url": "…", "link": "Undo"}} --
-  function toast({ text, tone = "ok", url, link }) {
+  function toast({ text, tone = "ok", url, link, undo }) {
     const node = $("#toast-template").content.firstElementChild.cloneNode(true);
     node.classList.add(tone);
     node.setAttribute("role", tone === "bad" ? "alert" : "status");
@@ -20,11 +21,19 @@
       anchor.textContent = link || "Open";
       $("span", node).append(" ", anchor);
     }
+    if (undo) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "button small";
+      button.textContent = "Undo";
+      button.addEventListener("click", () => { node.remove(); htmx.ajax("POST", undo.url, { values: undo.values, swap: "none" }); });
+      $("span", node).after(button);
+    }
     $("#toasts").append(node);
-    if (tone !== "bad") setTimeout(() => node.remove(), url ? 10000 : 5000);
+    if (tone !== "bad") setTimeout(() => node.remove(), url || undo ? 10000 : 5000);
   }
   document.addEventListener("toast", (event) => toast(typeof event.detail.value === "string" ? { text: event.detail.value } : event.detail));
-  setTimeout(() => $$("#toasts > .toast:not(.error)").forEach((node) => node.remove()), 8000);
+  setTimeout(() => $$("#toasts > .toast:not(.error)").forEach((node) => node.remove()), 10000);
 
   // --- failures that are not swapped into the page ------------------------------------------------
   document.addEventListener("htmx:responseError", (event) => {
@@ -73,8 +82,27 @@
     $("[data-focus], [aria-invalid=true]", event.target)?.focus();
   });
 
+  // --- lists: columns, saved views, files ---------------------------------------------------------
+  const wanted = () => {
+    const query = new URLSearchParams(location.search);
+    for (const name of ["cursor", "saved"]) query.delete(name);
+    return query;
+  };
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("[data-submit]")) { event.target.form.requestSubmit(); return; }
+    const form = event.target.closest("[data-columns]");
+    if (!form) return;
+    root.dataset.density = new FormData(form).get("density");
+    const hidden = $$("input[name=shown]:not(:checked)", form).map((box) => box.value).join(" ");
+    $$("table[data-hide]").forEach((table) => { table.dataset.hide = hidden; });
+  });
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("[data-open=save-view]")) $("[data-current-query]").value = wanted().toString();
+    const file = event.target.closest("[data-csv]");
+    if (file) { const query = wanted(); query.set("format", "csv"); file.href = `?${query}`; }
+  });
+
   // --- theme --------------------------------------------------------------------------------------
-  const root = document.documentElement;
   const markTheme = () => $$("[data-set-theme]").forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.setTheme === root.dataset.theme)));
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-set-theme]");
@@ -149,7 +177,10 @@
     bulk.hidden = !picked;
     const filters = $("[data-filters]");
     if (filters) filters.hidden = Boolean(picked);
-    $("output", bulk).textContent = all ? `${bulk.dataset.total} selected` : `${picked} selected`;
+    const total = $("table[data-total]")?.dataset.total || bulk.dataset.total;
+    $("output", bulk).textContent = all ? `${total} selected` : `${picked} selected`;
+    const more = $("[data-select-all]", bulk);
+    if (more) { more.textContent = `Select all ${total} matching`; more.hidden = all || $$("input[data-row]").length < 2 || !$(".more-row"); }
     const head = $("input[data-all]");
     if (head) { head.checked = picked > 0 && picked === $$("input[data-row]").length; head.indeterminate = picked > 0 && !head.checked; }
   }
@@ -167,7 +198,14 @@
       if (everything) everything.value = "";
       countRows();
     }
-    if (box.closest?.("[data-select-all]")) { $("[data-bulk] input[name=all]").value = "1"; $$("input[data-row]").forEach((row) => { row.checked = true; }); countRows(); }
+    if (box.closest?.("[data-select-all]")) {
+      // the list may have been filtered since the page came: what is matched is what the address says
+      $("[data-bulk] input[name=all]").value = "1";
+      const query = $("[data-bulk] input[name=query]");
+      if (query) query.value = location.search.slice(1);
+       $$("input[data-row]").forEach((row) => { row.checked = true; });
+      countRows();
+    }
     if (box.closest?.("[data-select-none]")) { $$("input[data-row], input[data-all]").forEach((row) => { row.checked = false; }); countRows(); }
   });
   document.addEventListener("htmx:afterSettle", countRows);

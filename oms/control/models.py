@@ -1,10 +1,8 @@
-"""Top floor: files brought in by people, and the views they save."""
+"""Top floor: files brought in by people."""
 
 from __future__ import annotations
 
-from django.conf import settings
 from django.db import models
-from django.db.models import Q
 from django.utils import timezone
 
 from oms.core.models import Job
@@ -58,23 +56,3 @@ class ImportRow(models.Model):
     class Meta:
         ordering = ["number", "id"]
         indexes = [models.Index(fields=["file", "number"], name="import_row_idx")]
-
-
-class SavedView(models.Model):
-    """A named filter of a list, private or shared."""
-
-    screen = models.CharField(max_length=40)
-    name = models.CharField(max_length=80)
-    query = models.CharField(max_length=1000)
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_views")
-    shared = models.BooleanField(default=False)
-    position = models.PositiveSmallIntegerField(default=100)
-
-    class Meta:
-        ordering = ["position", "name"]
-        constraints = [
-            models.UniqueConstraint(fields=["screen", "owner", "name"], name="saved_view_once"),
-            models.UniqueConstraint(
-                fields=["screen", "name"], condition=Q(shared=True), name="saved_view_shared_once"
-            ),
-        ]

@@ -1,12 +1,16 @@
 from django.urls import include, path
 
-from oms.control import accounts, import_views, settings_views, views
+from oms.control import accounts, import_views, list_views, settings_views, views
 
 screens = [
     path("", views.today, name="today"),
     path("exceptions/", views.exceptions, name="exceptions"),
     path("exceptions/act/", views.exceptions_act, name="exceptions-act"),
     path("search/", views.search, name="search"),
+    path("lists/settings/", list_views.settings, name="list-settings"),
+    path("lists/views/", list_views.save, name="view-save"),
+    path("lists/views/<int:view_id>/", list_views.change, name="view-change"),
+    path("warehouse/", list_views.warehouse, name="warehouse"),
     path("jobs/", views.job_list, name="jobs"),
     path("jobs/<int:job_id>/", views.job_detail, name="job"),
     path("jobs/<int:job_id>/stop/", views.job_stop, name="job-stop"),

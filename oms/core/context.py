@@ -8,6 +8,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.functional import SimpleLazyObject
+from django.utils.http import urlencode
 
 from oms.core import business
 from oms.core.access import can, scope_of
@@ -23,6 +24,7 @@ class Entry:
     icon: str
     permissions: tuple[str, ...] = ()
     key: str = ""  # second key of the "g" shortcut
+    by_place: bool = False  # the list can be filtered by warehouse: it opens in the one chosen in the top bar
 
 
 #: in the order of the floor; an empty heading groups without a title
@@ -37,8 +39,8 @@ NAVIGATION: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     (
         "Sell",
         (
-            Entry("Orders", "orders:list", "receipt-text", ("orders.view",), key="o"),
-            Entry("Stock", "inventory:stock", "boxes", ("stock.view",), key="s"),
+            Entry("Orders", "orders:list", "receipt-text", ("orders.view",), key="o", by_place=True),
+            Entry("Stock", "inventory:stock", "boxes", ("stock.view",), key="s", by_place=True),
             Entry("Channels", "channels:list", "store", ("channels.view",), key="c"),
         ),
     ),
@@ -46,17 +48,26 @@ NAVIGATION: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         "Ship",
         (
             Entry("Routing", "fulfillment:routing", "route", ("orders.view",), key="r"),
-            Entry("Pick & pack", "fulfillment:floor", "scan-barcode", ("shipping.work",), key="f"),
-            Entry("Shipments", "fulfillment:shipments", "truck", ("shipping.view",), key="h"),
-            Entry("Returns", "returns:list", "undo-2", ("returns.view",), key="b"),
+            Entry(
+                "Pick & pack", "fulfillment:floor", "scan-barcode", ("shipping.work",), key="f", by_place=True
+            ),
+            Entry("Shipments", "fulfillment:shipments", "truck", ("shipping.view",), key="h", by_place=True),
+            Entry("Returns", "returns:list", "undo-2", ("returns.view",), key="b", by_place=True),
         ),
     ),
     (
         "Buy",
         (
-            Entry("Purchase orders", "procurement:orders", "clipboard-list", ("purchasing.view",), key="p"),
+            Entry(
+                "Purchase orders",
+                "procurement:orders",
+                "clipboard-list",
+                ("purchasing.view",),
+                key="p",
+                by_place=True,
+            ),
             Entry("Suppliers", "procurement:suppliers", "factory", ("purchasing.view",)),
-            Entry("Reorder", "procurement:reorder", "rotate-ccw", ("purchasing.view",)),
+            Entry("Reorder", "procurement:reorder", "rotate-ccw", ("purchasing.view",), by_place=True),
         ),
     ),
     (
@@ -81,6 +92,12 @@ class Link:
     active: bool
 
 
+def chosen_place(request: HttpRequest) -> str:
+    """Code of the warehouse chosen in the top bar; empty = all."""
+    session: Any = getattr(request, "session", None)
+    return str(session.get("warehouse", "")) if session is not None else ""
+
+
 def navigation(request: HttpRequest) -> list[tuple[str, list[Link]]]:
     """The groups this person may open, with the longest matching address marked."""
     found: list[tuple[str, list[Entry], list[str]]] = []
@@ -100,11 +117,13 @@ def navigation(request: HttpRequest) -> list[tuple[str, list[Link]]]:
         url for _, _, urls in found for url in urls if url != "/" and request.path.startswith(url.rstrip("/"))
     ]
     here = max(matches, key=len, default="/" if request.path == "/" else "")
+    place = chosen_place(request)
+    in_place = f"?{urlencode({'warehouse': place})}" if place else ""
     return [
         (
             heading,
             [
-                Link(one.label, url, one.icon, one.key, url == here)
+                Link(one.label, url + (in_place if one.by_place else ""), one.icon, one.key, url == here)
                 for one, url in zip(shown, urls, strict=True)
             ],
         )
@@ -127,6 +146,7 @@ def _shell(request: HttpRequest) -> dict[str, Any]:
         "exceptions": open_items().filter(visible_items(scope)).count()
         if can(user, "exceptions.work")
         else None,
+        "place": request.GET.get("warehouse", "") or chosen_place(request),
         "paused": bool(business.get("push_paused")),
     }
 

@@ -22,6 +22,37 @@ class User(AbstractUser):
         max_length=6, choices=[("auto", "Auto"), ("light", "Light"), ("dark", "Dark")], default="auto"
     )
     keys_enabled = models.BooleanField(default=True)
+    hidden_columns = models.JSONField(
+        default=dict, blank=True, help_text="screen: the numbers of the table columns it leaves out"
+    )
+
+
+class SavedView(models.Model):
+    """A named filter of a list: private, or shared with everybody or with one role."""
+
+    screen = models.CharField(max_length=40, help_text="name of the list's address, such as orders:list")
+    name = models.CharField(max_length=80)
+    query = models.CharField(max_length=1000)
+    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="saved_views")
+    shared = models.BooleanField(default=False)
+    role = models.CharField(
+        max_length=12, blank=True, choices=[(key, value[0]) for key, value in ROLES.items()],
+        help_text="a shared view is for this role only; empty = everybody",
+    )  # fmt: skip
+    pinned = models.BooleanField(default=True, help_text="stands among the tabs of the list")
+    position = models.PositiveSmallIntegerField(default=100)
+
+    class Meta:
+        ordering = ["position", "name", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["screen", "owner", "name"], name="list_view_once"),
+            models.UniqueConstraint(
+                fields=["screen", "name"], condition=Q(shared=True), name="list_view_shared_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Membership(models.Model):

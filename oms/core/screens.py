@@ -6,6 +6,7 @@ import functools
 import json
 import uuid
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar, cast
 
@@ -41,11 +42,31 @@ def page(
     return response
 
 
-def toast(response: HttpResponse, text: str, tone: str = "ok", **events: Any) -> HttpResponse:
-    """Show a toast (tones ok, warn, bad) and fire domain events: `toast(answer, "Held", **{"orders:changed": {}})`."""
+@dataclass(frozen=True)
+class Undo:
+    """What a person may take back for ten seconds: a POST. Only for changes that no outside system heard of."""
+
+    url: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def toast(
+    response: HttpResponse, text: str, tone: str = "ok", *, undo: Any = None, **events: Any
+) -> HttpResponse:
+    """Show a toast (tones ok, warn, bad), an `Undo` beside it, and fire domain events:
+    `toast(answer, "Held", **{"orders:changed": {}})`.
+    """
     known = json.loads(response.headers.get("HX-Trigger", "{}"))
-    response.headers["HX-Trigger"] = json.dumps({**known, "toast": {"text": text, "tone": tone}, **events})
+    words: dict[str, Any] = {"text": text, "tone": tone}
+    if undo is not None:
+        words["undo"] = asdict(undo)
+    response.headers["HX-Trigger"] = json.dumps({**known, "toast": words, **events})
     return response
+
+
+def say(request: HttpRequest, text: str, undo: Undo | None = None) -> None:
+    """A message on the next page, with a way back where there is one."""
+    messages.success(request, text, extra_tags=json.dumps(asdict(undo)) if undo else "")
 
 
 def back_to(request: HttpRequest, fallback: str = "/") -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import NoReverseMatch, reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from inventory.models import Warehouse
+from oms.core import lists
 from oms.core.access import can, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.clock import now
@@ -24,7 +27,7 @@ from oms.orders.forms import LineFormSet, OrderForm
 from oms.orders.models import Hold, Order, OrderEvent, OrderLine
 
 PAGE = 50
-COLUMNS = 10
+COLUMNS = 11
 
 _ICONS = {
     "received": "inbox", "reserved": "lock", "short": "package-x", "allocated": "package-check", "hold": "circle-pause",
@@ -59,7 +62,7 @@ def _without(query: QueryDict, *names: str) -> str:
 
 @screen("orders.view")
 @require_GET
-def queue(request: HttpRequest) -> HttpResponse:
+def queue(request: HttpRequest) -> HttpResponseBase:
     """The one queue of every channel: views, filters, search, bulk actions."""
     chosen = _chosen(request.GET)
     scope = scope_of(request.user, "orders.view")
@@ -72,6 +75,10 @@ def queue(request: HttpRequest) -> HttpResponse:
     rows = keyset_page(
         selectors.for_list(matching), order=order, cursor=request.GET.get("cursor", ""), limit=PAGE
     )
+    if request.GET.get("format") == "csv":
+        return _csv(matching.order_by(*order))
+    if (since := request.GET.get("since", "")).isdigit() and is_fragment(request):
+        return _fresh(request, matching.filter(pk__gt=int(since[:18])))
     context: dict[str, Any] = {
         "rows": [_row(item) for item in rows.items],
         "next_cursor": rows.next_cursor,
@@ -91,19 +98,34 @@ def queue(request: HttpRequest) -> HttpResponse:
         )
         if value
     ]  # fmt: skip
+    tools = lists.tools(
+        request,
+        "orders:list",
+        LIST_COLUMNS,
+        count=lambda query: selectors.capped_count(
+            selectors.queue(orders, _chosen(query))[0], selectors.COUNT_CAP
+        ),
+        csv=True,
+    )
+    newest = orders.order_by("-pk").values_list("pk", flat=True).first()
     context |= {
         "chosen": chosen,
         "count": selectors.capped_count(matching),
-        "tabs": [
-            {
-                "label": view.label,
-                "url": f"{_without(request.GET, 'view')}&view={view.key}",
-                "count": counts.get(view.key),
-                "active": view.key == (chosen.view if chosen.view in selectors.VIEWS else "all"),
-                "tone": "bad" if view.key == "late" and counts.get("late") else "",
-            }
-            for view in selectors.VIEWS.values()
-        ],
+        "tools": tools,
+        "newest": newest or 0,
+        "tabs": lists.with_saved(
+            [
+                {
+                    "label": view.label,
+                    "url": f"{_without(request.GET, 'view')}&view={view.key}",
+                    "count": counts.get(view.key),
+                    "active": view.key == (chosen.view if chosen.view in selectors.VIEWS else "all"),
+                    "tone": "bad" if view.key == "late" and counts.get("late") else "",
+                }
+                for view in selectors.VIEWS.values()
+            ],
+            tools,
+        ),
         "channels": [(channel.code, channel.name) for channel in channels],
         "warehouses": [(warehouse.code, warehouse.name) for warehouse in warehouses],
         "order_states": Order.State.choices,
@@ -117,6 +139,43 @@ def queue(request: HttpRequest) -> HttpResponse:
         "any_order": bool(context["rows"]) or orders.exists(),
     }
     return page(request, "orders/list.html", context, fragment="orders/_results.html")
+
+
+#: columns of the table that a person may leave out
+LIST_COLUMNS = (
+    (3, "Channel"), (4, "Placed"), (5, "Ship by"), (6, "Customer / To"), (7, "Lines (units)"), (8, "Total"),
+    (9, "Warehouse"), (11, "Tags"),
+)  # fmt: skip
+
+
+def _fresh(request: HttpRequest, newer: QuerySet[Order]) -> HttpResponse:
+    """A list under work never reorders itself: it says how many came since, and shows them when asked."""
+    count = selectors.capped_count(newer, 99)
+    if not count:
+        return HttpResponse(status=204)
+    words = f"{'99+' if count > 99 else count} new order{'' if count == 1 else 's'}"
+    return page(request, "ui/fresh.html", {"words": words, "url": _without(request.GET, "since")})
+
+
+CSV_HEADER = (
+    "order", "channel", "channel_number", "status", "placed_at", "ship_by", "to", "country", "lines", "units", "total",
+    "currency", "warehouses", "tags",
+)  # fmt: skip
+
+
+def _csv(orders: QuerySet[Order]) -> StreamingHttpResponse:
+    """Every order that the filters match, in the order of the list."""
+
+    def rows() -> Iterator[list[Any]]:
+        for order in selectors.for_list(orders).iterator(chunk_size=500):
+            row = _row(order)
+            yield [
+                order.number, order.channel.code, order.external_number, row["status"][1], order.placed_at.isoformat(),
+                order.ship_by.isoformat() if order.ship_by else "", order.ship_name, order.ship_country, row["lines"],
+                row["units"], order.total, order.currency, row["codes"], ", ".join(order.tags),
+            ]  # fmt: skip
+
+    return lists.csv_file("orders", CSV_HEADER, rows())
 
 
 def _row(order: Order) -> dict[str, Any]:

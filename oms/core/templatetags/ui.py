@@ -6,6 +6,7 @@ templates/ui/README.md shows each with an example.
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -92,6 +93,13 @@ def money(amount: Any, currency: str = "") -> SafeString:
 def qty(value: Any) -> str:
     """A whole number with thousands separators; – for none."""
     return "–" if value is None or value == "" else f"{int(value):,}".replace("-", "−")
+
+
+@register.filter
+def quiet(value: Any) -> str:
+    """A whole number as `qty`, a zero in a quieter tone: a grid of zeros reads as empty."""
+    text = qty(value)
+    return format_html('<span class="none">{}</span>', text) if text in ("0", "–") else text
 
 
 @register.filter
@@ -203,6 +211,30 @@ def pill(state: str, label: str = "", tone: str = "", title: str = "") -> SafeSt
         icon(found_icon, 14),
         word,
     )
+
+
+@register.filter
+def who(actor: Any) -> str:
+    """An actor as people say it: `task:routing` → "Routing (automatic)", `user:ana` → "ana"."""
+    kind, _, name = str(actor or "").partition(":")
+    word = name.replace("_", " ").replace(".", " ")
+    if not name:
+        return kind or "–"
+    if kind in ("user", "token"):
+        return f"{name} (API)" if kind == "token" else name
+    if kind == "channel":
+        return f"{name} (channel)"
+    return f"{word[:1].upper()}{word[1:]} (automatic)"
+
+
+@register.filter
+def undo(message: Any) -> dict[str, Any] | None:
+    """How to take back what a message tells of, if `screens.say` gave it one."""
+    tags = getattr(message, "extra_tags", "") or ""
+    if not tags.startswith("{"):
+        return None
+    found: dict[str, Any] = json.loads(tags)
+    return found
 
 
 # --- addresses ----------------------------------------------------------------------------------
