@@ -128,9 +128,10 @@ class ChannelViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveMode
     @action(detail=True, methods=["post"])
     def pause(self, request: Request, code: str = "") -> Response:
         """Stop telling quantities; listings keep the figure they were last told."""
+        account = self._account(code)
         data = PauseRequest(data=request.data)
         data.is_valid(raise_exception=True)
-        account = sync.pause(self._account(code).pk, data.validated_data["reason"], actor=self.actor())
+        account = sync.pause(account.pk, data.validated_data["reason"], actor=self.actor())
         return Response(ChannelSerializer(account).data)
 
     @extend_schema(request=None, responses=ChannelSerializer)
@@ -220,9 +221,10 @@ class ListingViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveMode
     @extend_schema(request=ListingRequest, responses=ListingSerializer)
     def partial_update(self, request: Request, pk: Any = None) -> Response:
         """Map it, or change what holds its figure back. The channel is told within seconds."""
+        listing = self._listing(pk)
         data = ListingRequest(data=request.data)
         data.is_valid(raise_exception=True)
-        given, listing = dict(data.validated_data), self._listing(pk)
+        given = dict(data.validated_data)
         if "sku" in given:
             accounts.map_listing(listing.pk, _sku_id(given.pop("sku")), actor=self.actor())
         if "state" in given:

@@ -8,6 +8,7 @@ from django import forms
 
 from channels.connectors.base import Connector, FieldSpec, connectors
 from inventory.models import Warehouse
+from oms.core.access import Scope
 
 
 def _field(spec: FieldSpec, *, required: bool) -> forms.CharField:
@@ -33,10 +34,12 @@ class ConnectForm(forms.Form):
     currency = forms.RegexField(r"^[A-Z]{3}$", label="Currency", initial="USD")
     warehouses = forms.ModelMultipleChoiceField(Warehouse.objects.none(), label="Served from", required=False)
 
-    def __init__(self, *args: Any, connector: Connector, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, connector: Connector, scope: Scope, **kwargs: Any) -> None:
+        """`scope` says from which warehouses the person may serve it."""
         super().__init__(*args, **kwargs)
         self.connector = connector
-        self.fields["warehouses"].queryset = Warehouse.objects.filter(is_active=True)  # type: ignore[attr-defined]
+        mine = Warehouse.objects.filter(scope.q(warehouse="code"), is_active=True)
+        self.fields["warehouses"].queryset = mine  # type: ignore[attr-defined]
         for spec in connector.config_fields:
             self.fields[f"config_{spec.name}"] = _field(spec, required=spec.required)
         for spec in connector.credential_fields:

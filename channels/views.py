@@ -122,7 +122,8 @@ def connect(request: HttpRequest) -> HttpResponse:
     """A new channel, proved before it does anything."""
     key = request.GET.get("connector") or request.POST.get("connector") or forms.choices()[0][0]
     connector = accounts.connector_of(key)
-    form = forms.ConnectForm(request.POST or None, connector=connector)
+    scope = scope_of(request.user, "channels.manage")
+    form = forms.ConnectForm(request.POST or None, connector=connector, scope=scope)
     status = 200
     if request.method == "POST":
         status = 422

@@ -35,7 +35,9 @@ class ShipmentLineSerializer(serializers.ModelSerializer[ShipmentLine]):
 
 class LabelSerializer(serializers.ModelSerializer[LabelPurchase]):
     carrier = serializers.CharField(source="account.code", read_only=True)
-    cost = MoneyField("cost")
+    cost = MoneyField(
+        "cost", needs=("costs.view", "shipping.label"), help_text="null without the right to see it"
+    )
 
     class Meta:
         model = LabelPurchase

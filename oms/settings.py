@@ -293,6 +293,10 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024
 FILE_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 5000
 IMPORT_EXPORT_ESCAPE_FORMULAE_ON_EXPORT = True
+# without these two, import and export are open to everybody on the staff
+IMPORT_EXPORT_IMPORT_PERMISSION_CODE = "change"
+IMPORT_EXPORT_EXPORT_PERMISSION_CODE = "view"
+OTP_ADMIN_HIDE_SENSITIVE_DATA = True  # nobody reads another person's second factor
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 
 # --- tasks --------------------------------------------------------------------------------------

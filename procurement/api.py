@@ -6,7 +6,7 @@ from typing import Any
 
 import django_filters
 from django.db.models import QuerySet
-from drf_spectacular.utils import extend_schema, extend_schema_serializer
+from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_serializer
 from rest_framework import mixins, serializers, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -38,7 +38,9 @@ class SupplierSerializer(SparseFieldsMixin, serializers.ModelSerializer[Supplier
 class LineSerializer(serializers.ModelSerializer[PurchaseOrderLine]):
     sku = serializers.CharField(source="sku.code", read_only=True)
     open_quantity = serializers.IntegerField(read_only=True)
-    unit_price = MoneyField("unit_price", "order.currency")
+    unit_price = MoneyField(
+        "unit_price", "order.currency", needs=("costs.view",), help_text="null without the right to see costs"
+    )
 
     class Meta:
         model = PurchaseOrderLine
@@ -85,10 +87,18 @@ class PurchaseOrderSerializer(SparseFieldsMixin, serializers.ModelSerializer[Pur
 class ReceiptLineSerializer(serializers.ModelSerializer[ReceiptLine]):
     sku = serializers.CharField(source="order_line.sku.code", read_only=True)
 
+    unit_cost = serializers.SerializerMethodField(help_text="null without the right to see costs")
+
     class Meta:
         model = ReceiptLine
         fields = ["sku", "good", "damaged", "quarantine", "unit_cost"]
         read_only_fields = fields
+
+    @extend_schema_field(serializers.DecimalField(max_digits=14, decimal_places=4, allow_null=True))
+    def get_unit_cost(self, line: ReceiptLine) -> str | None:
+        if not can(principal_of(self.context["request"]), "costs.view"):
+            return None
+        return None if line.unit_cost is None else str(line.unit_cost)
 
 
 class ReceiptSerializer(serializers.ModelSerializer[Receipt]):
@@ -192,8 +202,9 @@ class PurchaseOrderViewSet(
     @extend_schema(request=OrderRequest, responses={201: PurchaseOrderSerializer})
     def create(self, request: Request) -> Response:
         """Make a draft. Without a price the supplier's offer in force gives it."""
-        data = self._read(OrderRequest)
         principal = principal_of(request)
+        require(principal, "purchasing.edit")
+        data = self._read(OrderRequest)
         supplier = Supplier.objects.filter(code=data["supplier"]).first()
         if supplier is None:
             raise UserError(f"supplier: there is no supplier '{data['supplier']}'.", field="supplier")
@@ -282,7 +293,7 @@ class PurchaseOrderViewSet(
             delivery_note=data["delivery_note"],
             allow_over=can(principal, "purchasing.edit", order.warehouse.code),
         )
-        return Response(ReceiptSerializer(made).data, 201)
+        return Response(ReceiptSerializer(made, context=self.get_serializer_context()).data, 201)
 
 
 def register(router: SimpleRouter) -> None:

@@ -20,7 +20,7 @@ from oms.core.access import principal_of, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.api.fields import MoneyField, SparseFieldsMixin
 from oms.core.api.idempotency import IdempotentMixin
-from oms.core.errors import NotAllowed, UserError
+from oms.core.errors import UserError
 from oms.orders.models import Order
 from returns import inspection, refunds, rma
 from returns.models import Disposition, Refund, Rma, RmaLine
@@ -200,6 +200,7 @@ class RmaViewSet(
     @extend_schema(request=OpenRequest, responses={201: RmaSerializer})
     def create(self, request: Request) -> Response:
         """Open an RMA for units of an order."""
+        require(principal_of(request), "returns.work")
         data = self._read(OpenRequest)
         scope = scope_of(principal_of(request), "returns.work")
         warehouse = Warehouse.objects.filter(scope.q(warehouse="code"), code=data["warehouse"]).first()
@@ -226,21 +227,20 @@ class RmaViewSet(
     @action(detail=True, methods=["post"])
     def receive(self, request: Request, pk: str) -> Response:
         """Units arrived: they go to quarantine, nothing becomes sellable."""
+        item = self._mine()
         data = self._read(RmaReceiveRequest)
         counts: dict[int, int] = {}
         for line in data["lines"]:
             counts[line["line"]] = counts.get(line["line"], 0) + line["quantity"]
-        done = rma.receive(
-            self._mine().pk, counts, actor=actor_of(principal_of(request)), key=f"api:{data['key']}"
-        )
+        done = rma.receive(item.pk, counts, actor=actor_of(principal_of(request)), key=f"api:{data['key']}")
         return self._done(done.pk)
 
     @extend_schema(request=InspectRequest, responses=RmaSerializer)
     @action(detail=True, methods=["post"])
     def inspect(self, request: Request, pk: str) -> Response:
         """An inspector's verdict per unit; only 'restock' makes a unit sellable."""
-        data = self._read(InspectRequest)
         item = self._mine()
+        data = self._read(InspectRequest)
         known = resolve_codes([v["target_sku"] for v in data["verdicts"] if v["target_sku"]])
         mine = set(item.lines.values_list("pk", flat=True))
         verdicts = []
@@ -269,14 +269,14 @@ class RmaViewSet(
     @action(detail=True, methods=["post"])
     def refund(self, request: Request, pk: str) -> Response:
         """Plan a refund, to be sent to the channel once."""
-        data = self._read(RefundRequest)
         item = self.get_object()
         principal = principal_of(request)
-        scope = scope_of(principal, "returns.refund")
+        require(
+            principal, "returns.refund", item.warehouse.code, item.order.channel.code if item.order else None
+        )
+        data = self._read(RefundRequest)
         if item.order is None:
             raise UserError(f"{item.number} has no order: match it to one before refunding.", field="order")
-        if not scope.covers(item.warehouse.code, item.order.channel.code):
-            raise NotAllowed("refund: you may not refund for this channel.")
         items = [
             refunds.RefundItem(i["line"], i["quantity"], i["amount"]) for i in data.get("items", [])
         ] or refunds.suggest(item)

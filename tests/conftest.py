@@ -26,15 +26,15 @@ ROOT = Path(__file__).resolve().parent.parent
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A test that belongs to the other database is not part of this run, so it neither skips nor counts.
 
-    Browser tests do not depend on the database engine and run once, on SQLite.
+    Browser tests and those marked `once` do not depend on the database engine and run on SQLite only.
     """
     on_postgres = os.environ.get("DATABASE_URL", "").startswith("postgres")
     away, here = [], []
     for item in items:
         if "page" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
-        other = "browser" if on_postgres else "postgres"
-        (away if item.get_closest_marker(other) else here).append(item)
+        others = ("browser", "once") if on_postgres else ("postgres",)
+        (away if any(map(item.get_closest_marker, others)) else here).append(item)
     if away:
         config.hook.pytest_deselected(items=away)
         items[:] = here

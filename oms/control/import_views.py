@@ -17,7 +17,7 @@ from oms.control.imports.profiles import PROFILES
 from oms.control.models import ImportFile
 from oms.core.access import scope_of
 from oms.core.csvsafe import safe_cell
-from oms.core.errors import NotFound, UserError
+from oms.core.errors import NotAllowed, NotFound, UserError
 from oms.core.middleware import request_actor
 from oms.core.models import Job
 from oms.core.paging import keyset_page
@@ -45,10 +45,10 @@ A-77,ACME,EAST,EUR,2026-11-01,2026-11-28,TEE-M,120,6.20,,,
 
 
 def _no_limits(request: HttpRequest) -> None:
-    """A file touches whatever it names: people limited to some warehouses or channels may not bring one."""
+    """A file touches and shows whatever it names: not for people limited to some warehouses or channels."""
     scope = scope_of(request.user, "imports.run")
     if scope.warehouses is not None or scope.channels is not None:
-        raise UserError(
+        raise NotAllowed(
             "Your role is limited to some places; a file can name others. Ask somebody without a limit."
         )
 
@@ -63,10 +63,10 @@ def _file(file_id: int) -> ImportFile:
 @require_http_methods(["GET", "POST"])
 @screen("imports.run")
 def imports(request: HttpRequest) -> HttpResponse:
+    _no_limits(request)
     error: UserError | None = None
     if request.method == "POST":
         try:
-            _no_limits(request)
             file = running.receive(
                 request.FILES.get("file"),
                 request.POST.get("kind", ""),
@@ -102,6 +102,7 @@ def imports(request: HttpRequest) -> HttpResponse:
 @require_GET
 @screen("imports.run")
 def import_detail(request: HttpRequest, file_id: int) -> HttpResponse:
+    _no_limits(request)
     file = _file(file_id)
     job: Job | None = file.job
     version = f"{file.state}.{job.state}.{job.position}" if job else file.state
@@ -150,6 +151,7 @@ def import_apply(request: HttpRequest, file_id: int) -> HttpResponse:
 @screen("imports.run")
 def import_errors(request: HttpRequest, file_id: int) -> HttpResponse:
     """errors.csv: the user's own columns, then row, level and what to mend."""
+    _no_limits(request)
     file = _file(file_id)
     rows = list(file.problem_rows.all())
     # the file's own order of columns: the database does not keep that of a row

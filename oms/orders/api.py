@@ -296,8 +296,8 @@ class OrderViewSet(
     @action(detail=True, methods=["post"])
     def hold(self, request: Request, pk: str) -> Response:
         """Put the order, or one line, on hold."""
-        data = self._checked(request, HoldRequest)
         order = self._order(pk, "orders.hold")
+        data = self._checked(request, HoldRequest)
         services.place_hold(
             order.pk, data["reason"], actor=actor_of(principal_of(request)), note=data.get("note", ""),
             line_id=data.get("line"), expires_at=data.get("expires_at"),
@@ -308,8 +308,8 @@ class OrderViewSet(
     @action(detail=True, methods=["post"])
     def release(self, request: Request, pk: str) -> Response:
         """Release one hold, or all of them."""
-        data = self._checked(request, ReleaseRequest)
         order = selectors.get_visible(principal_of(request), int(pk))
+        data = self._checked(request, ReleaseRequest)
         principal = principal_of(request)
         if "hold" in data:
             if not Hold.objects.filter(pk=data["hold"], order=order).exists():
@@ -327,8 +327,8 @@ class OrderViewSet(
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: str) -> Response:
         """Cancel units that have not left, or everything open; the channel is told."""
-        data = self._checked(request, CancelRequest)
         order = self._order(pk, "orders.edit")
+        data = self._checked(request, CancelRequest)
         expect_version(request, order.version)
         quantities: dict[int, int] | None = None
         if "lines" in data:
@@ -356,8 +356,8 @@ class OrderViewSet(
     @action(detail=True, methods=["post"])
     def notes(self, request: Request, pk: str) -> Response:
         """Write a note for the team."""
-        data = self._checked(request, NoteRequest)
         order = self._order(pk, "orders.edit")
+        data = self._checked(request, NoteRequest)
         services.add_note(order.pk, data["text"], actor=actor_of(principal_of(request)))
         return self._answer(order.pk)
 
@@ -365,8 +365,8 @@ class OrderViewSet(
     @action(detail=True, methods=["post"])
     def tags(self, request: Request, pk: str) -> Response:
         """Replace the order's tags."""
-        data = self._checked(request, TagsRequest)
         order = self._order(pk, "orders.edit")
+        data = self._checked(request, TagsRequest)
         services.set_tags(order.pk, data["tags"], actor=actor_of(principal_of(request)))
         return self._answer(order.pk)
 
@@ -374,8 +374,8 @@ class OrderViewSet(
     @action(detail=True, methods=["post"])
     def map(self, request: Request, pk: str) -> Response:
         """Say which SKU an unknown code means; every waiting order of the channel is repaired."""
-        data = self._checked(request, MapRequest)
         order = self._order(pk, "orders.edit")
+        data = self._checked(request, MapRequest)
         sku = entry.find_sku(data["sku"])
         repaired = services.map_external_sku(
             order.channel,

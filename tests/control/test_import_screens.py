@@ -152,7 +152,7 @@ def test_rights(client: Client) -> None:
     client.force_login(limited)
     file = SimpleUploadedFile("x.csv", b"sku,quantity\nA,1\n")
     answer = client.post("/imports/", {"kind": "stock", "mode": "set", "file": file})
-    assert answer.status_code == 422
+    assert answer.status_code == 403
     assert ImportFile.objects.count() == 0
 
 

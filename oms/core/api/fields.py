@@ -10,6 +10,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
+from oms.core.access import can, principal_of
 from oms.core.api.problems import PreconditionFailed
 from oms.core.money import quantize
 
@@ -17,6 +18,7 @@ from oms.core.money import quantize
 @extend_schema_field(
     {
         "type": "object",
+        "nullable": True,
         "required": ["amount", "currency"],
         "properties": {
             "amount": {"type": "string", "example": "19.90"},
@@ -25,13 +27,22 @@ from oms.core.money import quantize
     }
 )
 class MoneyField(serializers.Field):
-    """`{"amount": "19.90", "currency": "USD"}` from an amount column and the currency column beside it. Read only."""
+    """`{"amount": "19.90", "currency": "USD"}` from an amount column and the currency column beside it. Read only.
 
-    def __init__(self, amount: str, currency: str = "currency", **kwargs: Any) -> None:
+    `needs` names rights of which the caller must hold one to see the amount; null without.
+    """
+
+    def __init__(
+        self, amount: str, currency: str = "currency", *, needs: tuple[str, ...] = (), **kwargs: Any
+    ) -> None:
         super().__init__(source="*", read_only=True, **kwargs)
-        self.amount, self.currency = amount, currency
+        self.amount, self.currency, self.needs = amount, currency, needs
 
     def to_representation(self, row: Any) -> dict[str, str] | None:
+        if self.needs:
+            principal = principal_of(self.context["request"])
+            if not any(can(principal, right) for right in self.needs):
+                return None
         amount = _follow(row, self.amount)
         if amount is None:
             return None

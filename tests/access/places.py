@@ -1,0 +1,186 @@
+"""Two of everything: one near, where the tested person may look, and one far, where not.
+
+A new address with an argument needs one line in `objects()`, under the name of the argument:
+
+    "<namespace>:<argument>": (near, far)          for a screen, `"<namespace>:<url name>:<argument>"` for one screen
+    "api:<basename>": (near, far)                  for a resource of the REST interface
+
+`far` is None for what belongs to no warehouse and no channel (products, suppliers, people).
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from django.utils import timezone
+
+from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, Listing
+from fulfillment.models import Shipment
+from inventory import reservations
+from inventory.models import (
+    AdjustmentRequest,
+    Reservation,
+    Sku,
+    StockLevel,
+    StockMovement,
+    Transfer,
+    TransferLine,
+    Warehouse,
+)
+from oms.control.models import ImportFile
+from oms.core import exceptions_inbox, tokens
+from oms.core.access import can
+from oms.core.actor import SYSTEM, actor_of
+from oms.core.models import Job, User
+from oms.orders.drafts import ContactDraft
+from oms.orders.intake import take
+from oms.orders.models import Order
+from procurement.models import PurchaseOrder, PurchaseOrderLine, Supplier
+from returns.models import Rma, RmaLine
+from tests.factories import add_stock, line_draft, make_channel, make_sku, make_warehouse, order_draft
+
+NEAR, FAR = "NEARBY", "FARAWAY"
+SHOP, FARSHOP = "nearshop", "farshop"
+#: no page of somebody limited to NEARBY and nearshop shows any of these
+FAR_WORDS = ("FARAWAY", "farshop", "Farname", "FS-4711")
+#: an amount that only those see who may see costs
+COST = Decimal("77.31")
+#: the buyer of both orders; masked for those who may not see personal data
+BUYER_WORDS = ("Zebulon", "zeb@example.org", "1 Secret St")
+
+Pair = tuple[Any, Any]
+
+
+def objects(user: User, sku: Sku) -> dict[str, Pair]:
+    """Argument → (near, far). See the head of this file."""
+    near, far = _place(NEAR, SHOP, "NS", sku), _place(FAR, FARSHOP, "FS", sku)
+    both = {name: (near[name], far[name]) for name in near}
+    supplier = Supplier.objects.get(code="KILN")
+    token, _ = tokens.issue(User.objects.create_user("mia"), "scanner", ["stock:read"], actor=SYSTEM)
+    mine = Job.objects.create(kind="import", title="mine", created_by=str(actor_of(user)))
+    others = Job.objects.create(kind="import", title="not mine", created_by="user:somebody")
+    file = ImportFile.objects.create(
+        kind="stock", profile="stock", name="f.csv", sha256="0", size=1, created_by="x"
+    )
+    transfers = _transfers(sku)
+    return {
+        # screens
+        # who runs the house sees all jobs
+        "control:job_id": (mine.pk, None if can(user, "settings.manage") else others.pk),
+        "control:file_id": (file.pk, None),
+        "control:kind": ("stock", None),
+        "control:user_id": (token.user_id, None),
+        "control:token_id": (token.pk, None),
+        "orders:number": both["number"],
+        "inventory:pk": transfers,
+        "inventory:code": (sku.code, None),
+        "procurement:pk": both["purchase"],
+        "procurement:code": (supplier.code, None),
+        "fulfillment:pk": both["shipment"],
+        "fulfillment:order_id": both["order"],
+        "fulfillment:kind": ("pdf", None),
+        "returns:pk": both["rma"],
+        "returns:order_id": both["order"],
+        "channels:code": (SHOP, FARSHOP),
+        "channels:pk": both["listing"],
+        "channels:heal:pk": both["drift"],
+        "channels:effect:pk": both["effect"],
+        "channels:message:pk": both["message"],
+        "channels:order_id": both["order"],
+        "channels:sku_id": (sku.pk, None),
+        # resources of the REST interface
+        "api:product": (sku.product_id, None),
+        "api:sku": (sku.pk, None),
+        "api:warehouse": (NEAR, FAR),
+        "api:stock": both["level"],
+        "api:movement": both["movement"],
+        "api:reservation": both["held"],
+        "api:supplier": (supplier.pk, None),
+        "api:purchase-order": both["purchase"],
+        "api:order": both["order"],
+        "api:shipment": both["shipment"],
+        "api:return": both["rma"],
+        "api:channel": (SHOP, FARSHOP),
+        "api:listing": both["listing"],
+        "api:webhook": both["message"],
+    }
+
+
+def build() -> Sku:
+    """What does not belong to a place."""
+    Supplier.objects.create(code="KILN", name="Kiln", currency="USD", lead_time_days=7)
+    return make_sku("MUG", weight_g=300)
+
+
+def _place(place: str, shop: str, prefix: str, sku: Sku) -> dict[str, Any]:
+    """One of everything in one warehouse and on one channel."""
+    warehouse = make_warehouse(place, name="Farname" if place == FAR else "Nearname")
+    add_stock(sku, warehouse, 40, unit_cost=COST)
+    channel = make_channel(shop, warehouse, prefix=prefix, name="Farname" if place == FAR else "Nearname")
+    account = ChannelAccount.objects.create(sales_channel=channel, connector="shopify", state="connected")
+    draft = order_draft(
+        line_draft(sku, 2),
+        external_id="4711",
+        external_number=f"{prefix}-4711",
+        contact=ContactDraft(name="Zebulon Pike", email="zeb@example.org", address1="1 Secret St", city="Austin",
+                             region="TX", postal_code="78701", country="US"),
+    )  # fmt: skip
+    take([draft], channel=channel, actor=SYSTEM, source="test")
+    order = Order.objects.get(channel=channel)
+    shipment = Shipment.objects.create(order=order, warehouse=warehouse)
+    rma = Rma.objects.create(order=order, warehouse=warehouse, state="approved", created_by="x")
+    RmaLine.objects.create(rma=rma, order_line=order.lines.get(), sku=sku, quantity=1)
+    purchase = PurchaseOrder.objects.create(
+        supplier=Supplier.objects.get(code="KILN"), warehouse=warehouse, created_by="x"
+    )
+    PurchaseOrderLine.objects.create(order=purchase, number=1, sku=sku, quantity=5, unit_price=COST)
+    listing = Listing.objects.create(account=account, external_id="L1", external_sku=f"{prefix}-MUG", sku=sku)
+    drift = Drift.objects.create(listing=listing, ours=1, theirs=2, cause="edited")
+    message = InboxMessage.objects.create(
+        account=account, delivery_id=f"d-{place}", topic="orders", state="dead"
+    )
+    effect = ChannelEffect.objects.create(
+        account=account, order=order, kind="ship", reference=f"S-{shipment.pk}", key=f"ship:{place}"
+    )
+    held = reservations.reserve(
+        [reservations.ReserveLine(f"hold:{place}", sku.pk, 1, (warehouse.pk,))], actor=SYSTEM
+    )
+    AdjustmentRequest.objects.create(
+        sku=sku,
+        warehouse=warehouse,
+        quantity=1,
+        reason=place,
+        author=User.objects.create_user(f"author{prefix}"),
+    )
+    exceptions_inbox.raise_item(
+        "test", f"test:{place}", f"Trouble at {place}", warehouse_code=place, channel_code=shop
+    )
+    return {
+        "order": order.pk,
+        "number": order.number,
+        "shipment": shipment.pk,
+        "rma": rma.pk,
+        "purchase": purchase.pk,
+        "listing": listing.pk,
+        "drift": drift.pk,
+        "message": message.pk,
+        "effect": effect.pk,
+        "level": StockLevel.objects.get(sku=sku, warehouse=warehouse).pk,
+        "movement": StockMovement.objects.filter(sku=sku, warehouse=warehouse).earliest("pk").pk,
+        "held": str(Reservation.objects.get(pk=held[0].parts[0].reservation_id).uid),
+    }
+
+
+def _transfers(sku: Sku) -> Pair:
+    """One that leaves the near warehouse for another, one between two far ones."""
+    near = Warehouse.objects.get(code=NEAR)
+    spare, far = make_warehouse("NEARBY2"), Warehouse.objects.get(code=FAR)
+    made = []
+    for source, destination in ((near, spare), (far, make_warehouse("FARAWAY2"))):
+        transfer = Transfer.objects.create(
+            source=source, destination=destination, actor="x", requested_at=timezone.now()
+        )
+        TransferLine.objects.create(transfer=transfer, sku=sku, quantity=1)
+        made.append(transfer.pk)
+    return made[0], made[1]
