@@ -17,7 +17,9 @@ from inventory.models import (
     Reservation,
     Sku,
     SkuAlias,
+    StockDifference,
     StockLevel,
+    StockMovement,
     Transfer,
     TransferLine,
 )
@@ -227,3 +229,23 @@ def bins_within_on_hand() -> Iterable[str]:
 def costs_are_sane() -> Iterable[str]:
     for level in StockLevel.objects.filter(average_cost__lt=0):
         yield f"{level}: average cost {level.average_cost}"
+
+
+@invariant(
+    "S15", "An accepted difference has moved exactly its gap, once; FBA and WFS pools change by figures only."
+)
+def pools_follow_their_operators() -> Iterable[str]:
+    accepted = StockDifference.objects.filter(outcome="accepted", approval__isnull=True)
+    moved: dict[str, int] = dict(
+        StockMovement.objects.filter(bucket="on_hand", reference__startswith="DF-")
+        .values_list("reference")
+        .annotate(units=Sum("quantity"))
+    )
+    for row in accepted.exclude(theirs=F("ours")):
+        if moved.get(row.number, 0) != row.gap:
+            yield f"{row.number} was accepted with a gap of {row.gap}, the ledger moved {moved.get(row.number, 0)}"
+    foreign = StockMovement.objects.filter(
+        warehouse__kind__in=("fba", "wfs"), bucket__in=("on_hand", "damaged", "inspection")
+    ).exclude(kind__in=("snapshot", "ship", "opening", "merge"))
+    for movement in foreign[:50]:
+        yield f"movement {movement.pk}: {movement.kind} in pool {movement.warehouse_id} of an operator"

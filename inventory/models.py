@@ -637,3 +637,105 @@ class AdjustmentRequest(models.Model):
                 name="adjustment_two_people",
             ),
         ]
+
+
+class PoolPolicy(models.Model):
+    """How far the figures of a pool's operator go without a person. Without a row nothing is accepted by itself."""
+
+    warehouse = models.OneToOneField(Warehouse, on_delete=models.CASCADE, related_name="pool_policy")
+    accept_units = models.PositiveIntegerField(
+        default=0, help_text="a gap of up to so many units is booked by itself"
+    )
+    accept_percent = models.DecimalField(
+        max_digits=5, decimal_places=2, default=0, help_text="or up to this share of our figure, in percent"
+    )
+    grace_minutes = models.PositiveIntegerField(
+        default=240, help_text="how long shipments on their way may explain a gap"
+    )
+    max_age_hours = models.PositiveIntegerField(
+        default=26, help_text="a pool without a newer snapshot is told as silent"
+    )
+
+    class Meta:
+        verbose_name_plural = "pool policies"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(accept_percent__gte=0, accept_percent__lte=100), name="pool_policy_percent"
+            ),
+        ]
+
+
+class StockDifference(models.Model):
+    """An operator's figure that is not ours: both sides, the time of each, and what became of it."""
+
+    class State(models.TextChoices):
+        WATCHING = "watching", "Explained, waiting"
+        OPEN = "open", "Open"
+        DISPUTED = "disputed", "Disputed with the operator"
+        CLOSED = "closed", "Closed"
+
+    class Cause(models.TextChoices):
+        LATE_SHIPMENT = "late_shipment", "Shipment reported late"
+        UNSHOWN_SHIPMENT = "unshown_shipment", "Shipment not in their figures yet"
+        ADJUSTMENT = "adjustment", "Unreported adjustment"
+        COUNT = "count", "Count"
+        STATE = "state", "Damaged or not"
+        UNKNOWN = "unknown", "Unknown"
+
+    class Outcome(models.TextChoices):
+        AGREED = "agreed", "A later snapshot agreed"
+        ACCEPTED = "accepted", "Theirs accepted"
+        OBSOLETE = "obsolete", "Overtaken by the operator's newer figure"
+
+    sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="differences")
+    warehouse = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="differences")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.OPEN)
+    theirs = models.PositiveIntegerField(help_text="on hand as the operator says, unfit units included")
+    theirs_unfit = models.PositiveIntegerField(default=0)
+    ours = models.IntegerField(help_text="on hand by our ledger at the time of their snapshot")
+    ours_unfit = models.IntegerField(default=0)
+    taken_at = models.DateTimeField(help_text="time of their figure")
+    book_at = models.DateTimeField(null=True, blank=True, help_text="time of our newest movement")
+    cause = models.CharField(max_length=16, choices=Cause.choices, default=Cause.UNKNOWN)
+    reason = models.CharField(max_length=255, blank=True)
+    value = MoneyAmountField(default=0, help_text="the gap at average cost, in the SKU's currency")
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    note = models.CharField(max_length=400, blank=True)
+    approval = models.ForeignKey(
+        AdjustmentRequest, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    version = models.PositiveIntegerField(default=1)
+    first_at = models.DateTimeField(default=timezone.now)
+    gap_at = models.DateTimeField(default=timezone.now, help_text="since when the gap is this big")
+    disputed_at = models.DateTimeField(null=True, blank=True)
+    closed_at = models.DateTimeField(null=True, blank=True)
+    closed_by = models.CharField(max_length=120, blank=True)
+    outcome = models.CharField(max_length=10, choices=Outcome.choices, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["sku", "warehouse"], condition=Q(closed_at__isnull=True), name="difference_open_once"
+            ),
+            models.CheckConstraint(
+                condition=Q(state="closed", closed_at__isnull=False)
+                | (~Q(state="closed") & Q(closed_at__isnull=True)),
+                name="difference_closed_has_time",
+            ),
+        ]
+        indexes = [models.Index(fields=["state", "-value"], name="difference_state_idx")]
+
+    def __str__(self) -> str:
+        return self.number
+
+    @property
+    def number(self) -> str:
+        return f"DF-{self.pk}"
+
+    @property
+    def gap(self) -> int:
+        """Units that the operator has more (less, when negative) than our books of that time."""
+        return self.theirs - self.ours

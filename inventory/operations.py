@@ -10,10 +10,11 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from typing import Any
 
-from django.db.models import F, Max, Q
+from django.db.models import F, Q
 
-from inventory import reservations, selectors
+from inventory import differences, reservations, selectors
 from inventory.costing import spread_cost
 from inventory.ledger import Bucket, InsufficientStock, Kind, Movement, post_movements
 from inventory.locking import LostRace, Pair, lock_levels, set_averages, stock_service
@@ -23,12 +24,14 @@ from inventory.models import (
     Reservation,
     Sku,
     SkuAlias,
+    StockDifference,
     StockLevel,
     StockMovement,
     Transfer,
     TransferLine,
     Warehouse,
 )
+from inventory.reconcile import Outcome, judge
 from oms.core import business
 from oms.core.actor import Actor
 from oms.core.audit import record
@@ -71,6 +74,7 @@ def adjust(
     lot_id: int | None = None,
     bin_id: int | None = None,
     unit_cost: Decimal | None = None,
+    occurred_at: dt.datetime | None = None,
 ) -> Adjusted:
     """Change on hand by a signed number of eaches, with a reason, once per `key`.
 
@@ -102,6 +106,7 @@ def adjust(
         lot_id=lot_id,
         bin_id=bin_id,
         unit_cost=unit_cost,
+        occurred_at=occurred_at,
     )
     rows, lost = _post(movement.pair, [movement], max(0, -quantity), actor)
     record(
@@ -616,11 +621,13 @@ class PoolFigure:
 
 @dataclass(frozen=True)
 class SnapshotResult:
-    """`changed` and `same` count SKUs; `stale` names SKUs left alone because our movements are newer."""
+    """`changed` and `same` count SKUs; `stale` names SKUs that differ and whose books are newer, `differs` those
+    that differ and were left to a person or to news on its way."""
 
     changed: int = 0
     same: int = 0
     stale: tuple[int, ...] = ()
+    differs: tuple[int, ...] = ()
     lost: dict[int, int] = field(default_factory=dict)
 
 
@@ -635,9 +642,10 @@ def apply_pool_snapshot(
 ) -> SnapshotResult:
     """Bring an FBA, WFS or 3PL pool to the operator's figures of `taken_at`, once per `key`.
 
-    A snapshot older than our newest movement or than the newest snapshot never overwrites it; where the figures
-    differ, a person is told. `complete`: SKUs not named are zero. SKUs go one by one in short transactions, in
-    order, so that a long report never holds all rows of a pool.
+    A snapshot older than our newest movement or than the newest snapshot never overwrites it: it is compared with
+    the books of its own time, and a gap becomes a difference for a person. A newer one is booked for FBA and WFS;
+    for a 3PL only within the pool's tolerance (`inventory.reconcile`). `complete`: SKUs not named are zero. SKUs go
+    one by one in short transactions, in order, so that a long report never holds all rows of a pool.
     """
     pool = Warehouse.objects.filter(pk=warehouse_id).first()
     if pool is None or pool.kind not in (Warehouse.Kind.FBA, Warehouse.Kind.WFS, Warehouse.Kind.THREEPL):
@@ -655,6 +663,7 @@ def apply_pool_snapshot(
         wanted |= {sku_id: PoolFigure(sku_id, 0) for sku_id in held if sku_id not in wanted}
     changed, same = 0, 0
     stale: list[int] = []
+    differs: list[int] = []
     lost: dict[int, int] = {}
     for _, figure in sorted(wanted.items()):
         outcome, given_up = _snapshot_one(pool, figure, taken_at, actor, key)
@@ -663,7 +672,9 @@ def apply_pool_snapshot(
         lost |= given_up
         if outcome == "stale":
             stale.append(figure.sku_id)
-    return SnapshotResult(changed, same, tuple(stale), lost)
+        elif outcome == "differs":
+            differs.append(figure.sku_id)
+    return SnapshotResult(changed, same, tuple(stale), tuple(differs), lost)
 
 
 @stock_service
@@ -678,9 +689,6 @@ def _snapshot_one(
         key__in=[f"{prefix}:{bucket}" for bucket in (*physical, Bucket.IN_TRANSIT)]
     ).exists():
         return "same", {}
-    newest = StockMovement.objects.filter(
-        sku_id=pair[0], warehouse_id=pair[1], bucket__in=physical
-    ).aggregate(at=Max("occurred_at"))["at"]
     lock_levels([pair])  # the change is a difference: nobody may ship between reading and writing
     level = StockLevel.objects.select_related("sku").get(sku_id=pair[0], warehouse_id=pair[1])
     targets: dict[str, int] = {
@@ -691,19 +699,16 @@ def _snapshot_one(
     if figure.in_transit is not None:
         targets[Bucket.IN_TRANSIT] = figure.in_transit
     changes = {bucket: value - getattr(level, bucket) for bucket, value in targets.items()}
-    alarm = f"snapshot:{pool.pk}:{figure.sku_id}"
-    if (newest and newest > taken_at) or (level.snapshot_at and level.snapshot_at > taken_at):
-        if any(changes.values()):
-            raise_item(
-                "snapshot_difference",
-                alarm,
-                f"{pool}: an older snapshot of {level.sku} differs",
-                detail=f"It says {targets[Bucket.ON_HAND]} on hand, the books say {level.on_hand} and are newer.",
-                warehouse_code=pool.code,
-            )
-        return "stale", {}
-    StockLevel.objects.filter(pk=level.pk).update(snapshot_at=taken_at)
-    close_item(alarm, "a newer snapshot agrees", actor=actor)
+    policy = differences.policy_of(pool)
+    case = differences.compare(level, figure.sellable, figure.damaged + figure.inspection, taken_at, policy)
+    verdict = judge(case, policy, now())
+    differences.note(level, case, verdict, actor=actor)
+    if not case.overtaken:
+        StockLevel.objects.filter(pk=level.pk).update(snapshot_at=taken_at)
+    if verdict.outcome in (Outcome.WAIT, Outcome.DIFFERS):
+        return ("stale" if case.overtaken else "differs"), {}
+    if case.overtaken:
+        return "same", {}
     movements = [
         Movement(
             sku_id=pair[0],
@@ -724,6 +729,49 @@ def _snapshot_one(
     fall = -(changes[Bucket.ON_HAND] - changes[Bucket.DAMAGED] - changes[Bucket.INSPECTION])
     _, lost = _post(pair, movements, max(0, fall), actor)
     return "changed", lost
+
+
+@stock_service
+def accept_theirs(
+    difference_id: int, *, reason: str, actor: Actor, version: int | None = None
+) -> StockDifference:
+    """Book the operator's figure: our books of now change by the gap of then, so newer movements stay.
+
+    Above the adjustment limit a second person approves first and the difference stays open until then. Raises
+    `UserError` (no reason, an FBA or WFS pool), `Conflict` (closed, changed meanwhile, approval waits, too few left).
+    """
+    reason = _reason(reason)
+    row = differences.locked(difference_id, version)
+    if not row.warehouse.counted_by_us:
+        raise UserError(
+            f"warehouse: only the snapshots and events of {row.warehouse} change it; its next figure settles this.",
+            field="warehouse",
+        )
+    if row.approval is not None and row.approval.state == AdjustmentRequest.State.PENDING:
+        raise Conflict(f"{row.number} waits for a second person's approval.", field="state")
+    place: dict[str, Any] = {"sku_id": row.sku_id, "warehouse_id": row.warehouse_id}
+    said = f"{row.number}: they say {row.theirs}, we said {row.ours}"
+    approved = row.approval is not None and row.approval.state == AdjustmentRequest.State.APPROVED
+    if row.gap and not approved:
+        done = adjust(
+            **place, quantity=row.gap, reason=reason, note=said, actor=actor, key=f"difference:{row.pk}",
+            reference=row.number,
+        )  # fmt: skip
+        if done.request is not None:
+            row.approval = done.request
+            row.save(update_fields=["approval"])
+            return row
+    unfit = row.theirs_unfit - row.ours_unfit
+    if unfit:
+        source, target = ("sellable", "damaged") if unfit > 0 else ("damaged", "sellable")
+        change_state(
+            **place, quantity=abs(unfit), source=source, target=target, reason=reason, note=said, actor=actor,
+            key=f"difference:{row.pk}", reference=row.number,
+        )  # fmt: skip
+    differences.settle(row, actor=actor, note=reason)
+    record(actor, "difference.accepted", row, before={"ours": row.ours}, after={"theirs": row.theirs})
+    row.refresh_from_db()
+    return row
 
 
 # --- settings of a level, merges ------------------------------------------------------------------

@@ -279,8 +279,17 @@ def release(
 
 
 @stock_service
-def consume(quantities: Mapping[int, int], *, actor: Actor, reference: str, key: str) -> dict[int, int]:
+def consume(
+    quantities: Mapping[int, int],
+    *,
+    actor: Actor,
+    reference: str,
+    key: str,
+    occurred_at: dt.datetime | None = None,
+) -> dict[int, int]:
     """Ship promised units: on hand and reserved fall together, once per `key` (at most 80 characters).
+
+    `occurred_at` is when they left, for news that come late; now when left out.
 
     Returns the consumed quantity per reservation id; empty when this key was used before. Raises `Conflict` when
     a reservation holds less than is shipped, `NotFound` for an unknown id, `UserError` for a quantity below 1.
@@ -313,7 +322,7 @@ def consume(quantities: Mapping[int, int], *, actor: Actor, reference: str, key:
         row.consumed += quantity
         for bucket in (Bucket.ON_HAND, Bucket.RESERVED):
             moved = _reserved(row, -quantity, Kind.SHIP, f"{key}:{pk}:{bucket}")
-            movements.append(replace(moved, bucket=bucket, reference=reference))
+            movements.append(replace(moved, bucket=bucket, reference=reference, occurred_at=occurred_at))
     _store([rows[pk] for pk in consumed])
     _apply(movements, actor)
     return consumed

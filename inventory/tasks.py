@@ -6,7 +6,7 @@ import datetime as dt
 
 from django.db.models import Max
 
-from inventory import reservations, selectors
+from inventory import differences, reservations, selectors
 from inventory.models import StockCheckpoint
 from oms.core.clock import now
 from oms.core.doorbell import periodic
@@ -29,3 +29,9 @@ def write_checkpoints(subject: str = "") -> None:
     last = StockCheckpoint.objects.aggregate(last=Max("at"))["last"]
     if last is None or at - last >= CHECKPOINT_EVERY:
         selectors.write_checkpoints(at)
+
+
+@periodic(seconds=300)
+def show_overdue_differences(subject: str = "") -> None:
+    """Gaps that news on its way explained, and the news did not come."""
+    differences.overdue()
