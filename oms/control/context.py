@@ -23,4 +23,4 @@ def warehouses_of(principal: Any) -> list[tuple[str, str]]:
 
 def switch(request: HttpRequest) -> dict[str, Any]:
     """Context processor; read only by pages that draw the shell."""
-    return {"places": SimpleLazyObject(lambda: warehouses_of(request.user))}
+    return {"shell_warehouses": SimpleLazyObject(lambda: warehouses_of(request.user))}
