@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from difflib import get_close_matches
 from typing import Any
 
 from django.db import transaction
@@ -37,6 +38,65 @@ class LevelView:
     @property
     def available(self) -> int:
         return self.on_hand - self.reserved - self.unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A SKU as a file needs it. `unit_cost` is the standard cost in the SKU's currency."""
+
+    id: int
+    code: str
+    kind: str = Sku.Kind.STOCK
+    tracked: bool = False
+    unit_cost: Decimal = Decimal(0)
+
+
+def find_codes(codes: Collection[str]) -> dict[str, Code]:
+    """`resolve_codes` without the objects, for files of any length: keys are the codes as given. Two statements."""
+    folds = {code: _folds(code.strip()) for code in codes if code and code.strip()}
+    wanted = {fold for both in folds.values() for fold in both}
+    found: dict[str, Code] = {}
+    columns = ("id", "code", "kind", "lot_tracked", "serial_tracked", "unit_cost", "merged_into_id")
+    merged: dict[str, int] = {}
+
+    def take(fold: str, row: tuple[Any, ...]) -> None:
+        pk, code, kind, lots, serials, cost, target = row
+        found[fold] = Code(pk, code, kind, lots or serials, cost)
+        if target:
+            merged[fold] = target
+
+    if wanted:
+        rows = Sku.objects.annotate(fold=Upper("code")).filter(fold__in=wanted).order_by()
+        for fold, *row in rows.values_list("fold", *columns):
+            take(fold, tuple(row))
+    rest = {fold for both in folds.values() if not any(fold in found for fold in both) for fold in both}
+    if rest:
+        aliases = SkuAlias.objects.annotate(fold=Upper("value")).filter(fold__in=rest).order_by()
+        for fold, *row in aliases.values_list("fold", *(f"sku__{name}" for name in columns)):
+            take(fold, tuple(row))
+    if merged:
+        targets = {
+            row[0]: Code(row[0], row[1], row[2], row[3] or row[4], row[5])
+            for row in Sku.objects.filter(pk__in=set(merged.values())).values_list(*columns)
+        }
+        found.update({fold: targets[pk] for fold, pk in merged.items()})
+    answer = {}
+    for code, both in folds.items():
+        for fold in both:
+            if fold in found:
+                answer[code] = found[fold]
+                break
+    return answer
+
+
+def closest_codes(code: str, among: int = 200) -> list[str]:
+    """Codes of the catalogue that a mistyped one may mean, the nearest first; at most three."""
+    near = code.strip()[:3]
+    if not near:
+        return []
+    known = Sku.objects.filter(code__istartswith=near, is_active=True, merged_into__isnull=True)
+    names = {name.upper(): name for name in known.order_by("code").values_list("code", flat=True)[:among]}
+    return [names[match] for match in get_close_matches(code.strip().upper(), list(names), 3, 0.75)]
 
 
 def resolve_codes(codes: Iterable[str]) -> dict[str, Sku]:

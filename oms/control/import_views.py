@@ -7,29 +7,31 @@ import io
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from inventory.models import Warehouse
 from oms.control.imports import running
 from oms.control.imports.profiles import PROFILES
+from oms.control.imports.report import Report
+from oms.control.imports.stock import StockFile
 from oms.control.models import ImportFile
 from oms.core.access import scope_of
-from oms.core.csvsafe import safe_cell
-from oms.core.errors import NotAllowed, NotFound, UserError
+from oms.core.csvsafe import safe_cell, stream_csv
+from oms.core.errors import Conflict, NotAllowed, NotFound, UserError
 from oms.core.middleware import request_actor
 from oms.core.models import Job
 from oms.core.paging import keyset_page
-from oms.core.screens import is_fragment, page, screen
+from oms.core.screens import csv_answer, is_fragment, page, screen
 from oms.orders.models import SalesChannel
 
 #: what each kind of file must and may hold, with two sample rows
 TEMPLATES: dict[str, str] = {
     "stock": """\
-sku,warehouse,quantity,mode,reason,note,unit_cost
-MUG-BLU,EAST,30,set,count,,3.10
-TEE-M,EAST,-2,add,damaged,torn bag,
+sku,warehouse,bin,quantity,mode,reason,note,unit_cost
+MUG-BLU,EAST,,30,set,count,,3.10
+TEE-M,EAST,,-2,add,damaged,torn bag,
 """,
     "orders": """\
 order_number,placed_at,sku,quantity,unit_price,currency,name,address1,city,postal_code,country
@@ -73,10 +75,11 @@ def imports(request: HttpRequest) -> HttpResponse:
                 channel=request.POST.get("channel", ""),
                 warehouse=request.POST.get("warehouse", ""),
                 mode=request.POST.get("mode", ""),
+                decimal=request.POST.get("decimal", "."),
                 profile=request.POST.get("profile", ""),
                 actor=request_actor(request),
             )
-            return redirect("control:import", file.pk)
+            return redirect("control:import" if file.job else "control:import-match", file.pk)
         except UserError as problem:
             error = problem
     listed = keyset_page(
@@ -92,11 +95,68 @@ def imports(request: HttpRequest) -> HttpResponse:
         "given": request.POST,
         "kinds": ImportFile.Kind.choices,
         "profiles": [(one.name, one.title) for one in PROFILES.values()],
-        "channels": SalesChannel.objects.order_by("name").values_list("code", "name"),
-        "warehouses": Warehouse.objects.order_by("code").values_list("code", "name"),
+        **_choices(),
     }
     fragment = "control/_import_rows.html" if request.GET.get("cursor") else ""
     return page(request, "control/imports.html", context, fragment=fragment, status=422 if error else 200)
+
+
+def _choices() -> dict[str, Any]:
+    return {
+        "channels": SalesChannel.objects.order_by("name").values_list("code", "name"),
+        "warehouses": Warehouse.objects.order_by("code").values_list("code", "name"),
+    }
+
+
+@require_http_methods(["GET", "POST"])
+@screen("imports.run")
+def import_match(request: HttpRequest, file_id: int) -> HttpResponse:
+    """What each column of the file means, with its first values; remembered for files with the same headers."""
+    file = _file(file_id)
+    if file.state not in (ImportFile.State.UPLOADED, ImportFile.State.CHECKED):
+        raise Conflict("file: it is being applied, or was applied already.")
+    given = request.POST if request.method == "POST" else None
+    error: UserError | None = None
+    name = (given or request.GET).get("profile") or file.profile
+    shape = PROFILES.get(name)
+    if shape is None or shape.kind != file.kind:
+        raise UserError("profile: there is no such shape.", field="profile")
+    if given is not None:
+        try:
+            _no_limits(request)
+            columns = {key.removeprefix("column-"): given[key] for key in given if key.startswith("column-")}
+            choices = {key: given[key] for key in ("warehouse", "channel", "mode", "decimal") if key in given}
+            running.match(
+                file, shape.name, columns, choices, keep="keep" in given, actor=request_actor(request)
+            )
+            return redirect("control:import", file.pk)
+        except UserError as problem:
+            error = problem
+            file = _file(file_id)
+    bound = shape.bind(
+        running.headers_of(file), file.options.get("mapping") if shape.name == file.profile else None
+    )
+    values = running.samples(file)
+    fields = [
+        {
+            "column": column,
+            "header": given.get(f"column-{column.name}", "") if given else bound.get(column.name, ""),
+            "samples": values.get(bound.get(column.name, ""), []),
+        }
+        for column in shape.columns
+    ]
+    context = {
+        "file": file,
+        "shape": shape,
+        "shapes": [(one.name, one.title) for one in PROFILES.values() if one.kind == file.kind],
+        "fields": fields,
+        "samples": list(values.items()),
+        "unused": [header for header in values if header not in bound.values()],
+        "error": error,
+        "given": given or file.options,
+        **_choices(),
+    }
+    return page(request, "control/import_match.html", context, status=422 if error else 200)
 
 
 @require_GET
@@ -111,7 +171,7 @@ def import_detail(request: HttpRequest, file_id: int) -> HttpResponse:
     failed = job is not None and job.state == Job.State.FAILED
     stopped = job is not None and job.state == Job.State.STOPPED
     running_now = job is not None and job.state in (Job.State.QUEUED, Job.State.RUNNING)
-    step = {"uploaded": 2, "checked": 3, "applying": 4, "stopped": 4, "applied": 5, "undone": 5}[file.state]
+    step = {"uploaded": 3 if job else 2, "checked": 3, "applying": 4, "stopped": 4, "applied": 5, "undone": 5}
     rows = file.problem_rows.all()
     if request.GET.get("only") == "error":
         rows = rows.filter(level="error")
@@ -122,9 +182,13 @@ def import_detail(request: HttpRequest, file_id: int) -> HttpResponse:
         "running": running_now,
         "broken": failed,
         "stopped": stopped,
-        "step": step,
+        "step": step[file.state],
         "profile": PROFILES[file.profile].title if file.profile in PROFILES else file.profile,
         "counts": [(key.replace("_", " ").capitalize(), value) for key, value in sorted(file.counts.items())],
+        "shown": file.options.get("shown", []) if file.state == ImportFile.State.CHECKED else [],
+        "empties": running.empties(file) if file.state == ImportFile.State.CHECKED else 0,
+        "undoable": running.undoable(file),
+        "is_stock": file.kind == ImportFile.Kind.STOCK,
         "errors": file.counts.get("errors", 0),
         "rows": rows[:200],
         "before": running.applied_before(file),
@@ -141,10 +205,46 @@ def import_apply(request: HttpRequest, file_id: int) -> HttpResponse:
         _file(file_id),
         create_skus="create_skus" in request.POST,
         only_whole=request.POST.get("take") == "whole",
+        zero_seen="zero_seen" in request.POST,
+        again="again" in request.POST,
         actor=request_actor(request),
     )
     messages.success(request, "Applying. You may leave this page; the work goes on.")
     return redirect("control:import", file_id)
+
+
+@require_POST
+@screen("imports.run")
+def import_undo(request: HttpRequest, file_id: int) -> HttpResponse:
+    _no_limits(request)
+    running.begin_undo(_file(file_id), actor=request_actor(request))
+    messages.success(request, "Taking it back. You may leave this page; the work goes on.")
+    return redirect("control:import", file_id)
+
+
+@require_GET
+@screen("imports.run")
+def import_preview(request: HttpRequest, file_id: int) -> StreamingHttpResponse:
+    """Every row of a checked stock file with before and after, as things are at this moment."""
+    file = _file(file_id)
+    if file.kind != ImportFile.Kind.STOCK or file.state != ImportFile.State.CHECKED:
+        raise NotFound("preview: only a checked stock file has one.")
+    path, options = running.opened(file)
+    opened = StockFile(path, PROFILES[file.profile], options)
+    codes = dict(Warehouse.objects.values_list("pk", "code"))
+    rows = (
+        (
+            one.line.number,
+            one.line.sku.code,
+            codes.get(one.line.warehouse_id, ""),
+            one.before,
+            one.after,
+            one.change,
+        )
+        for one in opened.preview(Report(file.profile))
+    )
+    head = ("Row", "SKU", "Warehouse", "Before", "After", "Change")
+    return csv_answer(f"preview-{file.pk}.csv", stream_csv(head, rows))
 
 
 @require_GET

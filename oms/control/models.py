@@ -56,3 +56,17 @@ class ImportRow(models.Model):
     class Meta:
         ordering = ["number", "id"]
         indexes = [models.Index(fields=["file", "number"], name="import_row_idx")]
+
+
+class ImportMapping(models.Model):
+    """Which column of a file means which of our fields, remembered for the next file with the same headers."""
+
+    kind = models.CharField(max_length=16, choices=ImportFile.Kind.choices)
+    headers = models.CharField(max_length=64, help_text="SHA-256 of the normalised headers in order")
+    profile = models.CharField(max_length=40)
+    columns = models.JSONField(default=dict, help_text="our field: the file's header")
+    created_by = models.CharField(max_length=120)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["kind", "headers"], name="import_mapping_once")]

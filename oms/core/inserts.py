@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 from typing import Any, TypeVar
 
 from django.db import connection, models
@@ -105,3 +106,48 @@ def _conversion(field: models.Field[Any, Any], vendor: str) -> Callable[[Any], A
         return field.get_db_prep_save(value, connection)
 
     return convert
+
+
+def insert_columns(model: type[models.Model], size: int, columns: dict[str, Any]) -> None:
+    """Insert `size` rows given by column: a list has one value per row, anything else is the same in all of them.
+
+    For tens of thousands of plain rows whose keys nobody asks for. Fields not named take their default, which
+    must not be a different one per row. Inside the caller's transaction.
+    """
+    if not size:
+        return
+    known = {column.attribute: column for column in _columns(model, connection.vendor)}
+    given = dict(columns)
+    for field in model._meta.concrete_fields:
+        if field.attname in known:
+            given.setdefault(field.attname, field.get_default())
+    quote = connection.ops.quote_name
+    names = sorted(given)
+    lists = [name for name in names if isinstance(given[name], list)]
+    values = {name: _stored(known[name], given[name]) for name in names}
+    into = ", ".join(quote(known[name].name) for name in names)
+    head = f"INSERT INTO {quote(model._meta.db_table)} ({into})"
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            taken = ", ".join(
+                f"r.{quote(known[name].name)}" if name in lists else f"(%s)::{known[name].type}"
+                for name in names
+            )
+            arrays = ", ".join(f"(%s)::{known[name].type}[]" for name in lists)
+            labels = ", ".join(quote(known[name].name) for name in lists)
+            parameters = [values[name] for name in names if name not in lists]
+            cursor.execute(
+                f"{head} SELECT {taken} FROM unnest({arrays}) AS r ({labels})",  # noqa: S608 - names of ours
+                [*parameters, *(values[name] for name in lists)],
+            )
+            return
+        marks = ", ".join("%s" for _ in names)
+        filled = [values[name] if name in lists else repeat(values[name], size) for name in names]
+        rows: list[Sequence[Any]] = list(zip(*filled, strict=False))
+        cursor.executemany(f"{head} VALUES ({marks})", rows)
+
+
+def _stored(column: _Column, given: Any) -> Any:
+    if column.convert is None:
+        return given
+    return [column.convert(value) for value in given] if isinstance(given, list) else column.convert(given)

@@ -68,6 +68,11 @@ def emit_many(events: Iterable[tuple[str, str, dict[str, Any]]]) -> None:
             "emit() needs the transaction of the change it tells about: wrap both in atomic()."
         )
     insert_rows(rows)
+    notify_after_commit()
+
+
+def notify_after_commit() -> None:
+    """Wake the dispatcher once the caller's transaction, which wrote events, is committed."""
     if on_postgres() and not any(entry[1] is _notify for entry in connection.run_on_commit):
         # after commit, not inside: a NOTIFY in the transaction would make all commits queue for one lock
         transaction.on_commit(_notify, robust=True)

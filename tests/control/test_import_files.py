@@ -152,7 +152,7 @@ def test_a_count_below_what_is_promised_is_refused(shop, tmp_path):
         "retail",
     )
     text = run("import_stock", str(write(tmp_path, "sku,warehouse,quantity,mode\nMUG,MAIN,2,set\n")))
-    assert "6 units are promised or unavailable" in text
+    assert "6 of MUG are promised or unavailable" in text
     assert StockLevel.objects.get(sku=mug).on_hand == 10
 
 

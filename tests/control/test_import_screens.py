@@ -111,7 +111,7 @@ def test_a_stopped_import_goes_on_after_its_last_chunk(
 ) -> None:
     east = make_warehouse("EAST")
     skus = [make_sku(f"S-{number}") for number in range(5)]
-    monkeypatch.setattr("oms.control.imports.service.CHUNK", 2)
+    monkeypatch.setattr("oms.control.imports.stock.CHUNK", 2)
     text = "sku,warehouse,quantity,mode\n" + "".join(f"{sku.code},EAST,{3},add\n" for sku in skus)
     file = upload(client, text, "stock")
     client.post(f"/imports/{file.pk}/apply/", {"take": "good"})
@@ -123,13 +123,30 @@ def test_a_stopped_import_goes_on_after_its_last_chunk(
     assert sorted(StockLevel.objects.filter(warehouse=east).values_list("on_hand", flat=True)) == [3] * 5
 
 
-def test_unknown_columns_are_named_and_nothing_is_kept(client: Client, owner: User) -> None:
+def test_unknown_columns_wait_for_a_person_and_are_remembered(client: Client, owner: User) -> None:
+    east, mug = make_warehouse("EAST"), make_sku("MUG-BLU")
+    content = b"Artikel;Menge;Lager\nMUG-BLU;12;EAST\n"
     answer = client.post(
-        "/imports/", {"kind": "stock", "file": SimpleUploadedFile("x.csv", b"colour,size\nred,M\n")}
+        "/imports/", {"kind": "stock", "mode": "set", "file": SimpleUploadedFile("x.csv", content)}
     )
-    assert answer.status_code == 422
-    assert "no known shape of stock has the columns colour, size" in answer.content.decode()
-    assert ImportFile.objects.count() == Job.objects.count() == 0
+    file = ImportFile.objects.get()
+    assert answer.headers["Location"] == f"/imports/{file.pk}/match/"
+    assert Job.objects.count() == 0, "nothing is read before the columns are known"
+    html = client.get(f"/imports/{file.pk}/match/").content.decode()
+    assert "Artikel" in html and "MUG-BLU" in html, "headers and sample values are shown"
+    columns = {"profile": "stock", "mode": "set", "column-sku": "Artikel", "column-warehouse": "Lager"}
+    refused = client.post(f"/imports/{file.pk}/match/", columns)
+    assert refused.status_code == 422
+    assert "quantity: choose the column that holds it" in refused.content.decode()
+    client.post(f"/imports/{file.pk}/match/", {**columns, "column-quantity": "Menge", "keep": "on"})
+    work(file)
+    assert (file.state, file.counts["change"]) == ("checked", 1)
+    assert "0 → 12" in client.get(f"/imports/{file.pk}/").content.decode()
+    again = upload(client, "Artikel;Menge;Lager\nMUG-BLU;15;EAST\n", "stock", mode="set")
+    assert again.state == "checked", "the next file with these headers needs no matching"
+    client.post(f"/imports/{again.pk}/apply/", {"take": "good"})
+    work(again)
+    assert StockLevel.objects.get(sku=mug, warehouse=east).on_hand == 15
 
 
 def test_a_file_that_is_being_applied_is_not_applied_again(client: Client, owner: User) -> None:

@@ -66,20 +66,6 @@ class AdjustItem:
 
 
 @dataclass(frozen=True)
-class StockItem:
-    """A count (`set`) or a change (`add`) of one SKU in one warehouse."""
-
-    row: int
-    code: str
-    warehouse: str
-    quantity: int
-    mode: str
-    reason: str = ""
-    note: str = ""
-    unit_cost: Decimal | None = None
-
-
-@dataclass(frozen=True)
 class PurchaseLine:
     row: int
     code: str
@@ -102,4 +88,4 @@ class PurchaseItem:
     lines: tuple[PurchaseLine, ...]
 
 
-Item = OrderItem | CreditItem | AdjustItem | StockItem | PurchaseItem | Problem
+Item = OrderItem | CreditItem | AdjustItem | PurchaseItem | Problem

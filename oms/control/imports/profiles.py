@@ -1,7 +1,7 @@
 """Known shapes of files: how to recognise each by its headers, and how to read it.
 
-A profile is a pure generator: rows in, items and problems out. Numbers are read strictly: what is not
-a number is an error that names row and column, never 0.
+A profile of orders is a pure generator: rows in, items and problems out; stock rows are read by `stock.py`.
+Numbers are read strictly: what is not a number is an error that names row and column, never 0.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -24,7 +24,6 @@ from oms.control.imports.items import (
     Problem,
     PurchaseItem,
     PurchaseLine,
-    StockItem,
 )
 from oms.control.imports.reader import Row
 from oms.orders.drafts import ContactDraft, LineDraft, OrderDraft
@@ -42,12 +41,51 @@ class Wrong(Exception):
 
 
 @dataclass(frozen=True)
+class Column:
+    """A field of ours and the headers (normalised) that mean it; `help` is shown where columns are matched."""
+
+    name: str
+    headers: tuple[str, ...] = ()
+    needed: bool = False
+    help: str = ""
+
+    @property
+    def means(self) -> tuple[str, ...]:
+        return (normal(self.name), *self.headers)
+
+
+@dataclass(frozen=True)
 class Profile:
+    """A known shape of file. `modes`: what its quantities may be; one that is `spoken` has to be chosen aloud."""
+
     name: str
     kind: str  # orders, stock, purchase_orders
     title: str
-    required: frozenset[str]  # normalised headers that must be there
-    read: Callable[[Iterable[Row], Options], Iterator[Item]]
+    required: frozenset[str]  # normalised headers by which it is recognised
+    columns: tuple[Column, ...]
+    read: Callable[[Iterable[Row], Options], Iterator[Item]] | None = None
+    foreign: frozenset[str] = frozenset()  # headers that belong to another shape
+    modes: tuple[str, ...] = ("set", "add")
+    spoken: bool = False
+    #: word for rows of this shape that ask nothing of us, "" for the others; gets the cells by our names
+    skip: Callable[[Callable[[str], str]], str] | None = None
+    negative_is_zero: bool = False
+    snapshot: bool = False  # the operator's own figures of its pool
+
+    def bind(self, headers: Iterable[str], chosen: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The file's header of each of our fields: as chosen by a person, else found by name."""
+        have = {normal(header): header for header in reversed(list(headers)) if header}
+        bound = {}
+        for column in self.columns:
+            header = (chosen or {}).get(column.name)
+            if header is None:
+                header = next((have[name] for name in column.means if name in have), "")
+            if header and normal(header) in have:
+                bound[column.name] = have[normal(header)]
+        return bound
+
+    def missing(self, bound: Mapping[str, str]) -> list[str]:
+        return [column.name for column in self.columns if column.needed and column.name not in bound]
 
 
 def normal(header: str) -> str:
@@ -156,7 +194,7 @@ def _online_retail(rows: Iterable[Row], options: Options) -> Iterator[Item]:
             price = amount(row, "UnitPrice")
             at = moment(row, "InvoiceDate", zone)
         except Wrong as wrong:
-            yield Problem(row.number, wrong.column, wrong.message, raw=row.cells)
+            yield Problem(row.number, wrong.column, wrong.message, raw=row.raw)
             continue
         cells = tuple(row.cells.values())
         if cells in seen:
@@ -165,7 +203,7 @@ def _online_retail(rows: Iterable[Row], options: Options) -> Iterator[Item]:
                 "",
                 f"exact copy of row {seen[cells]}; kept, as a shop may sell twice.",
                 "note",
-                row.cells,
+                row.raw,
             )
         seen[cells] = row.number
         if len(seen) > 4000:
@@ -177,12 +215,12 @@ def _online_retail(rows: Iterable[Row], options: Options) -> Iterator[Item]:
                 "InvoiceNo",
                 f"{invoice} adjusts bad debt ({price}); it is not an order.",
                 "note",
-                row.cells,
+                row.raw,
             )
         elif not invoice.startswith("C") and price == 0:
             if not quantity:
                 yield Problem(
-                    row.number, "Quantity", "a stock correction of 0 does nothing.", "note", row.cells
+                    row.number, "Quantity", "a stock correction of 0 does nothing.", "note", row.raw
                 )
             elif not _PRODUCT.match(code):
                 yield Problem(
@@ -190,7 +228,7 @@ def _online_retail(rows: Iterable[Row], options: Options) -> Iterator[Item]:
                     "StockCode",
                     f"{code} is a service and has no stock to correct.",
                     "note",
-                    row.cells,
+                    row.raw,
                 )
             else:
                 yield AdjustItem(
@@ -201,14 +239,14 @@ def _online_retail(rows: Iterable[Row], options: Options) -> Iterator[Item]:
                 row.number,
                 "Quantity",
                 f"credit note {invoice} credits {quantity}; expected below 0.",
-                raw=row.cells,
+                raw=row.raw,
             )
         elif not invoice.startswith("C") and quantity <= 0:
             yield Problem(
                 row.number,
                 "Quantity",
                 f"{quantity} of {code} cannot be sold; expected above 0.",
-                raw=row.cells,
+                raw=row.raw,
             )
         else:
             waiting.setdefault(invoice, []).append((row, code, quantity, price, at))
@@ -236,7 +274,7 @@ def _invoice(
                     "StockCode",
                     f"{number} credits {price} for {code}: money only, no goods come back.",
                     "note",
-                    row.cells,
+                    row.raw,
                 )
         if goods:
             yield CreditItem(first.number, number, tuple(goods))
@@ -247,12 +285,12 @@ def _invoice(
             "InvoiceDate",
             f"{number} carries two times; the first is taken.",
             "note",
-            first.cells,
+            first.raw,
         )
     country = first.cells.get("Country", "").strip()
     if country not in _COUNTRIES:
         yield Problem(
-            first.number, "Country", f"'{country}' is not a country; left empty.", "note", first.cells
+            first.number, "Country", f"'{country}' is not a country; left empty.", "note", first.raw
         )
     drafts, skus = [], {}
     for position, (row, code, quantity, price, _at) in enumerate(lines, start=1):
@@ -346,7 +384,7 @@ def _own_order(group: list[Row], options: Options) -> Iterator[Item]:
             message = (
                 wrong.message if row is first else f"left out with row {first.number} of the same order."
             )
-            yield Problem(row.number, wrong.column, message, raw=row.cells)
+            yield Problem(row.number, wrong.column, message, raw=row.raw)
         return
     field = {
         name: head.cells.get(name, "").strip()
@@ -397,34 +435,6 @@ def _contact(field: dict[str, str]) -> ContactDraft:
     )
 
 
-def _stock(rows: Iterable[Row], options: Options) -> Iterator[Item]:
-    """stock.csv: sku, warehouse, quantity and mode (set or add), chosen per file or per row."""
-    for row in rows:
-        try:
-            mode = row.cells.get("mode", "").strip().lower() or options.get("mode") or ""
-            if mode not in ("set", "add"):
-                raise Wrong("mode", "mode is missing: choose 'set' (a count) or 'add' (a change).")
-            quantity = whole(row, "quantity")
-            if mode == "set" and quantity < 0:
-                raise Wrong("quantity", f"quantity {quantity}: a count cannot be negative.")
-            warehouse = row.cells.get("warehouse", "").strip() or str(options.get("warehouse") or "")
-            if not row.cells.get("sku", "").strip() or not warehouse:
-                raise Wrong("sku" if not row.cells.get("sku", "").strip() else "warehouse", "is empty.")
-            cost = amount(row, "unit_cost", Decimal(-1))
-            yield StockItem(
-                row.number,
-                row.cells["sku"].strip(),
-                warehouse,
-                quantity,
-                mode,
-                row.cells.get("reason", "").strip(),
-                row.cells.get("note", "").strip(),
-                None if cost < 0 else cost,
-            )
-        except Wrong as wrong:
-            yield Problem(row.number, wrong.column, wrong.message, raw=row.cells)
-
-
 def _purchase_orders(rows: Iterable[Row], options: Options) -> Iterator[Item]:
     """purchase_orders.csv: one line per row, rows of one po_number together."""
     group: list[Row] = []
@@ -461,7 +471,7 @@ def _purchase(group: list[Row], options: Options) -> Iterator[Item]:
                 if other is row
                 else f"left out with row {row.number} of the same purchase order."
             )
-            yield Problem(other.number, wrong.column, message, raw=other.cells)
+            yield Problem(other.number, wrong.column, message, raw=other.raw)
         return
     text = {
         name: head.cells.get(name, "").strip()
@@ -482,6 +492,141 @@ def _purchase(group: list[Row], options: Options) -> Iterator[Item]:
     )
 
 
+# --- stock ----------------------------------------------------------------------------------------
+
+
+def _not_stocked(cell: Callable[[str], str]) -> str:
+    if cell("quantity").lower() == "not stocked" or cell("expected").lower() == "not stocked":
+        return "not_stocked"
+    untouched = not cell("quantity") or cell("quantity") == cell("expected")
+    return "untouched" if untouched else ""
+
+
+def _no_change(cell: Callable[[str], str]) -> str:
+    channel = cell("fulfillment_channel").lower()
+    if channel.startswith("amazon") or channel == "afn":
+        return "fba_rows"
+    return "" if cell("quantity") else "untouched"
+
+
+_SKU = Column("sku", ("skucode", "articlenumber", "sellersku"), True, "code or barcode of the SKU")
+_QUANTITY = Column("quantity", ("qty", "onhand", "quantityonhand", "stocklevel"), True, "whole eaches")
+
+STOCK_SHAPES = (
+    Profile(
+        "stock",
+        "stock",
+        "Stock (own format)",
+        frozenset({"sku", "quantity"}),
+        (
+            _SKU,
+            Column(
+                "warehouse", ("location", "locationcode"), help="its code; else the one chosen for the file"
+            ),
+            Column("bin", help="a count or change of this bin only"),
+            _QUANTITY,
+            Column("mode", help="set (a count) or add (a change)"),
+            Column("reason"),
+            Column("note"),
+            Column("unit_cost", ("cost",), help="cost per unit of units that come in"),
+        ),
+    ),
+    Profile(
+        "shopify_inventory",
+        "stock",
+        "Shopify inventory",
+        frozenset({"handle", "sku", "location", "onhandnew"}),
+        (
+            Column("sku", needed=True, help="Variant SKU"),
+            Column(
+                "warehouse", ("location",), True, "a location whose name or code is one of our warehouses"
+            ),
+            Column("quantity", ("onhandnew",), True, "On hand (new); empty = untouched"),
+            Column("expected", ("onhandcurrent",), True, "On hand (current) when the file was made"),
+        ),
+        modes=("set",),
+        skip=_not_stocked,
+    ),
+    Profile(
+        "amazon_price_quantity",
+        "stock",
+        "Amazon price & quantity",
+        frozenset({"sku", "price", "quantity"}),
+        (
+            Column("sku", needed=True),
+            Column("quantity", needed=True, help="empty = no change"),
+            Column("fulfillment_channel"),
+        ),
+        foreign=frozenset({"warehouse", "mode", "ordernumber"}),
+        modes=("set",),
+        skip=_no_change,
+    ),
+    Profile(
+        "amazon_fba_inventory",
+        "stock",
+        "Amazon FBA inventory",
+        frozenset({"sku", "fnsku", "afnwarehousequantity", "afnfulfillablequantity"}),
+        (
+            Column("sku", needed=True),
+            Column("quantity", ("afnfulfillablequantity",), True, "units that Amazon sells"),
+            Column("total", ("afnwarehousequantity",), True),
+            Column("unsellable", ("afnunsellablequantity",), True),
+            Column("reserved", ("afnreservedquantity",), True),
+            Column("inbound", ("afninboundshippedquantity",)),
+        ),
+        modes=("set",),
+        snapshot=True,
+    ),
+    Profile(
+        "linnworks_stock",
+        "stock",
+        "Linnworks stock levels",
+        frozenset({"sku", "stocklevel", "location"}),
+        (
+            Column("sku", needed=True),
+            Column("warehouse", ("location",), True),
+            Column("quantity", ("stocklevel",), True, "below 0 counts as 0"),
+            Column("unit_cost", ("unitcost",)),
+        ),
+        modes=("set",),
+        negative_is_zero=True,
+    ),
+    Profile(
+        "hub_stock",
+        "stock",
+        "Sales channel hub (SKU Code, Location Code)",
+        frozenset({"skucode", "locationcode", "quantityonhand"}),
+        (
+            Column("sku", ("skucode",), True),
+            Column("warehouse", ("locationcode",), True),
+            Column("quantity", ("quantityonhand",), True),
+        ),
+    ),
+    Profile(
+        "pickware_relative",
+        "stock",
+        "Pickware stock changes",
+        frozenset({"articlenumber", "warehouse", "physicalstock"}),
+        (
+            Column("sku", ("articlenumber",), True),
+            Column("warehouse", needed=True),
+            Column("bin", ("binlocation",)),
+            Column("quantity", ("physicalstock",), True, "signed change"),
+            Column("unit_cost", ("purchaseprice",)),
+        ),
+        modes=("add",),
+        spoken=True,
+    ),
+)
+
+
+def _columns(needed: str, others: str) -> tuple[Column, ...]:
+    return (
+        *(Column(name, needed=True) for name in needed.split()),
+        *(Column(name) for name in others.split()),
+    )
+
+
 PROFILES: dict[str, Profile] = {
     profile.name: profile
     for profile in (
@@ -490,6 +635,7 @@ PROFILES: dict[str, Profile] = {
             "orders",
             "Online Retail invoices",
             frozenset({"invoiceno", "stockcode", "quantity", "invoicedate", "unitprice"}),
+            _columns("InvoiceNo StockCode Quantity InvoiceDate UnitPrice", "Description CustomerID Country"),
             _online_retail,
         ),
         Profile(
@@ -497,14 +643,23 @@ PROFILES: dict[str, Profile] = {
             "orders",
             "Orders (own format)",
             frozenset({"ordernumber", "placedat", "sku", "quantity"}),
+            _columns(
+                "order_number placed_at sku quantity",
+                "title unit_price currency shipping tax service name company email phone address1 address2 city "
+                "region postal_code country",
+            ),
             _orders,
         ),
-        Profile("stock", "stock", "Stock (own format)", frozenset({"sku", "quantity"}), _stock),
+        *STOCK_SHAPES,
         Profile(
             "purchase_orders",
             "purchase_orders",
             "Purchase orders (own format)",
             frozenset({"ponumber", "supplier", "sku", "quantity", "unitcost"}),
+            _columns(
+                "po_number supplier sku quantity unit_cost",
+                "warehouse currency ordered_on expected_on freight duty note supplier_sku",
+            ),
             _purchase_orders,
         ),
     )
@@ -514,5 +669,5 @@ PROFILES: dict[str, Profile] = {
 def detect(headers: Iterable[str], kind: str) -> Profile | None:
     """The profile of a kind whose required headers are all there; the one asking most wins."""
     have = {normal(header) for header in headers}
-    fitting = [p for p in PROFILES.values() if p.kind == kind and p.required <= have]
+    fitting = [p for p in PROFILES.values() if p.kind == kind and p.required <= have and not p.foreign & have]
     return max(fitting, key=lambda p: len(p.required), default=None)

@@ -6,11 +6,12 @@ import csv
 import gzip
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+from oms.core.csvsafe import undo_cell
 from oms.core.errors import UserError
 from oms.core.uploads import read_table
 
@@ -21,10 +22,11 @@ MAX_BYTES = 500 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Row:
-    """One data line: its number in the file (the header is 1) and its cells by header."""
+    """One data line: its number in the file (the header is 1), its cells by our names, and as the user wrote it."""
 
     number: int
     cells: dict[str, str]
+    raw: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ def shape_of(path: Path) -> Shape:
         sample = raw.read(SAMPLE)
     if not sample.strip():
         raise UserError("file: it is empty.", field="file")
+    if sample.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return _shape("utf-16", sample[: len(sample) // 2 * 2].decode("utf-16", "replace"))
     if b"\x00" in sample:
         raise UserError("file: this is not a text file; save it as CSV (UTF-8).", field="file")
     try:
@@ -96,7 +100,11 @@ def shape_of(path: Path) -> Shape:
             text, encoding = sample[: error.start].decode("utf-8-sig"), "utf-8-sig"
         else:
             text, encoding = sample.decode("cp1252", "replace"), "cp1252"
-    first = text.splitlines()[0]
+    return _shape(encoding, text)
+
+
+def _shape(encoding: str, text: str) -> Shape:
+    first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = max(",;\t|", key=first.count)
     headers = next(csv.reader([first], delimiter=delimiter))
     if len(headers) < 2:
@@ -107,14 +115,16 @@ def shape_of(path: Path) -> Shape:
     return Shape(encoding, delimiter, tuple(header.strip() for header in headers))
 
 
-def rows(path: Path, shape: Shape | None = None) -> Iterator[Row]:
-    """Every data line in order. Missing cells are empty; a line of blanks is left out."""
+def records(path: Path, shape: Shape | None = None) -> Iterator[tuple[int, list[str]]]:
+    """Every data line in order: its number and its cells. A line of blanks is left out; short lines stay short.
+
+    The apostrophe that our own exports put before what a spreadsheet would compute is taken off again.
+    """
     shape = shape or shape_of(path)
     if not shape.encoding:
         for number, values in enumerate(read_table(path.read_bytes()).rows, start=2):
             if any(value.strip() for value in values):
-                padded = [*values, *[""] * (len(shape.headers) - len(values))]
-                yield Row(number, dict(zip(shape.headers, padded, strict=False)))
+                yield number, values
         return
     csv.field_size_limit(1_000_000)
     with io.TextIOWrapper(_binary(path), encoding=shape.encoding, errors="replace", newline="") as text:
@@ -122,13 +132,25 @@ def rows(path: Path, shape: Shape | None = None) -> Iterator[Row]:
         next(reader, None)
         try:
             for values in reader:
-                if not any(value.strip() for value in values):
+                joined = "".join(values)
+                if not joined or joined.isspace():
                     continue
-                cells = dict(zip(shape.headers, values, strict=False))
-                for header in shape.headers[len(values) :]:
-                    cells[header] = ""
-                yield Row(reader.line_num, cells)
+                yield reader.line_num, [undo_cell(value) for value in values] if "'" in joined else values
         except csv.Error as error:
             raise UserError(
                 f"file: line {reader.line_num} cannot be read as CSV ({error}).", field="file"
             ) from error
+
+
+def raw_cells(headers: Sequence[str], values: Sequence[str]) -> dict[str, str]:
+    """A line as the user wrote it, by the file's own headers; missing cells are empty."""
+    return dict(zip(headers, [*values, *[""] * (len(headers) - len(values))], strict=False))
+
+
+def rows(path: Path, shape: Shape | None = None, names: Mapping[str, str] | None = None) -> Iterator[Row]:
+    """Every data line with its cells by name. `names`: the file's header of each of our names, where it differs."""
+    shape = shape or shape_of(path)
+    for number, values in records(path, shape):
+        raw = raw_cells(shape.headers, values)
+        cells = {**raw, **{ours: raw[header] for ours, header in names.items()}} if names else raw
+        yield Row(number, cells, raw)

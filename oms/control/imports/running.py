@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 
+from inventory import stockfile
+from inventory.locking import retrying, stock_transaction
+from inventory.models import Warehouse
 from oms.control.imports import reader, service
 from oms.control.imports.items import Problem
-from oms.control.imports.profiles import PROFILES
-from oms.control.models import ImportFile, ImportRow
+from oms.control.imports.profiles import PROFILES, Profile, detect, normal
+from oms.control.imports.report import KEEP_PROBLEMS, Report
+from oms.control.imports.stock import CHUNK, StockFile
+from oms.control.models import ImportFile, ImportMapping, ImportRow
 from oms.core.actor import Actor
 from oms.core.audit import record
 from oms.core.clock import now
@@ -22,7 +30,9 @@ from oms.core.models import Job
 
 State = ImportFile.State
 MAX_UPLOAD = 50 * 1024 * 1024
-CHECK, APPLY = "import_check", "import_apply"
+CHECK, APPLY, UNDO = "import_check", "import_apply", "import_undo"
+#: choices a person makes for a file
+CHOICES = ("channel", "warehouse", "mode", "decimal", "mapping")
 
 
 def receive(
@@ -32,12 +42,14 @@ def receive(
     channel: str = "",
     warehouse: str = "",
     mode: str = "",
+    decimal: str = ".",
     profile: str = "",
     actor: Actor,
 ) -> ImportFile:
     """Keep an uploaded file and begin to check it; nothing of its content is written yet.
 
-    Raises `UserError` naming the choice or column that is missing.
+    A file whose columns are not known waits for a person to match them. Raises `UserError` naming the choice that
+    is missing or what is wrong with the file.
     """
     if upload is None or not upload.name:
         raise UserError("file: choose a CSV, TSV or XLSX file.", field="file")
@@ -50,28 +62,131 @@ def receive(
         )
     if mode not in ("", "set", "add"):
         raise UserError("mode: choose a count (set) or a change (add).", field="mode")
-    service.options_for(kind, channel_code=channel, warehouse_code=warehouse, mode=mode)
+    service.options_for(kind, channel_code=channel, warehouse_code=warehouse, mode=mode, decimal=decimal)
     file = ImportFile(
         kind=kind,
         name=Path(upload.name).name[:255],
         size=upload.size or 0,
         created_by=str(actor),
-        options={"channel": channel, "warehouse": warehouse, "mode": mode},
+        options={"channel": channel, "warehouse": warehouse, "mode": mode, "decimal": decimal},
     )
     file.stored.save(f"upload{Path(upload.name).suffix.lower()[:8]}", upload, save=False)
     path = Path(file.stored.path)
     try:
-        file.profile = service.choose_profile(path, kind, profile).name
+        headers = reader.shape_of(path).headers
+        chosen, mapping = _shape_for(kind, profile, headers)
+        file.profile = chosen.name
+        file.options["mapping"] = mapping
         file.sha256 = reader.digest(path)
+        ready = not chosen.missing(chosen.bind(headers, mapping))
+        if ready:
+            _right_mode(file, path)
         with transaction.atomic():
             file.save()
-            file.job = start_job(CHECK, f"Check {file.name}", {"file": file.pk}, actor)
-            file.save(update_fields=["job"])
+            if ready:
+                _start_check(file, actor)
             record(actor, "import.received", file, after={"name": file.name, "sha256": file.sha256})
     except BaseException:
         path.unlink(missing_ok=True)
         raise
     return file
+
+
+def _shape_for(kind: str, name: str, headers: Sequence[str]) -> tuple[Profile, dict[str, str]]:
+    """The shape asked for, else the one remembered for these headers, else found by them, else our own to match."""
+    if name:
+        asked = PROFILES.get(name)
+        if asked is None or asked.kind != kind:
+            raise UserError(f"profile: '{name}' is no shape of {kind}.", field="profile")
+        return asked, {}
+    known = ImportMapping.objects.filter(kind=kind, headers=_signature(headers)).first()
+    if known is not None and known.profile in PROFILES:
+        return PROFILES[known.profile], known.columns
+    found = detect(headers, kind)
+    return found or PROFILES[kind], {}
+
+
+def _signature(headers: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(normal(header) for header in headers).encode()).hexdigest()
+
+
+def _right_mode(file: ImportFile, path: Path) -> None:
+    """A stock file says for each row, or by choice, whether it counts or changes. Raises `UserError`."""
+    if file.kind == ImportFile.Kind.STOCK:
+        opened = StockFile(path, PROFILES[file.profile], file.options)
+        if not opened.mode and "mode" not in opened.bound:
+            raise UserError(
+                "mode: say whether the quantities are counts (set) or changes (add).", field="mode"
+            )
+        if opened.profile.snapshot and not file.options.get("warehouse"):
+            raise UserError("warehouse: choose the FBA pool that this report is of.", field="warehouse")
+
+
+def _start_check(file: ImportFile, actor: Actor) -> None:
+    file.state = State.UPLOADED
+    file.counts = {}
+    file.job = start_job(CHECK, f"Check {file.name}", {"file": file.pk}, actor)
+    file.save()
+
+
+def match(
+    file: ImportFile,
+    profile: str,
+    columns: Mapping[str, str],
+    choices: Mapping[str, str],
+    *,
+    keep: bool,
+    actor: Actor,
+) -> ImportFile:
+    """Say what the columns of a file mean and how its figures are to be read, and check it again.
+
+    `columns`: our field → the file's header, "" for none; `keep` remembers them for these headers. Raises
+    `UserError` for a field without column, `Conflict` when the file is past its check.
+    """
+    chosen = PROFILES.get(profile)
+    if chosen is None or chosen.kind != file.kind:
+        raise UserError(f"profile: '{profile}' is no shape of {file.get_kind_display()}.", field="profile")
+    headers = headers_of(file)
+    mapping = {column.name: columns[column.name] for column in chosen.columns if column.name in columns}
+    for name, header in mapping.items():
+        if header and header not in headers:
+            raise UserError(f"{name}: the file has no column '{header}'.", field=name)
+    missing = chosen.missing(chosen.bind(headers, mapping))
+    if missing:
+        raise UserError(f"{missing[0]}: choose the column that holds it.", field=missing[0])
+    options = {**file.options, **{name: choices[name] for name in CHOICES if name in choices}}
+    options["mapping"] = mapping
+    service.options_for(
+        file.kind, channel_code=options["channel"], warehouse_code=options["warehouse"], mode=options["mode"],
+        decimal=options.get("decimal", "."),
+    )  # fmt: skip
+    with transaction.atomic():
+        again = ImportFile.objects.select_for_update(of=("self",)).filter(
+            pk=file.pk, state__in=[State.UPLOADED, State.CHECKED]
+        )
+        if not again:
+            raise Conflict("file: it is being applied, or was applied already.")
+        file.profile, file.options = profile, options
+        _right_mode(file, Path(file.stored.path))
+        _start_check(file, actor)
+        if keep:
+            ImportMapping.objects.update_or_create(
+                kind=file.kind,
+                headers=_signature(headers),
+                defaults={"profile": profile, "columns": mapping, "created_by": str(actor)},
+            )
+    return file
+
+
+def samples(file: ImportFile, count: int = 3) -> dict[str, list[str]]:
+    """The first values of each column of the kept file."""
+    path = Path(file.stored.path)
+    shape = reader.shape_of(path)
+    found: dict[str, list[str]] = {header: [] for header in shape.headers}
+    for _, values in islice(reader.records(path, shape), count):
+        for header, value in reader.raw_cells(shape.headers, values).items():
+            found[header].append(value[:60])
+    return found
 
 
 def headers_of(file: ImportFile) -> tuple[str, ...]:
@@ -86,11 +201,34 @@ def applied_before(file: ImportFile) -> ImportFile | None:
     return ImportFile.objects.filter(sha256=file.sha256, state=State.APPLIED).exclude(pk=file.pk).first()
 
 
-def begin(file: ImportFile, *, create_skus: bool, only_whole: bool, actor: Actor) -> Job:
-    """Apply a checked file in the background. `only_whole`: refuse while any row has an error.
+def empties(file: ImportFile) -> int:
+    """How many levels the file would bring to 0, when that is a tenth of its changes or more; else 0.
 
-    Raises `Conflict` when it is not checked, or is being applied already.
+    A person has to say that they have seen it: a wrong column looks just like that.
     """
+    zero = int(file.counts.get("to_zero", 0))
+    return zero if zero > 1 and zero * 10 >= int(file.counts.get("change", 0)) else 0
+
+
+def begin(
+    file: ImportFile,
+    *,
+    create_skus: bool = False,
+    only_whole: bool = False,
+    zero_seen: bool = False,
+    again: bool = False,
+    actor: Actor,
+) -> Job:
+    """Apply a checked file in the background. `only_whole`: refuse while any row has an error, and take back what
+    was written when one turns up on the way. `again`: a file applied before is written a second time.
+
+    Raises `Conflict` when it is not checked, is being applied already, or empties many levels unseen.
+    """
+    if file.state == State.CHECKED and empties(file) and not zero_seen:
+        raise Conflict(
+            f"file: {empties(file)} levels would go to 0. Look whether the right column is matched, and tick that "
+            "this is meant."
+        )
     if only_whole and file.counts.get("errors"):
         raise Conflict(
             f"file: {file.counts['errors']} rows have errors; mend them, or apply the good rows only."
@@ -102,7 +240,14 @@ def begin(file: ImportFile, *, create_skus: bool, only_whole: bool, actor: Actor
         file.refresh_from_db()
         if file.job is not None and file.job.kind == APPLY:
             raise Conflict("file: its job was stopped; go on with that job.")
-        file.options = {**file.options, "create_skus": create_skus}
+        before = ImportFile.objects.filter(sha256=file.sha256).exclude(pk=file.pk)
+        times = before.filter(state__in=[State.UNDONE, *([State.APPLIED] if again else [])]).count()
+        file.options = {
+            **file.options,
+            "create_skus": create_skus,
+            "whole": only_whole,
+            "prefix": service.key_prefix(file.sha256, times),
+        }
         file.problem_rows.all().delete()
         total = file.options.get("items")
         file.counts = {}
@@ -114,18 +259,26 @@ def begin(file: ImportFile, *, create_skus: bool, only_whole: bool, actor: Actor
 
 def _opened(run: Run) -> tuple[ImportFile, Path, dict[str, Any]]:
     file = ImportFile.objects.get(pk=run.params["file"])
-    chosen = {key: file.options.get(key, "") for key in ("channel", "warehouse", "mode")}
+    return file, *opened(file)
+
+
+def opened(file: ImportFile) -> tuple[Path, dict[str, Any]]:
+    """Where a kept file lies, and the choices made for it. Raises `UserError`."""
     options = service.options_for(
-        file.kind, channel_code=chosen["channel"], warehouse_code=chosen["warehouse"], mode=chosen["mode"]
+        file.kind,
+        channel_code=file.options.get("channel", ""),
+        warehouse_code=file.options.get("warehouse", ""),
+        mode=file.options.get("mode", ""),
+        decimal=file.options.get("decimal") or ".",
+        mapping=file.options.get("mapping"),
     )
-    path = Path(file.stored.path)
-    if not path.is_file():
+    if not file.stored or not Path(file.stored.path).is_file():
         raise UserError("file: the uploaded file is gone; bring it in again.")
-    return file, path, options
+    return Path(file.stored.path), options
 
 
 def _keep_problems(file: ImportFile, problems: list[Problem]) -> None:
-    room = service.KEEP_PROBLEMS - file.problem_rows.count()
+    room = KEEP_PROBLEMS - file.problem_rows.count()
     ImportRow.objects.bulk_create(
         [
             ImportRow(
@@ -146,24 +299,33 @@ def _keep_problems(file: ImportFile, problems: list[Problem]) -> None:
 def check(run: Run) -> dict[str, Any]:
     """Read the whole file and keep what applying it would do. Writes nothing but the preview; repeating is harmless."""
     file, path, options = _opened(run)
-    report = service.check(path, PROFILES[file.profile], options)
+    found = service.check(path, PROFILES[file.profile], options)
+    places = dict(Warehouse.objects.values_list("pk", "code"))
+    shown = [(row, sku, places[place], before, after) for row, sku, place, before, after in found.shown]
     with transaction.atomic():
         file.problem_rows.all().delete()
-        _keep_problems(file, report.problems)
-        file.rows, file.counts, file.state = report.rows, dict(report.counts), State.CHECKED
-        file.options = {**file.options, "items": report.items, "new_codes": sorted(report.new_codes)[:50]}
+        _keep_problems(file, found.problems)
+        file.rows, file.counts, file.state = found.rows, dict(found.counts), State.CHECKED
+        file.options = {
+            **file.options,
+            "items": found.items,
+            "new_codes": sorted(found.new_codes)[:50],
+            "shown": shown,
+        }
         file.save(update_fields=["rows", "counts", "state", "options"])
-    return {"rows": report.rows, **report.counts}
+    return {"rows": found.rows, **found.counts}
 
 
 @job_handler(APPLY)
 def apply(run: Run) -> dict[str, Any]:
     """Write the file's items; after a stop it goes on after the last chunk."""
     file, path, options = _opened(run)
+    if file.kind == ImportFile.Kind.STOCK:
+        return _apply_stock(run, file, path, options)
     begun = Counter(file.counts)
     kept = errors = 0
 
-    def progress(report: service.Report) -> bool:
+    def progress(report: Report) -> bool:
         nonlocal kept, errors
         with transaction.atomic():
             _keep_problems(file, report.problems[kept:])
@@ -188,3 +350,112 @@ def apply(run: Run) -> dict[str, Any]:
     file.state, file.applied_at = State.APPLIED, now()
     file.save(update_fields=["state", "applied_at"])
     return dict(file.counts)
+
+
+class _NotWhole(UserError):
+    """A row of an all-or-nothing file could not be taken."""
+
+
+def _apply_stock(run: Run, file: ImportFile, path: Path, options: dict[str, Any]) -> dict[str, Any]:
+    begun, found = Counter(file.counts), Report(file.profile)
+    done = (run.job.position, run.job.ok, run.job.failed)
+
+    def commit(part: Report) -> None:
+        # a repeated transaction starts from what is committed
+        run.job.position, run.job.ok, run.job.failed = done
+        if part.counts["errors"] and file.options.get("whole"):
+            first = part.problems[0]
+            raise _NotWhole(f"row {first.row}, {first.column}: {first.message}")
+        _keep_problems(file, part.problems)
+        file.counts = dict(begun + found.counts + part.counts)
+        file.save(update_fields=["counts"])
+        run.advance(part.items, failed=part.counts["errors"])
+
+    def after_chunk() -> None:
+        nonlocal done
+        done = (run.job.position, run.job.ok, run.job.failed)
+        run.checkpoint()
+
+    prefix = str(file.options["prefix"])
+    try:
+        StockFile(path, PROFILES[file.profile], options).write(
+            found, actor=run.actor, prefix=prefix, reference=file.name[:80], skip=run.position,
+            taken_at=file.created_at, commit=commit, after_chunk=after_chunk,
+        )  # fmt: skip
+    except _NotWhole as error:
+        for start in range(0, stockfile.posted_rows(prefix), CHUNK):
+            _reverse(prefix, start, run.actor)
+        file.state, file.counts = State.UNDONE, {}
+        file.save(update_fields=["state", "counts"])
+        raise UserError(
+            f"{error.message} All or nothing was asked, so nothing of the file was kept."
+        ) from error
+    file.state, file.applied_at = State.APPLIED, now()
+    file.save(update_fields=["state", "applied_at"])
+    return dict(file.counts)
+
+
+# --- undo -----------------------------------------------------------------------------------------
+
+
+def undoable(file: ImportFile) -> bool:
+    """Only what our own ledger rows did can be taken back: not orders, and not an operator's figures."""
+    profile = PROFILES.get(file.profile)
+    ours = file.kind == ImportFile.Kind.STOCK and profile is not None and not profile.snapshot
+    return ours and file.state == State.APPLIED and bool(file.options.get("prefix"))
+
+
+def begin_undo(file: ImportFile, *, actor: Actor) -> Job:
+    """Take back what a stock file did, by reversing movements, in the background.
+
+    Raises `Conflict` when it is not applied, or when stock moved since on a level that it changed: then a reversal
+    would undo somebody else's work too, and the rows have to be mended by hand.
+    """
+    if not undoable(file):
+        raise Conflict("file: only an applied stock file can be undone.")
+    prefix = str(file.options["prefix"])
+    count, first = stockfile.blocked(prefix)
+    if count:
+        where = ", ".join(f"{row.sku} in {row.warehouse}" for row in first[:3])
+        raise Conflict(f"file: {count:,} of its levels moved since ({where}); mend these by hand.")
+    with transaction.atomic():
+        if not ImportFile.objects.filter(pk=file.pk, state=State.APPLIED).update(state=State.APPLYING):
+            raise Conflict("file: it is being undone already.")
+        file.refresh_from_db()
+        total = stockfile.posted_rows(prefix)
+        file.job = start_job(UNDO, f"Undo {file.name}", {"file": file.pk}, actor, total=total)
+        file.save(update_fields=["job"])
+        record(actor, "import.undone", file, after={"name": file.name, "rows": total})
+    return file.job
+
+
+@job_handler(UNDO)
+def undo(run: Run) -> dict[str, Any]:
+    """Reverse the file's rows, newest first; each chunk is one transaction with its position."""
+    file = ImportFile.objects.get(pk=run.params["file"])
+    prefix = str(file.options["prefix"])
+    while True:
+        done = (run.job.position, run.job.ok, run.job.failed)
+
+        def chunk(done: tuple[int, int, int] = done) -> int:
+            run.job.position, run.job.ok, run.job.failed = done
+            with stock_transaction():
+                rows = _reverse(prefix, run.position, run.actor)
+                run.advance(rows)
+            return rows
+
+        if not retrying(chunk):
+            break
+        run.checkpoint()
+    file.state = State.UNDONE
+    file.save(update_fields=["state"])
+    return {"reversed": run.position}
+
+
+def _reverse(prefix: str, start: int, actor: Actor) -> int:
+    lines = stockfile.undo_lines(prefix, start, CHUNK)
+    posted = stockfile.post(lines, actor=actor, reference="undo")
+    wrong = next((one for one in posted.decided if one.problem), None)
+    if wrong is not None:
+        raise UserError(f"cannot be undone: {wrong.problem}")
+    return len(lines)

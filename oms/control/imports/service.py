@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -30,11 +28,12 @@ from oms.control.imports.items import (
     OrderItem,
     Problem,
     PurchaseItem,
-    StockItem,
 )
-from oms.control.imports.profiles import PROFILES, Profile, detect, normal
-from oms.control.imports.reader import digest as digest_of
+from oms.control.imports.profiles import PROFILES, Profile, detect
+from oms.control.imports.reader import digest as reader_digest
 from oms.control.imports.reader import rows, shape_of
+from oms.control.imports.report import Report
+from oms.control.imports.stock import StockFile
 from oms.control.models import ImportFile, ImportRow
 from oms.core.actor import Actor
 from oms.core.csvsafe import safe_cell
@@ -46,28 +45,11 @@ from procurement.models import PurchaseOrder, Supplier
 from returns import rma
 
 CHUNK = 100
-#: problems kept per file for the screen; the counts go on
-KEEP_PROBLEMS = 5000
+#: rows of before → after kept for the screen; the whole list is a download
+SHOWN = 200
 
 
-@dataclass
-class Report:
-    """What a file holds, or what applying it did."""
-
-    profile: str
-    rows: int = 0
-    items: int = 0  # orders, purchase orders, stock rows and problems; what a resumed run skips
-    counts: Counter[str] = field(default_factory=Counter)
-    problems: list[Problem] = field(default_factory=list)
-    new_codes: set[str] = field(default_factory=set)
-
-    def problem(self, problem: Problem) -> None:
-        self.counts["errors" if problem.level == "error" else "notes"] += 1
-        if len(self.problems) < KEEP_PROBLEMS:
-            self.problems.append(problem)
-
-
-def choose_profile(path: Path, kind: str, name: str = "") -> Profile:
+def choose_profile(path: Path, kind: str, name: str = "", mapping: dict[str, str] | None = None) -> Profile:
     """The profile asked for, or the one the headers fit. Raises `UserError` with what is missing."""
     shape = shape_of(path)
     if name:
@@ -82,19 +64,29 @@ def choose_profile(path: Path, kind: str, name: str = "") -> Profile:
                 f"file: no known shape of {kind} has the columns {', '.join(shape.headers[:12])}.",
                 field="file",
             )
-    missing = profile.required - {normal(header) for header in shape.headers}
+    missing = profile.missing(profile.bind(shape.headers, mapping))
     if missing:
         raise UserError(
-            f"file: the columns {', '.join(sorted(missing))} are missing for '{profile.title}'.", field="file"
+            f"file: the columns {', '.join(missing)} are missing for '{profile.title}'.", field="file"
         )
     return profile
 
 
 def options_for(
-    kind: str, *, channel_code: str = "", warehouse_code: str = "", mode: str = ""
+    kind: str,
+    *,
+    channel_code: str = "",
+    warehouse_code: str = "",
+    mode: str = "",
+    decimal: str = ".",
+    mapping: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Resolve what the user chose. Raises `UserError` naming the choice to make."""
-    found: dict[str, Any] = {"mode": mode, "zone": dt.UTC, "warehouse": warehouse_code}
+    if decimal not in (".", ","):
+        raise UserError("decimal: choose dot or comma.", field="decimal")
+    found: dict[str, Any] = {
+        "mode": mode, "zone": dt.UTC, "warehouse": warehouse_code, "decimal": decimal, "mapping": mapping or {},
+    }  # fmt: skip
     if kind == "orders":
         channel = SalesChannel.objects.filter(code=channel_code).first()
         if channel is None:
@@ -111,8 +103,13 @@ def options_for(
 def items(path: Path, profile: Profile, options: dict[str, Any], report: Report) -> Iterator[Item]:
     """The file's items, counting rows on the way."""
 
+    assert profile.read is not None  # stock files are read by stock.py
+    shape = shape_of(path)
+    bound = profile.bind(shape.headers, options.get("mapping"))
+    names = {ours: header for ours, header in bound.items() if ours != header}
+
     def counted() -> Iterator[Any]:
-        for row in rows(path):
+        for row in rows(path, shape, names):
             report.rows += 1
             yield row
 
@@ -122,6 +119,12 @@ def items(path: Path, profile: Profile, options: dict[str, Any], report: Report)
 def check(path: Path, profile: Profile, options: dict[str, Any]) -> Report:
     """Read the whole file and say what applying it would do; nothing is written."""
     report = Report(profile.name)
+    if profile.kind == "stock":
+        for one in StockFile(path, profile, options).preview(report):
+            if one.change and len(report.shown) < SHOWN:
+                line = one.line
+                report.shown.append((line.number, line.sku.code, line.warehouse_id, one.before, one.after))
+        return report
     stream = items(path, profile, options, report)
     while chunk := list(islice(stream, 500)):
         report_chunk(chunk, report, options)
@@ -139,7 +142,7 @@ def report_chunk(chunk: list[Item], report: Report, options: dict[str, Any]) -> 
             numbers.append(item.draft.external_id)
         elif isinstance(item, CreditItem):
             codes |= {line.code for line in item.lines}
-        elif isinstance(item, AdjustItem | StockItem):
+        elif isinstance(item, AdjustItem):
             codes.add(item.code)
         elif isinstance(item, PurchaseItem):
             codes |= {line.code for line in item.lines}
@@ -154,15 +157,6 @@ def report_chunk(chunk: list[Item], report: Report, options: dict[str, Any]) -> 
                 "external_id", flat=True
             )
         )
-    levels = {}
-    stock_items = [item for item in chunk if isinstance(item, StockItem)]
-    if stock_items:
-        ids = [sku.pk for sku in known.values()]
-        levels = {
-            (level.sku_id, level.warehouse.code): level.on_hand
-            for level in StockLevel.objects.filter(sku__in=ids).select_related("warehouse")
-        }
-        places = set(Warehouse.objects.values_list("code", flat=True))
     for item in chunk:
         if isinstance(item, Problem):
             report.problem(item)
@@ -180,16 +174,6 @@ def report_chunk(chunk: list[Item], report: Report, options: dict[str, Any]) -> 
         elif isinstance(item, AdjustItem):
             report.counts["adjustments"] += 1
             report.counts["adjusted_units"] += item.quantity
-        elif isinstance(item, StockItem):
-            sku = known.get(item.code)
-            if sku is None:
-                report.problem(Problem(item.row, "sku", f"SKU '{item.code}' is unknown."))
-            elif item.warehouse not in places:
-                report.problem(Problem(item.row, "warehouse", f"warehouse '{item.warehouse}' is unknown."))
-            else:
-                before = levels.get((sku.pk, item.warehouse), 0)
-                after = item.quantity if item.mode == "set" else before + item.quantity
-                report.counts["same" if after == before else "change"] += 1
         elif isinstance(item, PurchaseItem):
             report.counts["purchase_orders"] += 1
             report.counts["purchase_lines"] += len(item.lines)
@@ -212,6 +196,11 @@ def apply(
     Rows that cannot be written are problems of the report; they never stop the others.
     """
     report = Report(profile.name)
+    if profile.kind == "stock":
+        StockFile(path, profile, options).write(
+            report, actor=actor, prefix=key_prefix(reader_digest(path)), reference=path.name
+        )
+        return report
     stream = items(path, profile, options, report)
     report.items = sum(1 for _ in islice(stream, skip))
     while chunk := list(islice(stream, CHUNK)):
@@ -231,7 +220,6 @@ def apply(
                     _apply_purchase(item, report, actor)
             except UserError as error:
                 report.problem(Problem(item.row, error.field, error.message))
-        _apply_stock([item for item in chunk if isinstance(item, StockItem)], report, path, actor)
         report.items += len(chunk)
         if progress and not progress(report):
             break
@@ -356,75 +344,14 @@ def _apply_adjustment(
     report.counts["adjustments"] += 1
 
 
-def _apply_stock(found: list[StockItem], report: Report, path: Path, actor: Actor) -> None:
-    """Counts and changes of one chunk, as ledger movements in one transaction."""
-    if not found:
-        return
-    known = selectors.resolve_codes(sorted({item.code for item in found}))
-    places = {warehouse.code: warehouse for warehouse in Warehouse.objects.all()}
-    batch: list[Movement] = []
-    with transaction.atomic():
-        levels = {
-            (level.sku_id, level.warehouse_id): level
-            for level in StockLevel.objects.filter(sku__in=[sku.pk for sku in known.values()])
-        }
-        planned: Counter[tuple[int, int]] = Counter()
-        for item in found:
-            sku, place = known.get(item.code), places.get(item.warehouse)
-            if sku is None or place is None:
-                column, value = ("sku", item.code) if sku is None else ("warehouse", item.warehouse)
-                report.problem(Problem(item.row, column, f"{column} '{value}' is unknown."))
-                continue
-            if not place.counted_by_us:
-                report.problem(
-                    Problem(item.row, "warehouse", f"{place} is counted by its operator, not by files.")
-                )
-                continue
-            level = levels.get((sku.pk, place.pk))
-            before = (level.on_hand if level else 0) + planned[sku.pk, place.pk]
-            promised = (level.on_hand - level.available) if level else 0
-            change = item.quantity - before if item.mode == "set" else item.quantity
-            if not change:
-                report.counts["same"] += 1
-                continue
-            if before + change < promised:
-                report.problem(
-                    Problem(
-                        item.row,
-                        "quantity",
-                        f"{item.code} in {place}: {promised} units are promised or unavailable, "
-                        f"{before + change} would be left; adjust it by hand.",
-                    )
-                )
-                continue
-            planned[sku.pk, place.pk] += change
-            batch.append(
-                Movement(
-                    sku_id=sku.pk,
-                    warehouse_id=place.pk,
-                    bucket="on_hand",
-                    quantity=change,
-                    kind=StockMovement.Kind.COUNT if item.mode == "set" else StockMovement.Kind.ADJUST,
-                    key=f"import:{report_key(path)}:{item.row}",
-                    reason=item.reason or "file",
-                    note=item.note[:255],
-                    reference=path.name[:80],
-                    unit_cost=item.unit_cost,
-                )
-            )
-        if batch:
-            report.counts["change"] += len(post_movements(batch, actor=actor))
+def key_prefix(digest: str, again: int | None = None) -> str:
+    """How the keys of this very file's rows begin, so that applying it twice posts each row once.
 
-
-def report_key(path: Path) -> str:
-    """Short name of this very file, so that applying it twice posts each row once."""
-    cached = _digests.get(str(path))
-    if cached is None:
-        cached = _digests[str(path)] = digest_of(path)[:24]
-    return cached
-
-
-_digests: dict[str, str] = {}
+    A file that was undone may come back: it then counts as another one. `again`: so many times before, if known.
+    """
+    if again is None:
+        again = ImportFile.objects.filter(sha256=digest, state=ImportFile.State.UNDONE).count()
+    return f"import:{digest[:24]}:{f'{again}:' if again else ''}"
 
 
 def _apply_purchase(item: PurchaseItem, report: Report, actor: Actor) -> None:

@@ -1,0 +1,344 @@
+"""Counts and changes of many levels at once: what a stock file asks for, decided row by row, written in bulk.
+
+A chunk of rows is one transaction with a fixed number of statements: lock the levels in order, decide, change
+them by the ledger's guarded UPDATE, write the ledger rows and the news. Rows that touch bins, lots, serials or
+costs go through `post_movements`, which knows their rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+
+from django.db import IntegrityError
+from django.db.models import Exists, OuterRef, Sum
+
+from inventory.ledger import Bucket, Kind, Movement, post_movements
+from inventory.locking import LostRace, Pair, change_levels, lock_levels, stock_service
+from inventory.models import BinStock, StockLevel, StockMovement
+from inventory.selectors import Code
+from oms.core.actor import Actor
+from oms.core.clock import now
+from oms.core.inserts import insert_columns
+from oms.core.models import OutboxEvent
+from oms.core.outbox import notify_after_commit
+
+
+@dataclass(frozen=True, slots=True)
+class StockLine:
+    """One row: `quantity` eaches as a count (`add` False) or a signed change. `number` names it to people.
+
+    `expected` is the on hand that the file was made with: a level that moved since is refused. `unit_cost` is per
+    unit in the SKU's currency and counts for units that come in.
+    """
+
+    number: int
+    sku: Code
+    warehouse_id: int
+    quantity: int
+    add: bool
+    key: str
+    reason: str = ""
+    note: str = ""
+    unit_cost: Decimal | None = None
+    bin_id: int | None = None
+    expected: int | None = None
+    kind: str = ""
+
+    @property
+    def pair(self) -> Pair:
+        return self.sku.id, self.warehouse_id
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a decision needs of a level, in eaches: `held` is promised or unfit."""
+
+    on_hand: int = 0
+    held: int = 0
+
+
+@dataclass(slots=True)
+class Decided:
+    """What a row does: from `before` to `after` on hand, or the sentence why not, with the column it is about."""
+
+    line: StockLine
+    before: int
+    after: int
+    problem: str = ""
+    column: str = ""
+
+    @property
+    def change(self) -> int:
+        return self.after - self.before
+
+
+NOTHING = Standing()
+
+
+def decide(
+    lines: Iterable[StockLine],
+    levels: Mapping[Pair, Standing],
+    bins: Mapping[tuple[int, int], int] | None = None,
+) -> list[Decided]:
+    """Pure: rows in order, each seeing what the ones before it did. Nothing is clamped.
+
+    A row that would leave less than what is promised or unfit is refused: a file takes no promise away, that is
+    done by hand where the order can be seen. A count of a bin (`bins`: units by bin and SKU) changes on hand by
+    the bin's difference.
+    """
+    moved: dict[Pair, int] = {}
+    in_bin = dict(bins or {})
+    answer = []
+    for line in lines:
+        pair = line.pair
+        level = levels.get(pair, NOTHING)
+        before = level.on_hand + moved.get(pair, 0)
+        if line.bin_id is not None:
+            held = in_bin.get((line.bin_id, pair[0]), 0)
+            change = line.quantity if line.add else line.quantity - held
+            in_bin[line.bin_id, pair[0]] = held + change
+        else:
+            change = line.quantity if line.add else line.quantity - before
+        after = before + change
+        if line.expected is not None and line.expected != before and change:
+            answer.append(
+                Decided(
+                    line, before, before,
+                    f"On hand of {line.sku.code} was {line.expected} when the file was made and is {before} now: "
+                    "export it again.", "expected",
+                )
+            )  # fmt: skip
+        elif change and after < level.held:
+            why = (
+                f"{level.held} of {line.sku.code} are promised or unavailable, {after} would be left. "
+                "Release them, or adjust by hand."
+                if level.held
+                else f"{line.sku.code} has {before} on hand, {-change} cannot be taken away."
+            )
+            answer.append(Decided(line, before, before, why, "quantity"))
+        elif abs(after) > 1_000_000_000:
+            answer.append(
+                Decided(line, before, before, f"{after} is more than a level can hold.", "quantity")
+            )
+        else:
+            if change:
+                moved[pair] = after - level.on_hand
+            answer.append(Decided(line, before, after))
+    return answer
+
+
+def preview(lines: Sequence[StockLine], carry: Mapping[Pair, int] | None = None) -> list[Decided]:
+    """What `post` would do now; nothing is locked or written. `carry`: on hand as earlier rows would leave it."""
+    levels = _standing(lines)
+    if carry:
+        for line in lines:
+            if line.pair in carry:
+                levels[line.pair] = replace(levels.get(line.pair, NOTHING), on_hand=carry[line.pair])
+    return decide(lines, levels, _in_bins(lines))
+
+
+def _standing(lines: Sequence[StockLine]) -> dict[Pair, Standing]:
+    rows = StockLevel.objects.filter(
+        sku_id__in={line.sku.id for line in lines}, warehouse_id__in={line.warehouse_id for line in lines}
+    ).values_list("sku_id", "warehouse_id", "on_hand", "reserved", "unavailable")
+    return {(sku, place): Standing(on_hand, held + unfit) for sku, place, on_hand, held, unfit in rows}
+
+
+def _in_bins(lines: Sequence[StockLine]) -> dict[tuple[int, int], int]:
+    named = {line.bin_id for line in lines if line.bin_id is not None}
+    if not named:
+        return {}
+    rows = (
+        BinStock.objects.filter(bin_id__in=named, sku_id__in={line.sku.id for line in lines})
+        .values_list("bin_id", "sku_id")
+        .annotate(units=Sum("quantity"))
+    )
+    return {(place, sku): units for place, sku, units in rows}
+
+
+@dataclass(slots=True)
+class Posted:
+    """What a chunk did. `known` rows were posted before under the same key."""
+
+    decided: list[Decided] = field(default_factory=list)
+    known: int = 0
+
+
+@stock_service
+def post(lines: Sequence[StockLine], *, actor: Actor, reference: str, replay: bool = True) -> Posted:
+    """Write a chunk of rows, once per key, in one transaction. Rows with a problem are left out and come back.
+
+    `replay` False skips the look for keys posted before: for a file of which nothing was posted yet. A rival who
+    posts the same keys all the same is found by the unique key (`LostRace`: run again with `replay`).
+    """
+    answer = Posted()
+    if not lines:
+        return answer
+    fresh = list(lines)
+    if replay:
+        keys = [line.key for line in lines]
+        known = set(StockMovement.objects.filter(key__in=keys).values_list("key", flat=True))
+        fresh = [line for line in lines if line.key not in known]
+        answer.known = len(lines) - len(fresh)
+    balances = lock_levels({line.pair for line in fresh})
+    levels = {
+        pair: Standing(now_.on_hand, now_.reserved + now_.damaged + now_.quarantine + now_.inspection)
+        for pair, now_ in balances.items()
+    }
+    answer.decided = decide(fresh, levels, _in_bins(fresh))
+    moving = [one for one in answer.decided if one.change]
+    if not moving:
+        return answer
+    binned = _binned({one.line.pair for one in moving if one.change < 0})
+    slow_pairs = {
+        one.line.pair
+        for one in moving
+        if one.line.bin_id is not None
+        or one.line.sku.tracked
+        or (one.line.unit_cost is not None and one.change > 0)
+        or one.line.pair in binned
+    }
+    _quick([one for one in moving if one.line.pair not in slow_pairs], levels, actor, reference)
+    slow = [one for one in moving if one.line.pair in slow_pairs]
+    if slow:
+        post_movements(
+            [
+                Movement(
+                    one.line.sku.id, one.line.warehouse_id, Bucket.ON_HAND, one.change, _kind(one.line), one.line.key,
+                    reason=one.line.reason or "file", reference=reference, note=one.line.note, bin_id=one.line.bin_id,
+                    unit_cost=one.line.unit_cost if one.change > 0 else None,
+                )
+                for one in slow
+            ],
+            actor=actor,
+        )  # fmt: skip
+    return answer
+
+
+def _binned(pairs: set[Pair]) -> set[Pair]:
+    """Levels of which units lie in bins: these have to give some."""
+    if not pairs:
+        return set()
+    rows = BinStock.objects.filter(
+        sku_id__in={sku for sku, _ in pairs},
+        bin__warehouse_id__in={place for _, place in pairs},
+        quantity__gt=0,
+    )
+    return set(rows.values_list("sku_id", "bin__warehouse_id")) & pairs
+
+
+def _kind(line: StockLine) -> str:
+    return line.kind or (Kind.ADJUST if line.add else Kind.COUNT)
+
+
+def _quick(moving: list[Decided], levels: Mapping[Pair, Standing], actor: Actor, reference: str) -> None:
+    """Change levels that are locked, and write rows and news column by column."""
+    if not moving:
+        return
+    deltas: dict[Pair, dict[str, int]] = {}
+    for one in moving:
+        level = deltas.setdefault(one.line.pair, {"on_hand": 0})
+        level["on_hand"] += one.change
+    missing = sorted(pair for pair in deltas if pair not in levels)
+    if missing:
+        StockLevel.objects.bulk_create(
+            [StockLevel(sku_id=sku, warehouse_id=place) for sku, place in missing], ignore_conflicts=True
+        )
+    after = change_levels(deltas)
+    if len(after) != len(deltas):  # a new level was filled by a rival between our reading and writing
+        raise LostRace("a level changed while the file was written")
+    averages = [after[one.line.pair].average_cost for one in moving]
+    moment = now()
+    lines = [one.line for one in moving]
+    kinds = [_kind(line) for line in lines]
+    try:
+        insert_columns(
+            StockMovement,
+            len(moving),
+            {
+                "sku_id": [line.sku.id for line in lines],
+                "warehouse_id": [line.warehouse_id for line in lines],
+                "bucket": str(Bucket.ON_HAND),
+                "quantity": [one.change for one in moving],
+                "balance": [one.after for one in moving],
+                "kind": _same(kinds),
+                "reason": _same([(line.reason or "file")[:60] for line in lines]),
+                "reference": reference[:80],
+                "actor": str(actor),
+                "note": _same([line.note[:255] for line in lines]),
+                "lot_id": None,
+                "bin_id": None,
+                "unit_cost": [
+                    average or line.sku.unit_cost for average, line in zip(averages, lines, strict=True)
+                ],
+                "average_cost": averages,
+                "occurred_at": moment,
+                "created_at": moment,
+                "key": [line.key for line in lines],
+            },
+        )
+    except IntegrityError as error:
+        raise LostRace("the same row was posted meanwhile") from error
+    changed = sorted({pair[0] for pair, delta in deltas.items() if delta["on_hand"]})
+    increased = sorted({pair[0] for pair, delta in deltas.items() if delta["on_hand"] > 0})
+    keys = [str(sku) for sku in (*changed, *increased)]
+    topics = ["stock.changed"] * len(changed) + ["stock.increased"] * len(increased)
+    insert_columns(
+        OutboxEvent,
+        len(keys),
+        {"topic": topics, "key": keys, "data": {"at": moment.isoformat()}, "created_at": moment},
+    )
+    notify_after_commit()
+
+
+def _same(values: list[str]) -> list[str] | str:
+    """One value for all rows where they agree, so that it travels once."""
+    return values[0] if len(set(values)) == 1 else values
+
+
+# --- undo -----------------------------------------------------------------------------------------
+
+
+def blocked(prefix: str, limit: int = 20) -> tuple[int, list[StockMovement]]:
+    """Rows posted under keys that begin with `prefix` and cannot be reversed: their level's on hand moved later.
+
+    Returns how many, and the later movements of the first few.
+    """
+    later = StockMovement.objects.filter(
+        sku=OuterRef("sku"), warehouse=OuterRef("warehouse"), bucket=Bucket.ON_HAND, id__gt=OuterRef("id")
+    ).exclude(key__startswith=prefix)
+    rows = (
+        StockMovement.objects.filter(key__startswith=prefix)
+        .annotate(moved=Exists(later.exclude(key__startswith=f"undo:{prefix}")))
+        .filter(moved=True)
+    )
+    return rows.count(), list(rows.select_related("sku", "warehouse").order_by("id")[:limit])
+
+
+def posted_rows(prefix: str) -> int:
+    """How many ledger rows were written under keys that begin with `prefix`."""
+    return StockMovement.objects.filter(key__startswith=prefix).count()
+
+
+def undo_lines(prefix: str, start: int, size: int) -> list[StockLine]:
+    """The reversals of rows posted under `prefix`, newest first, from the `start`-th on."""
+    rows = StockMovement.objects.filter(key__startswith=prefix).select_related("sku").order_by("-id")
+    return [_reversal(row) for row in rows[start : start + size]]
+
+
+def _reversal(row: StockMovement) -> StockLine:
+    sku = row.sku
+    return StockLine(
+        number=row.pk,
+        sku=Code(sku.pk, sku.code, sku.kind, sku.lot_tracked or sku.serial_tracked, sku.unit_cost),
+        warehouse_id=row.warehouse_id,
+        quantity=-row.quantity,
+        add=True,
+        key=f"undo:{row.key}",
+        reason="import undone",
+        note=row.reference,
+        bin_id=row.bin_id,
+        kind=Kind.CORRECTION,
+    )

@@ -1,0 +1,152 @@
+"""A stock file of 100,000 rows: checked, written with ledger and news, its errors told, brought again, undone."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from django.db import connection, models
+
+from inventory.models import Product, Sku, StockLevel, StockMovement
+from oms.control.benches import world
+from oms.control.benches.report import Report
+from oms.control.imports import service
+from oms.control.imports.profiles import PROFILES
+from oms.control.imports.report import Report as Found
+from oms.control.imports.stock import CHUNK, StockFile
+
+WRONG_EVERY = 1000
+
+
+def environment(options: dict[str, Any]) -> dict[str, str]:
+    """What the child process needs beyond its database."""
+    return {}
+
+
+def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Target 10: rows per second and the highest memory of the process while it works."""
+    quick = bool(options["quick"])
+    rows = 2_000 if quick else 100_000
+    world.warehouses(1)
+    say("catalogue")
+    for start in range(0, rows, 5000):
+        products = Product.objects.bulk_create(
+            Product(title=f"Product {number}") for number in range(start, min(rows, start + 5000))
+        )
+        Sku.objects.bulk_create(
+            Sku(product=product, code=f"BENCH-{start + number:06}", unit_cost=Decimal("4.00"))
+            for number, product in enumerate(products)
+        )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    dice = random.Random(11)
+    report.size = {"rows": rows, "skus": rows, "warehouses": 1, "rows_per_transaction": CHUNK}
+    with tempfile.TemporaryDirectory() as folder:
+        opening = Path(folder) / "opening.csv"
+        count = Path(folder) / "count.csv"
+        units = [dice.randrange(1, 500) for _ in range(rows)]
+        _write(opening, rows, lambda n: units[n], wrong=0)
+        _write(count, rows, lambda n: units[n] + dice.choice((-1, 1)), wrong=WRONG_EVERY)
+        errors = Path(folder) / "errors.csv"
+        profile, chosen = PROFILES["stock"], service.options_for("stock", mode="set")
+
+        say("first file: every level is new")
+        first = _measured(lambda: _apply(opening, profile, chosen))
+        say("check of the second file")
+        checked = _measured(lambda: service.check(count, profile, chosen))
+        say("second file: every level changes, one row in a thousand is wrong")
+
+        def whole() -> Found:
+            found = _apply(count, profile, chosen)
+            service.write_problems(found, errors)
+            return found
+
+        second = _measured(whole)
+        say("the same stock again")
+        again = _measured(lambda: service.check(count, profile, chosen))
+        wrong = rows // WRONG_EVERY
+        for name, (found, seconds, _) in {
+            "apply_new_levels": first, "check": checked, "apply": second, "check_untouched": again,
+        }.items():  # fmt: skip
+            report.figures[f"{name}_rows_per_s"] = found.rows / seconds
+            report.figures[f"{name}_s"] = seconds
+        both = rows / (checked[1] + second[1])
+        report.figures["check_and_apply_rows_per_s"] = both
+        report.figures["peak_mib"] = max(peak for _, _, peak in (first, checked, second, again))
+        report.figures["file_kib"] = count.stat().st_size / 1024
+        report.at_least(
+            10, "apply, with ledger, news and error report", rows / second[1], 20_000, 50_000, "rows/s"
+        )
+        report.at_least(10, "check and apply together", both, 20_000, 50_000, "rows/s")
+        report.at_most(
+            10, "highest memory of the process", float(report.figures["peak_mib"] or 0), 150, 150, "MiB"
+        )
+        report.equal("rows wrong", second[0].counts["errors"], wrong)
+        report.equal("rows told in errors.csv", len(errors.read_text("utf-8-sig").splitlines()) - 1, wrong)
+        report.equal("changes of the untouched file", again[0].counts["change"], 0)
+    report.equal("ledger rows", StockMovement.objects.count(), rows + rows - wrong)
+    total = StockLevel.objects.aggregate(sum=models.Sum("on_hand"))["sum"]
+    ledger = StockMovement.objects.aggregate(sum=models.Sum("quantity"))["sum"]
+    report.equal("units in the ledger", ledger, total)
+    report.check_invariants()
+    report.notes.append(
+        "Apply reads the file, looks every code up, locks, decides, writes levels, ledger and news, and writes "
+        "errors.csv. Check is the preview before it: the same without locks and writes. Memory is the resident "
+        "size of the whole Python process, of which Django and the product are about 100 MiB before the first row."
+    )
+
+
+def _write(path: Path, rows: int, quantity: Callable[[int], int], wrong: int) -> None:
+    with path.open("w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["sku", "warehouse", "bin", "quantity", "mode", "reason", "note", "unit_cost"])
+        for number in range(rows):
+            units: object = quantity(number)
+            if wrong and number % wrong == wrong - 1:
+                units = "12 pcs"
+            out.writerow([f"BENCH-{number:06}", "WH1", "", units, "set", "stocktake", "", ""])
+
+
+def _apply(path: Path, profile: Any, chosen: dict[str, Any]) -> Found:
+    found = Found(profile.name)
+    StockFile(path, profile, chosen).write(
+        found, actor=world.ACTOR, prefix=service.key_prefix(path.stem.ljust(24, "0")), reference=path.name
+    )
+    return found
+
+
+def _measured(work: Callable[[], Found]) -> tuple[Found, float, float]:
+    """What `work` found, how long it took, and the highest resident size (MiB) meanwhile, looked at every 20 ms."""
+    highest, ended = [_resident()], threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.02):
+            highest[0] = max(highest[0], _resident())
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    began = time.perf_counter()
+    try:
+        found = work()
+        seconds = time.perf_counter() - began
+    finally:
+        ended.set()
+        watcher.join()
+    return found, seconds, max(highest[0], _resident())
+
+
+def _resident() -> float:
+    """Resident MiB of this process; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

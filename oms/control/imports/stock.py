@@ -1,0 +1,398 @@
+"""Stock files of every shape: rows to lines, a preview of before and after, and the writing in chunks."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from inventory import operations, selectors, stockfile
+from inventory.locking import Pair, retrying, stock_transaction
+from inventory.models import Bin, StockLevel, StockMovement, Warehouse
+from inventory.stockfile import Decided, StockLine
+from oms.control.imports.items import Problem
+from oms.control.imports.profiles import Profile
+from oms.control.imports.reader import Shape, raw_cells, records, shape_of
+from oms.control.imports.report import Report
+from oms.core.actor import Actor
+from oms.core.clock import now
+from oms.core.errors import UserError
+
+#: rows per transaction
+CHUNK = 2000
+#: mistyped codes of a file that get a suggestion
+SUGGESTED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A row as read: nothing looked up yet."""
+
+    number: int
+    values: list[str]
+    code: str
+    warehouse: str
+    quantity: int
+    add: bool
+    reason: str = ""
+    note: str = ""
+    cost: Decimal | None = None
+    bin: str = ""
+    expected: int | None = None
+    unsellable: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A row that asks nothing (`word`: untouched, not stocked …), or, with a sentence, one that cannot be read."""
+
+    number: int
+    values: list[str]
+    word: str = ""
+    column: str = ""
+    message: str = ""
+
+
+class _Wrong(Exception):
+    def __init__(self, field: str, message: str) -> None:
+        self.field, self.message = field, message
+
+
+class StockFile:
+    """One file with its shape and the choices made for it."""
+
+    def __init__(self, path: Path, profile: Profile, options: Mapping[str, Any]) -> None:
+        self.path, self.profile, self.options = path, profile, options
+        self.shape: Shape = shape_of(path)
+        self.bound = profile.bind(self.shape.headers, options.get("mapping"))
+        missing = profile.missing(self.bound)
+        if missing:
+            raise UserError(
+                f"file: no column is matched to {', '.join(missing)}; match them, or choose another shape.",
+                field="file",
+            )
+        mode = str(options.get("mode") or "")
+        if mode and mode not in profile.modes:
+            only = "counts (set)" if profile.modes == ("set",) else "changes (add)"
+            raise UserError(f"mode: a file of '{profile.title}' holds {only} only.", field="mode")
+        if profile.spoken and not mode:
+            raise UserError(
+                f"mode: a file of '{profile.title}' adds to stock; say so by choosing add.", field="mode"
+            )
+        self.mode = mode or (profile.modes[0] if len(profile.modes) == 1 else "")
+        self._comma = options.get("decimal") == ","
+        self._places: dict[str, Warehouse] = {}
+        for place in Warehouse.objects.order_by("pk"):
+            self._places.setdefault(place.name.strip().upper(), place)
+        for place in Warehouse.objects.all():
+            self._places[place.code.strip().upper()] = place
+        self._bins: dict[tuple[int, str], int] = {}
+        self._suggested = 0
+
+    # --- reading ------------------------------------------------------------------------------------
+
+    def rows(self) -> Iterator[Asked | Left]:
+        """Every row in order. A cell that is no number is a sentence with its column, never 0."""
+        at = {name: self.shape.headers.index(header) for name, header in self.bound.items()}
+        skip = self.profile.skip
+        names = ("sku", "warehouse", "quantity", "mode", "reason", "note", "unit_cost", "bin", "expected")
+        sku, place, quantity, mode, reason, note, cost, where, expected = (at.get(name, -1) for name in names)
+        default = str(self.options.get("warehouse") or "")
+        for number, values in records(self.path, self.shape):
+            width = len(values)
+
+            def cell(index: int, values: list[str] = values, width: int = width) -> str:
+                return values[index].strip() if 0 <= index < width else ""
+
+            def named(name: str, values: list[str] = values, width: int = width) -> str:
+                index = at.get(name, -1)
+                return values[index].strip() if 0 <= index < width else ""
+
+            if skip is not None and (word := skip(named)):
+                yield Left(number, values, word)
+                continue
+            try:
+                code, warehouse = cell(sku), cell(place) or default
+                how = cell(mode).lower() or self.mode
+                if how not in ("set", "add"):
+                    raise _Wrong("mode", "mode is missing: choose 'set' (a count) or 'add' (a change).")
+                units = self._whole(cell(quantity), "quantity")
+                if units < 0 and how == "set":
+                    if not self.profile.negative_is_zero:
+                        raise _Wrong(
+                            "quantity", f"{self._named('quantity')} {units}: a count cannot be negative."
+                        )
+                    units = 0
+                if not code:
+                    raise _Wrong("sku", f"{self._named('sku')} is empty.")
+                if not warehouse:
+                    raise _Wrong(
+                        "warehouse",
+                        f"{self._named('warehouse')} is empty: name one, or choose it for the file.",
+                    )
+                price = cell(cost)
+                was = cell(expected)
+                yield Asked(
+                    number, values, code, warehouse, units, how == "add", cell(reason), cell(note),
+                    self._amount(price) if price else None, cell(where),
+                    self._whole(was, "expected") if was else None,
+                    self._unsellable(cell, at, units) if self.profile.snapshot else 0,
+                )  # fmt: skip
+            except _Wrong as wrong:
+                yield Left(number, values, "", wrong.field, wrong.message)
+
+    def _named(self, field: str) -> str:
+        return self.bound.get(field, field)
+
+    def _whole(self, text: str, field: str) -> int:
+        if text.isascii() and text.isdigit() and len(text) < 10:
+            return int(text)
+        try:
+            value = Decimal(text.replace(",", ".") if self._comma else text)
+            if "_" in text or not value.is_finite() or value != value.to_integral_value():
+                raise InvalidOperation
+            if abs(value) > 1_000_000_000:
+                raise InvalidOperation
+            return int(value)
+        except InvalidOperation:
+            shown = f"'{text}' is not a whole number" if text else "is empty; a whole number is needed"
+            raise _Wrong(field, f"{self._named(field)} {shown}.") from None
+
+    def _amount(self, text: str) -> Decimal:
+        try:
+            value = Decimal(text.replace(",", ".") if self._comma else text)
+            if "_" in text or not value.is_finite() or not 0 <= value < Decimal("1e10"):
+                raise InvalidOperation
+            return value
+        except InvalidOperation:
+            like = "12,50" if self._comma else "12.50"
+            raise _Wrong(
+                "unit_cost", f"{self._named('unit_cost')} '{text}' is not an amount; write it like {like}."
+            ) from None
+
+    def _unsellable(self, cell: Callable[[int], str], at: Mapping[str, int], fulfillable: int) -> int:
+        """Unfit units of an FBA row, after its sum was checked."""
+        unfit = self._whole(cell(at["unsellable"]), "unsellable")
+        reserved = self._whole(cell(at["reserved"]), "reserved")
+        total = self._whole(cell(at["total"]), "total")
+        if min(unfit, reserved, total) < 0 or total != fulfillable + unfit + reserved:
+            raise _Wrong(
+                "total",
+                f"{self._named('total')} {total} is not fulfillable {fulfillable} + unsellable {unfit} + "
+                f"reserved {reserved}: the file was changed or cut; fetch it again.",
+            )
+        return unfit
+
+    # --- looking up ---------------------------------------------------------------------------------
+
+    def lines(self, chunk: Sequence[Asked | Left], report: Report, prefix: str) -> list[StockLine]:
+        """The rows that can be tried; the others are counted and told in the report. A few statements per chunk."""
+        asked = []
+        for row in chunk:
+            if isinstance(row, Asked):
+                asked.append(row)
+            elif row.word:
+                report.counts[row.word] += 1
+            else:
+                self._problem(report, row, row.column, row.message)
+        known = selectors.find_codes({row.code for row in asked})
+        self._find_bins(asked)
+        lines = []
+        for row in asked:
+            code, place = known.get(row.code), self._places.get(row.warehouse.upper())
+            if code is None:
+                self._unknown(report, row)
+            elif place is None:
+                self._problem(
+                    report, row, "warehouse", f"{self._named('warehouse')} '{row.warehouse}' is unknown: "
+                    f"use one of {', '.join(sorted({p.code for p in self._places.values()})[:8])}.",
+                )  # fmt: skip
+            elif code.kind in ("kit", "service"):
+                what = "a kit, counted by its components" if code.kind == "kit" else "a service without stock"
+                self._problem(report, row, "sku", f"{code.code} is {what}.")
+            elif self.profile.snapshot and place.kind != Warehouse.Kind.FBA:
+                self._problem(
+                    report, row, "warehouse", f"{place} is no FBA pool: choose the pool that Amazon keeps."
+                )
+            elif not self.profile.snapshot and not place.counted_by_us:
+                self._problem(
+                    report, row, "warehouse",
+                    f"{place} is counted by its operator, not by files; bring its own report.",
+                )  # fmt: skip
+            elif row.bin and (place.pk, row.bin.upper()) not in self._bins:
+                self._problem(report, row, "bin", f"{self._named('bin')} '{row.bin}' is unknown in {place}.")
+            else:
+                lines.append(
+                    StockLine(
+                        row.number, code, place.pk, row.quantity, row.add, f"{prefix}{row.number}", row.reason,
+                        row.note, row.cost, self._bins[place.pk, row.bin.upper()] if row.bin else None,
+                        row.expected,
+                    )
+                )  # fmt: skip
+        return lines
+
+    def _find_bins(self, asked: Iterable[Asked]) -> None:
+        codes = {row.bin for row in asked if row.bin}
+        if codes:
+            found = Bin.objects.filter(code__in=codes | {code.upper() for code in codes}, is_active=True)
+            self._bins.update(
+                {
+                    (place, code.upper()): pk
+                    for place, code, pk in found.values_list("warehouse_id", "code", "pk")
+                }
+            )
+
+    def _unknown(self, report: Report, row: Asked) -> None:
+        near: list[str] = []
+        if self._suggested < SUGGESTED:
+            self._suggested += 1
+            near = selectors.closest_codes(row.code)
+        fix = f", {near[0]}?" if near else "; this file makes no SKUs."
+        self._problem(report, row, "sku", f"{self._named('sku')} '{row.code}' is unknown{fix}")
+
+    def _problem(
+        self, report: Report, row: Asked | Left, field: str, message: str, level: str = "error"
+    ) -> None:
+        raw = raw_cells(self.shape.headers, row.values) if report.room else {}
+        report.problem(Problem(row.number, self._named(field), message, level, raw))
+
+    # --- preview ------------------------------------------------------------------------------------
+
+    def preview(self, report: Report) -> Iterator[Decided]:
+        """Every row that can be taken with before and after, as things are now; the report fills on the way."""
+        carry: dict[Pair, int] = {}
+        for chunk in _chunks(self.rows(), CHUNK):
+            report.rows += len(chunk)
+            report.items += len(chunk)
+            by_number = {row.number: row for row in chunk}
+            lines = self.lines(chunk, report, "preview:")
+            for one in self._foreseen(lines, by_number, carry):
+                line, row = one.line, by_number[one.line.number]
+                if one.problem:
+                    self._problem(report, row, one.column, one.problem)
+                    continue
+                if not line.add and line.bin_id is None and line.pair in carry:
+                    told = f"{line.sku.code} is counted a second time; the later row stands."
+                    self._problem(report, row, "sku", told, "note")
+                carry[line.pair] = one.after
+                _count(report, one)
+                yield one
+
+    def _foreseen(
+        self, lines: list[StockLine], rows: Mapping[int, Asked | Left], carry: Mapping[Pair, int]
+    ) -> list[Decided]:
+        if not self.profile.snapshot:
+            return stockfile.preview(lines, carry)
+        levels = {
+            (level.sku_id, level.warehouse_id): level
+            for level in StockLevel.objects.filter(
+                sku_id__in={line.sku.id for line in lines},
+                warehouse_id__in={line.warehouse_id for line in lines},
+            )
+        }
+        answer = []
+        for line in lines:
+            level = levels.get(line.pair)
+            kept = level.quarantine if level else 0
+            after = line.quantity + _unfit(rows[line.number]) + kept
+            answer.append(Decided(line, level.on_hand if level else 0, after))
+        return answer
+
+    # --- writing ------------------------------------------------------------------------------------
+
+    def write(
+        self,
+        report: Report,
+        *,
+        actor: Actor,
+        prefix: str,
+        reference: str,
+        skip: int = 0,
+        taken_at: dt.datetime | None = None,
+        commit: Callable[[Report], None] = lambda part: None,
+        after_chunk: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Apply the file from row `skip` on. Each chunk is one transaction together with `commit(part)`, so a killed
+        run repeats no row; `after_chunk` is called between two of them and may raise to stop.
+
+        Row keys begin with `prefix`: what was posted under them before is not posted again.
+        """
+        rows = self.rows()
+        for _ in islice(rows, skip):
+            pass
+        report.items = skip
+        known = StockMovement.objects.filter(key__startswith=prefix).exists()
+        for chunk in _chunks(rows, CHUNK):
+            tries = 0
+
+            def whole(chunk: list[Asked | Left] = chunk) -> Report:
+                nonlocal tries
+                tries += 1
+                part = Report(report.profile, rows=len(chunk), items=len(chunk))
+                with stock_transaction():
+                    lines = self.lines(chunk, part, prefix)
+                    by_number = {row.number: row for row in chunk}
+                    if not self.profile.snapshot:
+                        done = stockfile.post(
+                            lines, actor=actor, reference=reference, replay=known or tries > 1
+                        )
+                        if done.known:
+                            part.counts["known"] += done.known
+                        for one in done.decided:
+                            if one.problem:
+                                self._problem(part, by_number[one.line.number], one.column, one.problem)
+                            else:
+                                _count(part, one)
+                    commit(part)
+                return part
+
+            if self.profile.snapshot:
+                self._snapshot(chunk, actor, prefix, taken_at or now(), report)
+            report.add(retrying(whole))
+            after_chunk()
+
+    def _snapshot(
+        self, chunk: list[Asked | Left], actor: Actor, prefix: str, taken_at: dt.datetime, report: Report
+    ) -> None:
+        """The operator's figures go through the pool's own door, SKU by SKU, and are harmless when repeated."""
+        by_number = {row.number: row for row in chunk}
+        figures: dict[int, dict[int, operations.PoolFigure]] = {}
+        for line in self.lines(chunk, Report(report.profile), prefix):
+            figure = operations.PoolFigure(line.sku.id, line.quantity, _unfit(by_number[line.number]))
+            figures.setdefault(line.warehouse_id, {})[line.sku.id] = figure
+        for place, of_place in figures.items():
+            result = operations.apply_pool_snapshot(
+                warehouse_id=place, figures=list(of_place.values()), taken_at=taken_at, actor=actor,
+                key=f"{prefix}{place}",
+            )  # fmt: skip
+            report.counts["change"] += result.changed
+            report.counts["same"] += result.same
+            report.counts["newer_here"] += len(result.stale)
+
+
+T = TypeVar("T")
+
+
+def _chunks(rows: Iterable[T], size: int) -> Iterator[list[T]]:
+    stream = iter(rows)
+    while chunk := list(islice(stream, size)):
+        yield chunk
+
+
+def _unfit(row: Asked | Left) -> int:
+    return row.unsellable if isinstance(row, Asked) else 0
+
+
+def _count(report: Report, one: Decided) -> None:
+    counts = report.counts
+    if not one.change:
+        counts["same"] += 1
+        return
+    counts["change"] += 1
+    counts["units_in" if one.change > 0 else "units_out"] += abs(one.change)
+    if not one.after:
+        counts["to_zero"] += 1
