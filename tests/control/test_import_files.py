@@ -83,6 +83,17 @@ def test_retail_invoices_become_orders_returns_and_corrections(shop, tmp_path, a
     assert_invariants()
 
 
+def test_the_check_names_what_applying_would_refuse(db, tmp_path):
+    """Returned goods need a place: said by the check, not only after the orders are in."""
+    make_channel("bare", currency="GBP")
+    path = write(tmp_path, RETAIL)
+    before = run("import_orders", str(path), "--channel", "bare", "--dry-run")
+    assert "row 8 warehouse: warehouse: name the warehouse for returned and corrected stock" in before
+    make_warehouse("MAIN")
+    named = run("import_orders", str(path), "--channel", "bare", "--warehouse", "MAIN", "--dry-run")
+    assert "name the warehouse" not in named
+
+
 def test_the_same_file_again_takes_nothing_twice(shop, tmp_path, assert_invariants):
     path = write(tmp_path, RETAIL)
     run("import_orders", str(path), "--channel", "retail")

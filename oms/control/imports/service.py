@@ -168,6 +168,8 @@ def report_chunk(chunk: list[Item], report: Report, options: dict[str, Any]) -> 
                 line.quantity for line in item.draft.lines if line.kind == "product"
             )
             report.counts["orders_known"] += item.draft.external_id in there
+        elif isinstance(item, CreditItem | AdjustItem) and (missing := _no_warehouse(options)):
+            report.problem(Problem(item.row, missing.field, missing.message))  # as it would be when applied
         elif isinstance(item, CreditItem):
             report.counts["credit_notes"] += 1
             report.counts["credited_units"] += sum(line.quantity for line in item.lines)
@@ -266,6 +268,15 @@ def _warehouse(options: dict[str, Any]) -> Warehouse:
             "warehouse: name the warehouse for returned and corrected stock (--warehouse).", field="warehouse"
         )
     return link.warehouse
+
+
+def _no_warehouse(options: dict[str, Any]) -> UserError | None:
+    """Why returned and corrected goods would have no place to go; None when they have one."""
+    try:
+        _warehouse(options)
+    except UserError as error:
+        return error
+    return None
 
 
 def _apply_credit(
