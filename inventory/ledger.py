@@ -149,7 +149,7 @@ def write_rows(
         )
     insert_rows(rows)
     bins.follow(movements, after)
-    _tell(deltas, moment)
+    tell(deltas, moment)
     return rows
 
 
@@ -237,7 +237,8 @@ def _leaving_costs(movements: Sequence[Movement], after: Mapping[Pair, Balances]
     return {pair: after[pair].average_cost or standard.get(pair[0], Decimal(0)) for pair in pairs}
 
 
-def _tell(deltas: Mapping[Pair, Mapping[str, int]], moment: dt.datetime) -> None:
+def tell(deltas: Mapping[Pair, Mapping[str, int]], moment: dt.datetime) -> None:
+    """News of the SKUs whose available changed, and of those that have more now."""
     changed: set[int] = set()
     increased: set[int] = set()
     for (sku_id, _), level in deltas.items():

@@ -33,6 +33,14 @@ STATEMENT_TIMEOUT_MS = 15_000
 CHUNK = 500
 
 
+#: what must hold after a change of a level, or the level is left as it was
+GUARD = (
+    " AND ".join(f"{bucket} + {bucket}_by >= 0" for bucket in BUCKETS[1:])
+    + " AND on_hand + on_hand_by >= reserved + reserved_by + damaged + damaged_by"
+    " + quarantine + quarantine_by + inspection + inspection_by"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Balances:
     """The buckets of one level at one moment, in eaches; `average_cost` per unit in the SKU's currency."""
@@ -79,17 +87,24 @@ def _posted_by_rival(error: Exception) -> bool:
     return isinstance(error, IntegrityError) and "inventory_stockmovement" in text and "key" in text
 
 
+#: the select list that sets them for the rest of the transaction (PostgreSQL)
+LIMITS = (
+    f"set_config('lock_timeout', '{LOCK_TIMEOUT_MS}', true), "
+    f"set_config('statement_timeout', '{STATEMENT_TIMEOUT_MS}', true)"
+)
+
+
 @contextmanager
-def stock_transaction() -> Iterator[None]:
-    """`transaction.atomic()` that never waits long for a stock row (PostgreSQL: lock 3 s, statement 15 s)."""
+def stock_transaction(*, own_limits: bool = False) -> Iterator[None]:
+    """`transaction.atomic()` that never waits long for a stock row (PostgreSQL: lock 3 s, statement 15 s).
+
+    With `own_limits` the caller puts `LIMITS` into its first statement.
+    """
     outermost = not connection.in_atomic_block
     with transaction.atomic():
-        if outermost and on_postgres():
+        if outermost and not own_limits and on_postgres():
             with connection.cursor() as cursor:
-                cursor.execute(
-                    "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true)",
-                    [str(LOCK_TIMEOUT_MS), str(STATEMENT_TIMEOUT_MS)],
-                )
+                cursor.execute(f"SELECT {LIMITS}")
         yield
 
 
@@ -200,10 +215,7 @@ def _change_chunk(
         UPDATE inventory_stocklevel
         SET {", ".join(f"{bucket} = {bucket} + {bucket}_by" for bucket in BUCKETS)}{average}
         FROM {"held" if postgres else "want"} AS d
-        WHERE sku_id = sku AND warehouse_id = warehouse
-          AND {" AND ".join(f"{bucket} + {bucket}_by >= 0" for bucket in BUCKETS[1:])}
-          AND on_hand + on_hand_by >= reserved + reserved_by + damaged + damaged_by
-              + quarantine + quarantine_by + inspection + inspection_by
+        WHERE sku_id = sku AND warehouse_id = warehouse AND {GUARD}
         RETURNING sku_id, warehouse_id, {", ".join(BUCKETS)}, average_cost
     """  # noqa: S608 - every value above is an integer or a parameter
     with connection.cursor() as cursor:

@@ -6,13 +6,16 @@ import datetime as dt
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from django.db import connection, transaction
 
-from inventory import kits
-from inventory.allocation import Demand, Pair, Planned, plan
-from inventory.ledger import Bucket, Kind, Movement, merged, shortage, write_rows
+from inventory import kits, locking
+from inventory.allocation import Demand, Pair, Planned, Take, plan
+from inventory.ledger import Bucket, Kind, Movement, merged, shortage, tell, write_rows
 from inventory.locking import (
+    BUCKETS,
+    LostRace,
     change_levels,
     lock_levels,
     lock_reservations,
@@ -25,7 +28,7 @@ from oms.core.actor import Actor, task_actor
 from oms.core.clock import now
 from oms.core.db import on_postgres
 from oms.core.errors import Conflict, NotFound, UserError
-from oms.core.inserts import insert_rows
+from oms.core.inserts import insert_rows, take_ids
 from oms.core.outbox import emit_many
 
 #: pools of a marketplace: only multi-channel fulfilment may promise from them
@@ -73,10 +76,21 @@ class ReserveResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _Facts:
-    """What was read: kind and MCF right per SKU, contents per kit, available per level, operated warehouses."""
+class SkuFact:
+    """What an order line needs to know of its SKU; `merged_into` names the one that took its place."""
 
-    kinds: dict[int, str]
+    id: int
+    code: str
+    kind: str
+    merged_into: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was read at one moment, without a lock: SKUs, their MCF right, contents per kit, available per level,
+    warehouses that a marketplace operates, and closed ones."""
+
+    skus: dict[int, SkuFact]
     mcf: frozenset[int]
     contents: dict[int, kits.Parts]
     available: dict[Pair, int]
@@ -84,18 +98,24 @@ class _Facts:
     closed: frozenset[int]
 
 
-class _Lost(Exception):
-    """A rival took units between the reading and the UPDATE."""
-
-
-def reserve(lines: Sequence[ReserveLine], *, actor: Actor) -> list[ReserveResult]:
+def reserve(
+    lines: Sequence[ReserveLine],
+    *,
+    actor: Actor,
+    facts: Facts | None = None,
+    ids: Sequence[int] = (),
+    restart: bool = False,
+) -> list[ReserveResult]:
     """Promise stock to many lines of many orders in one go, in the order given; never more than there is.
 
     Kits are resolved to components, equal levels merged, and one guarded UPDATE in ascending (SKU, warehouse)
     order takes the sum. When a rival was quicker, everything is undone to a savepoint, the rows are locked in the
     same order and the split is decided again on exact figures. What cannot be promised is `short`, not an error.
 
-    Runs inside the caller's transaction. Raises `UserError` for an unknown SKU or a quantity below 1.
+    Runs inside the caller's transaction. `facts` = `read()` of these SKUs and warehouses a moment ago; `ids` = new
+    reservation ids from `take_ids`, used when they are enough. With
+    `restart` the caller repeats its whole transaction on `LostRace`, and no savepoint is paid for.
+    Raises `UserError` for an unknown SKU or a quantity below 1.
     """
     require_transaction()
     if not lines:
@@ -103,51 +123,59 @@ def reserve(lines: Sequence[ReserveLine], *, actor: Actor) -> list[ReserveResult
     for line in lines:
         if isinstance(line.quantity, bool) or not isinstance(line.quantity, int) or line.quantity < 1:
             raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
-    facts = _read(lines)
-    if not on_postgres():
-        # writers are serial here, so what was read still holds
-        return _take(lines, facts, actor)
+    if facts is None:
+        wanted = {line.sku_id for line in lines}
+        facts = read(wanted, {place for line in lines for place in line.warehouse_ids})
+    for line in lines:
+        if line.sku_id not in facts.skus:
+            raise UserError(f"sku: there is no SKU with id {line.sku_id}.", field="sku")
+    if restart or not on_postgres():
+        # on SQLite writers are serial, so what was read still holds
+        return _take(lines, facts, actor, ids)
     try:
         with transaction.atomic():
-            return _take(lines, facts, actor)
-    except _Lost:
+            return _take(lines, facts, actor, ids)
+    except LostRace:
         exact = lock_levels(facts.available)
         facts = replace(facts, available={pair: level.available for pair, level in exact.items()})
-        return _take(lines, facts, actor)
+        return _take(lines, facts, actor, ids)
 
 
-def _read(lines: Sequence[ReserveLine]) -> _Facts:
-    """Everything the decision needs, unlocked: one query, plus one per level of kit nesting."""
-    wanted = {line.sku_id for line in lines}
-    places = {warehouse for line in lines for warehouse in line.warehouse_ids}
-    kinds, mcf, available, operated, closed = _levels(wanted, places)
-    for sku_id in wanted - set(kinds):
-        raise UserError(f"sku: there is no SKU with id {sku_id}.", field="sku")
-    contents = {}
-    kit_ids = {sku_id for sku_id in wanted if kinds[sku_id] == Sku.Kind.KIT}
-    if kit_ids:
-        contents = kits.flatten(kit_ids)
-        inside = {sku for parts in contents.values() for sku, _ in parts} - wanted
-        if inside:
-            more = _levels(inside, places)
-            kinds |= more[0]
-            mcf |= more[1]
-            available |= more[2]
-            operated |= more[3]
-            closed |= more[4]
-    return _Facts(kinds, frozenset(mcf), contents, available, frozenset(operated), frozenset(closed))
+def read(sku_ids: Collection[int], warehouse_ids: Collection[int]) -> Facts:
+    """Everything that `reserve()` decides on, unlocked: one query, plus one per level of kit nesting.
+
+    SKUs that do not exist are left out.
+    """
+    wanted, places = set(sku_ids), set(warehouse_ids)
+    facts = _levels(wanted, places)
+    kit_ids = {pk for pk, sku in facts.skus.items() if sku.kind == Sku.Kind.KIT}
+    if not kit_ids:
+        return facts
+    contents = kits.flatten(kit_ids)
+    inside = {sku for parts in contents.values() for sku, _ in parts} - wanted
+    if not inside:
+        return replace(facts, contents=contents)
+    more = _levels(inside, places)
+    return Facts(
+        facts.skus | more.skus,
+        facts.mcf | more.mcf,
+        contents,
+        facts.available | more.available,
+        facts.operated | more.operated,
+        facts.closed | more.closed,
+    )
 
 
-def _levels(
-    sku_ids: set[int], places: set[int]
-) -> tuple[dict[int, str], set[int], dict[Pair, int], set[int], set[int]]:
+def _levels(sku_ids: set[int], places: set[int]) -> Facts:
+    if not sku_ids:
+        return Facts({}, frozenset(), {}, {}, frozenset(), frozenset())
     # a left join with a condition on the right side, which the ORM puts in the wrong order
     marks, where = ", ".join(["%s"] * len(sku_ids)), ", ".join(["%s"] * len(places)) or "NULL"
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            SELECT s.id, s.kind, s.mcf_allowed, l.warehouse_id, w.kind, w.is_active,
-                   l.on_hand, l.reserved, l.damaged, l.quarantine, l.inspection
+            SELECT s.id, s.code, s.kind, s.merged_into_id, s.mcf_allowed, l.warehouse_id, w.kind, w.is_active,
+                   l.on_hand - l.reserved - l.damaged - l.quarantine - l.inspection
             FROM inventory_sku s
             LEFT JOIN inventory_stocklevel l ON l.sku_id = s.id AND l.warehouse_id IN ({where})
             LEFT JOIN inventory_warehouse w ON w.id = l.warehouse_id
@@ -156,28 +184,29 @@ def _levels(
             [*sorted(places), *sorted(sku_ids)],
         )
         rows = cursor.fetchall()
-    kinds: dict[int, str] = {}
+    skus: dict[int, SkuFact] = {}
     mcf: set[int] = set()
     available: dict[Pair, int] = {}
     operated: set[int] = set()
     closed: set[int] = set()
-    for sku_id, kind, allowed, place, place_kind, is_active, on_hand, reserved, *unfit in rows:
-        kinds[sku_id] = kind
+    for sku_id, code, kind, merged_into, allowed, place, place_kind, is_active, free in rows:
+        if sku_id not in skus:
+            skus[sku_id] = SkuFact(sku_id, code, kind, merged_into)
         if allowed:
             mcf.add(sku_id)
         if place is None:
             continue
-        available[sku_id, place] = on_hand - reserved - sum(unfit)
+        available[sku_id, place] = free
         if place_kind in OPERATED:
             operated.add(place)
         if not is_active:
             closed.add(place)
-    return kinds, mcf, available, operated, closed
+    return Facts(skus, frozenset(mcf), {}, available, frozenset(operated), frozenset(closed))
 
 
-def _demand(line: ReserveLine, facts: _Facts) -> Demand | None:
+def _demand(line: ReserveLine, facts: Facts) -> Demand | None:
     """The line in counted SKUs and permitted warehouses; None when it needs no stock or can never get any."""
-    kind = facts.kinds[line.sku_id]
+    kind = facts.skus[line.sku_id].kind
     if kind == Sku.Kind.SERVICE:
         return None
     parts = tuple(facts.contents[line.sku_id]) if kind == Sku.Kind.KIT else ((line.sku_id, 1),)
@@ -188,19 +217,50 @@ def _demand(line: ReserveLine, facts: _Facts) -> Demand | None:
         if place not in facts.closed and (may_mcf or place not in facts.operated)
     )
     # a service inside a kit has no stock of its own
-    parts = tuple((sku, each) for sku, each in parts if facts.kinds[sku] != Sku.Kind.SERVICE)
+    parts = tuple((sku, each) for sku, each in parts if facts.skus[sku].kind != Sku.Kind.SERVICE)
     if not parts or not candidates:
         return None
     return Demand(line.quantity, parts, candidates, line.allow_split, line.split_kits)
 
 
-def _take(lines: Sequence[ReserveLine], facts: _Facts, actor: Actor) -> list[ReserveResult]:
+def _take(
+    lines: Sequence[ReserveLine], facts: Facts, actor: Actor, ids: Sequence[int]
+) -> list[ReserveResult]:
     demands = [_demand(line, facts) for line in lines]
     planned = iter(plan([demand for demand in demands if demand], facts.available))
     plans = [next(planned) if demand else Planned(0, ()) for demand in demands]
+    takes = [(line, take) for line, decided in zip(lines, plans, strict=True) for take in decided.takes]
+    stored = iter(_promise(takes, actor, ids))
+    results = []
+    for line, decided in zip(lines, plans, strict=True):
+        parts = tuple(
+            Part(next(stored), take.sku_id, take.warehouse_id, take.quantity, take.per_unit)
+            for take in decided.takes
+        )
+        short = 0 if facts.skus[line.sku_id].kind == Sku.Kind.SERVICE else line.quantity - decided.units
+        results.append(ReserveResult(line.reference, decided.units, short, parts))
+    return results
+
+
+def _promise(takes: Sequence[tuple[ReserveLine, Take]], actor: Actor, spare: Sequence[int]) -> Sequence[int]:
+    """Store one reservation per take and move its units; the new ids. Raises `LostRace` when a level has too few."""
+    if not takes:
+        return []
+    ids = spare[: len(takes)]
+    if len(ids) < len(takes):
+        ids = take_ids({Reservation: len(takes)})[Reservation]
+    deltas: dict[Pair, dict[str, int]] = {}
+    for _, take in takes:
+        level = deltas.setdefault((take.sku_id, take.warehouse_id), {Bucket.RESERVED: 0})
+        level[Bucket.RESERVED] += take.quantity
     moment = now()
+    if on_postgres():
+        _promise_at_once(ids, takes, deltas, actor, moment)
+        tell(deltas, moment)
+        return ids
     rows = [
         Reservation(
+            pk=pk,
             sku_id=take.sku_id,
             warehouse_id=take.warehouse_id,
             quantity=take.quantity,
@@ -209,27 +269,103 @@ def _take(lines: Sequence[ReserveLine], facts: _Facts, actor: Actor) -> list[Res
             promise_at=line.promise_at,
             created_at=moment,
         )
-        for line, decided in zip(lines, plans, strict=True)
-        for take in decided.takes
+        for pk, (line, take) in zip(ids, takes, strict=True)
     ]
+    after = change_levels(deltas)
+    if len(after) != len(deltas):
+        raise LostRace("a level has less than was read")
     insert_rows(rows)
     movements = [_reserved(row, row.quantity, Kind.RESERVE, f"rsv:{row.pk}") for row in rows]
-    deltas = merged(movements)
-    if deltas:
-        after = change_levels(deltas)
-        if len(after) != len(deltas):
-            raise _Lost
-        write_rows(movements, deltas, after, actor=actor)
-    results = []
-    stored = iter(rows)
-    for line, decided in zip(lines, plans, strict=True):
-        parts = tuple(
-            Part(next(stored).pk, take.sku_id, take.warehouse_id, take.quantity, take.per_unit)
-            for take in decided.takes
+    write_rows(movements, deltas, after, actor=actor)
+    return ids
+
+
+@lru_cache(maxsize=4)
+def _at_once(guard: str) -> str:
+    """The same text every time, so that the driver takes it apart only once."""
+    zeros = ", ".join(f"0 AS {bucket}_by" for bucket in BUCKETS if bucket != "reserved")
+    return f"""
+        WITH want AS (
+            SELECT *, {zeros} FROM unnest(%s::bigint[], %s::bigint[], %s::int[]) AS t (sku, warehouse, reserved_by)
+        ),
+        held AS MATERIALIZED (
+            SELECT want.* FROM inventory_stocklevel l JOIN want
+            ON l.sku_id = want.sku AND l.warehouse_id = want.warehouse
+            ORDER BY l.sku_id, l.warehouse_id FOR NO KEY UPDATE OF l
+        ),
+        changed AS (
+            UPDATE inventory_stocklevel SET reserved = reserved + reserved_by FROM held
+            WHERE sku_id = sku AND warehouse_id = warehouse AND {guard}
+            RETURNING sku_id, warehouse_id, reserved
+        ),
+        whole AS (SELECT count(*) AS levels FROM changed HAVING count(*) = %s),
+        asked AS (
+            SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::int[], %s::int[], %s::text[],
+                                 %s::timestamptz[], %s::timestamptz[])
+                AS t (pk, sku, place, units, later, reference, expires_at, promise_at)
+        ),
+        held_now AS (
+            INSERT INTO inventory_reservation (id, uid, sku_id, warehouse_id, quantity, consumed, released, state,
+                                               reference, expires_at, promise_at, firm, created_at)
+            SELECT pk, gen_random_uuid(), sku, place, units, 0, 0, 'open', reference, expires_at, promise_at, false,
+                   %s::timestamptz
+            FROM asked, whole
+        ),
+        moved AS (
+            INSERT INTO inventory_stockmovement (sku_id, warehouse_id, bucket, quantity, balance, kind, reason,
+                                                 reference, actor, note, occurred_at, created_at, key)
+            SELECT sku, place, 'reserved', units, changed.reserved - later, 'reserve', '', reference, %s, '',
+                   %s::timestamptz, %s::timestamptz, 'rsv:' || pk
+            FROM whole, asked JOIN changed ON changed.sku_id = asked.sku AND changed.warehouse_id = asked.place
+            ORDER BY pk
         )
-        short = 0 if facts.kinds[line.sku_id] == Sku.Kind.SERVICE else line.quantity - decided.units
-        results.append(ReserveResult(line.reference, decided.units, short, parts))
-    return results
+        SELECT levels FROM whole
+    """  # noqa: S608 - a condition of ours only
+
+
+def _promise_at_once(
+    ids: Sequence[int],
+    takes: Sequence[tuple[ReserveLine, Take]],
+    deltas: Mapping[Pair, Mapping[str, int]],
+    actor: Actor,
+    moment: dt.datetime,
+) -> None:
+    """Guarded UPDATE, reservations and ledger rows in one statement: the levels stay locked for the shortest time.
+
+    Nothing is inserted unless every level took its change. A movement's balance is the level's new `reserved` less
+    what the later movements of this call add.
+    """
+    pairs = sorted(deltas)
+    later = {pair: level[Bucket.RESERVED] for pair, level in deltas.items()}
+    offsets = []
+    for _, take in takes:
+        pair = (take.sku_id, take.warehouse_id)
+        later[pair] -= take.quantity
+        offsets.append(later[pair])
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _at_once(locking.GUARD),
+            [
+                [sku for sku, _ in pairs],
+                [place for _, place in pairs],
+                [deltas[pair][Bucket.RESERVED] for pair in pairs],
+                len(pairs),
+                list(ids),
+                [take.sku_id for _, take in takes],
+                [take.warehouse_id for _, take in takes],
+                [take.quantity for _, take in takes],
+                offsets,
+                [line.reference[:80] for line, _ in takes],
+                [line.expires_at for line, _ in takes],
+                [line.promise_at for line, _ in takes],
+                moment,
+                str(actor),
+                moment,
+                moment,
+            ],
+        )
+        if cursor.fetchone() is None:
+            raise LostRace("a level has less than was read")
 
 
 def _reserved(row: Reservation, quantity: int, kind: str, key: str, reason: str = "") -> Movement:

@@ -65,6 +65,14 @@ def _quick_hashes(settings: Any) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _no_copies() -> None:
+    """What a process remembers of its database for a moment belongs to that database."""
+    from oms.orders import holding
+
+    holding.forget_serving()
+
+
+@pytest.fixture(autouse=True)
 def _own_files(settings: Any, tmp_path: Path) -> None:
     settings.MEDIA_ROOT = tmp_path / "files"
 

@@ -11,8 +11,10 @@ import datetime as dt
 import json
 import logging
 import random
+import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -35,6 +37,7 @@ MAX_ATTEMPTS = 8
 
 Handler = Callable[[list[OutboxEvent]], None]
 _handlers: dict[str, list[Handler]] = defaultdict(list)
+_local = threading.local()  # a transaction belongs to one thread, and so do the news it gathers
 
 
 def subscribe(*topics: str) -> Callable[[Handler], Handler]:
@@ -67,7 +70,11 @@ def emit_many(events: Iterable[tuple[str, str, dict[str, Any]]]) -> None:
         raise RuntimeError(
             "emit() needs the transaction of the change it tells about: wrap both in atomic()."
         )
-    insert_rows(rows)
+    gathered: list[OutboxEvent] | None = getattr(_local, "gathered", None)
+    if gathered is None:
+        insert_rows(rows)
+    else:
+        gathered += rows
     notify_after_commit()
 
 
@@ -76,6 +83,22 @@ def notify_after_commit() -> None:
     if on_postgres() and not any(entry[1] is _notify for entry in connection.run_on_commit):
         # after commit, not inside: a NOTIFY in the transaction would make all commits queue for one lock
         transaction.on_commit(_notify, robust=True)
+
+
+@contextmanager
+def gathering() -> Iterator[list[OutboxEvent]]:
+    """Hand over what is emitted meanwhile instead of inserting it; the caller inserts it with rows of its own.
+
+    For a hot path that would else write news several times. Nothing inside may catch an error and go on, because
+    news of an undone step would stay in the list.
+    """
+    before: list[OutboxEvent] | None = getattr(_local, "gathered", None)
+    news: list[OutboxEvent] = []
+    _local.gathered = news
+    try:
+        yield news
+    finally:
+        _local.gathered = before
 
 
 def _plain(data: dict[str, Any]) -> dict[str, Any]:

@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connection
 from django.db.models import QuerySet
+from django.db.models.signals import post_delete, post_save
 
-from inventory.models import Sku, Warehouse
+from inventory import calendar
+from inventory.models import Sku, Warehouse, WarehouseClosure, WarehouseHours
+from inventory.reservations import SkuFact
 from oms.core import business
+from oms.core.models import Setting
 from oms.orders.models import Allocation, ChannelWarehouse, Order, OrderLine, SalesChannel
 
 #: pools whose stock only their operator promises; routing may still choose them (multi-channel fulfilment)
@@ -122,25 +128,72 @@ _PLACES = """
 """
 
 
-def places_and_currency(channel_id: int) -> tuple[list[Place], str]:
-    """The warehouses of `candidates()` with their hours, and the business currency.
+_CLOSURES = """
+    SELECT first_day, last_day, reason FROM inventory_warehouseclosure WHERE warehouse_id = %s
+"""
 
-    One statement, written by hand: every order asks for it, and building it costs more than running it.
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What order entry needs to know of a channel's side: its warehouses in order, when the first one works, and
+    the business currency."""
+
+    places: tuple[Place, ...]
+    calendar: calendar.WorkCalendar | None
+    currency: str
+
+
+#: every order asks for it and it hardly changes; a warehouse closed meanwhile is refused by `reserve()` itself
+SERVING_SECONDS = 2.0
+_serving_copies: dict[int, tuple[float, Serving]] = {}
+
+
+def serving(channel_id: int) -> Serving:
+    """The warehouses of `candidates()` with the first one's calendar, and the business currency.
+
+    A copy of at most two seconds; what this process saves itself is seen at once.
     """
+    copy = _serving_copies.get(channel_id)
+    at = time.monotonic()
+    if copy is not None and at - copy[0] < SERVING_SECONDS:
+        return copy[1]
+    found = _read_serving(channel_id)
+    _serving_copies[channel_id] = (at, found)
+    return found
+
+
+def forget_serving(**kwargs: Any) -> None:
+    """Something that `serving()` is made of was saved here."""
+    _serving_copies.clear()
+
+
+def _read_serving(channel_id: int) -> Serving:
+    # written by hand: building these queries costs more than running them
     with connection.cursor() as cursor:
         cursor.execute(_PLACES, [channel_id, *FOREIGN_POOLS])
         rows = cursor.fetchall()
-    found: dict[int, tuple[str, str, list[tuple[int, dt.time]]]] = {}
-    currency = ""
-    for warehouse_id, code, zone, weekday, cut_off, stored in rows:
-        currency = json.loads(stored) if stored else str(business.KNOWN["currency"].default)
-        hours = found.setdefault(warehouse_id, (code, zone, []))[2]
-        if weekday is not None:
-            hours.append(
-                (weekday, cut_off if isinstance(cut_off, dt.time) else dt.time.fromisoformat(cut_off))
-            )
-    places = [Place(pk, code, zone, tuple(hours)) for pk, (code, zone, hours) in found.items()]
-    return places, currency or business.currency()
+        found: dict[int, tuple[str, str, list[tuple[int, dt.time]]]] = {}
+        currency = ""
+        for warehouse_id, code, zone, weekday, cut_off, stored in rows:
+            currency = json.loads(stored) if stored else str(business.KNOWN["currency"].default)
+            hours = found.setdefault(warehouse_id, (code, zone, []))[2]
+            if weekday is not None:
+                hours.append(
+                    (weekday, cut_off if isinstance(cut_off, dt.time) else dt.time.fromisoformat(cut_off))
+                )
+        places = [Place(pk, code, zone, tuple(hours)) for pk, (code, zone, hours) in found.items()]
+        if not places:
+            return Serving((), None, business.currency())
+        cursor.execute(_CLOSURES, [places[0].id])
+        closures = [(_day(first), _day(last), reason) for first, last, reason in cursor.fetchall()]
+    first = places[0]
+    return Serving(
+        tuple(places), calendar.calendar_from_rows(first.time_zone, first.hours, closures), currency
+    )
+
+
+def _day(value: dt.date | str) -> dt.date:
+    return value if isinstance(value, dt.date) else dt.date.fromisoformat(value)
 
 
 def wants_stock(order: Order, channel: SalesChannel, *, paid: bool) -> bool:
@@ -155,7 +208,7 @@ def holds_stock(line: OrderLine) -> bool:
     return line.kind == OrderLine.Kind.PRODUCT and line.sku_id is not None
 
 
-def kind_of(sku: Sku) -> str:
+def kind_of(sku: Sku | SkuFact) -> str:
     return OrderLine.Kind.SERVICE if sku.kind == Sku.Kind.SERVICE else OrderLine.Kind.PRODUCT
 
 
@@ -178,3 +231,8 @@ def routable(order: Order) -> bool:
         and not order.is_test
         and order.fulfilled_by == Order.FulfilledBy.US
     )
+
+
+for _model in (ChannelWarehouse, Warehouse, WarehouseHours, WarehouseClosure, Setting):
+    post_save.connect(forget_serving, sender=_model, dispatch_uid=f"serving:{_model.__name__}:save")
+    post_delete.connect(forget_serving, sender=_model, dispatch_uid=f"serving:{_model.__name__}:delete")

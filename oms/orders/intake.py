@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
@@ -21,15 +21,17 @@ from django.db import DataError, IntegrityError, connection
 from django.db.models import F
 
 from inventory import calendar, reservations
-from inventory.locking import retrying, stock_transaction
-from inventory.models import Sku, WarehouseClosure
-from inventory.reservations import ReserveLine
+from inventory.locking import LIMITS, RETRIES, retrying, stock_transaction
+from inventory.models import Reservation
+from inventory.reservations import Facts, ReserveLine, SkuFact
 from inventory.selectors import resolve_codes
+from oms.core import outbox
 from oms.core.actor import Actor
 from oms.core.clock import business_day, now
+from oms.core.db import on_postgres
 from oms.core.errors import UserError
 from oms.core.exceptions_inbox import raise_item
-from oms.core.inserts import insert_rows
+from oms.core.inserts import insert_together, take_ids
 from oms.core.outbox import emit_many
 from oms.orders import holding, states, timeline, upkeep
 from oms.orders.drafts import LineDraft, OrderDraft
@@ -51,6 +53,7 @@ log = logging.getLogger("lading.orders")
 BATCH = 100
 #: a second writer may insert the same order between our look-up and our insert
 _TRIES = 3
+NO_FACTS = Facts({}, frozenset(), {}, {}, frozenset(), frozenset())
 
 Outcome = Literal["created", "updated", "unchanged", "stale", "error"]
 
@@ -117,10 +120,15 @@ def _take_chunk(drafts: list[OrderDraft], channel: SalesChannel, actor: Actor, s
 
 def _store(drafts: list[OrderDraft], channel: SalesChannel, actor: Actor, source: str) -> list[Taken]:
     """One transaction, run again after a lost race."""
+    own, attempt = not connection.in_atomic_block, 0
 
     def work() -> list[Taken]:
-        with stock_transaction():
-            return _Batch(channel, actor, source).run(drafts)
+        nonlocal attempt
+        attempt += 1
+        with stock_transaction(own_limits=True):
+            # the last tries are careful ones, which end however many rivals there are
+            batch = _Batch(channel, actor, source, own=own, restart=own and attempt <= RETRIES - 2)
+            return batch.run(drafts)
 
     return retrying(work)
 
@@ -180,37 +188,29 @@ class _Work:
 class _Batch:
     """One transaction's worth of drafts of one channel, written with few statements."""
 
-    def __init__(self, channel: SalesChannel, actor: Actor, source: str) -> None:
+    def __init__(
+        self, channel: SalesChannel, actor: Actor, source: str, *, own: bool = False, restart: bool = False
+    ) -> None:
         self.channel = channel
         self.actor = actor
         self.source = source
+        self.own = own
+        self.restart = restart
         self.at = now()
-        self.skus: dict[int, Sku] = {}
-        self.codes: dict[str, Sku] = {}
+        self.facts = NO_FACTS
+        self.codes: dict[str, int] = {}
+        self.reservation_ids: Sequence[int] = ()
         self.holds: list[Hold] = []
         self.charges: list[OrderCharge] = []
         self.contacts: list[OrderContact] = []
-        self._places: list[holding.Place] | None = None
-        self._calendar: calendar.WorkCalendar | None = None
-        self._currency = ""
+        self.serving = holding.serving(channel.pk)
         self._rates: dict[tuple[str, dt.date], tuple[Decimal, dt.date | None]] = {}
         self.missing_rates: set[str] = set()
 
     # --- what the batch needs to know -----------------------------------------------------------
 
-    @property
-    def places(self) -> list[holding.Place]:
-        if self._places is None:
-            self._places, self._currency = holding.places_and_currency(self.channel.pk)
-        return self._places
-
-    @property
-    def currency(self) -> str:
-        if not self._currency:
-            self._places, self._currency = holding.places_and_currency(self.channel.pk)
-        return self._currency
-
     def _load_skus(self, drafts: Iterable[OrderDraft]) -> None:
+        """SKUs of the lines with their stock at the channel's warehouses; merged ones as what took their place."""
         ids, codes = set(), set()
         for draft in drafts:
             for line in draft.lines:
@@ -218,29 +218,39 @@ class _Batch:
                     ids.add(line.sku_id)
                 elif line.external_sku and line.kind == "product":
                     codes.add(line.external_sku)
-        if ids:
-            found = Sku.objects.filter(pk__in=ids).order_by().only("id", "code", "kind", "merged_into_id")
-            self.skus = {sku.pk: sku for sku in found}
         if codes:
-            self.codes = resolve_codes(sorted(codes))
+            self.codes = {code: sku.pk for code, sku in resolve_codes(sorted(codes)).items()}
+            ids |= set(self.codes.values())
+        if not ids:
+            return
+        places = [place.id for place in self.serving.places]
+        self.facts = reservations.read(ids, places)
+        merged = {sku.merged_into for sku in self.facts.skus.values() if sku.merged_into} - ids
+        if merged:
+            self.facts = reservations.read(ids | merged, places)
 
-    def _sku_of(self, line: LineDraft) -> Sku | None:
+    def _sku_of(self, line: LineDraft) -> SkuFact | None:
         if line.kind == "service":
-            return self.skus.get(line.sku_id) if line.sku_id is not None else None
-        if line.sku_id is None:
-            sku = self.codes.get(line.external_sku)
-        else:
-            sku = self.skus.get(line.sku_id)
-            if sku is None:
-                raise UserError(
-                    f"lines: there is no SKU with id {line.sku_id} (line '{line.external_id}').", field="sku"
-                )
-        return sku.merged_into if sku is not None and sku.merged_into_id else sku
+            return self.facts.skus.get(line.sku_id) if line.sku_id is not None else None
+        sku_id = self.codes.get(line.external_sku) if line.sku_id is None else line.sku_id
+        sku = None if sku_id is None else self.facts.skus.get(sku_id)
+        if sku is None and line.sku_id is not None:
+            raise UserError(
+                f"lines: there is no SKU with id {line.sku_id} (line '{line.external_id}').", field="sku"
+            )
+        return self.facts.skus[sku.merged_into] if sku is not None and sku.merged_into else sku
+
+    def _name(self, line: OrderLine) -> str:
+        """How a line is called in a sentence."""
+        if line.external_sku or line.sku_id is None:
+            return line.external_sku or line.title or line.external_id
+        known = self.facts.skus.get(line.sku_id)
+        return known.code if known is not None else line.sku.code  # type: ignore[union-attr]
 
     def _rate(self, code: str, placed_at: dt.datetime) -> tuple[Decimal, dt.date | None]:
         """Rate to the business currency on the day of the order: the latest known one not after it."""
         day = business_day(placed_at)
-        if code == self.currency:
+        if code == self.serving.currency:
             return Decimal(1), day
         if (code, day) not in self._rates:
             row = FxRate.objects.filter(currency=code, day__lte=day).order_by("-day").first()
@@ -255,16 +265,8 @@ class _Batch:
             return draft.ship_by, "channel"
         if draft.fulfilled_by != "us":
             return None, ""
-        if self._calendar is None:
-            if self.places:
-                place = self.places[0]
-                closures = WarehouseClosure.objects.filter(warehouse=place.id)
-                self._calendar = calendar.calendar_from_rows(
-                    place.time_zone, place.hours, closures.values_list("first_day", "last_day", "reason")
-                )
-            else:
-                self._calendar = calendar.WorkCalendar(self.channel.time_zone)
-        deadline = calendar.ship_by(self._calendar, draft.placed_at, handling_days=self.channel.handling_days)
+        days = self.serving.calendar or calendar.WorkCalendar(self.channel.time_zone)
+        deadline = calendar.ship_by(days, draft.placed_at, handling_days=self.channel.handling_days)
         return (deadline.at, deadline.source) if deadline else (None, "")
 
     # --- the run --------------------------------------------------------------------------------
@@ -301,23 +303,33 @@ class _Batch:
         old = [work for work in works.values() if not work.is_new]
         if old:
             self._compare(old)
-        self._insert(new, old)
-        self._stock(works.values())
-        self._finish(works.values())
+        with outbox.gathering() as news:
+            self._name_rows(new, old)
+            links = self._stock(works.values())
+            events = self._finish(works.values())
+        insert_together(
+            [work.order for work in new],
+            [line for work in works.values() for line in work.new_lines],
+            self.contacts,
+            self.charges,
+            self.holds,
+            links,
+            events,
+            news,
+        )
+        self._unmapped_items(works.values())
         for external_id, work in works.items():
             answers[external_id] = Taken(work.order.pk, work.outcome)
         return [answers[draft.external_id] for draft in drafts]
 
     def _any_stored(self, external_ids: list[str]) -> bool:
-        """Mostly no: then the wide rows are not asked for."""
+        """Mostly no: then the wide rows are not asked for. On PostgreSQL it sets the transaction's limits as well."""
         marks = ", ".join(["%s"] * len(external_ids))
+        found = f"EXISTS (SELECT 1 FROM orders_order WHERE channel_id = %s AND external_id IN ({marks}))"  # noqa: S608 - only placeholders are put in
+        limits = f", {LIMITS}" if self.own and on_postgres() else ""
         with connection.cursor() as cursor:
-            cursor.execute(
-                # only placeholders are put in
-                f"SELECT 1 FROM orders_order WHERE channel_id = %s AND external_id IN ({marks}) LIMIT 1",  # noqa: S608
-                [self.channel.pk, *external_ids],
-            )
-            return cursor.fetchone() is not None
+            cursor.execute(f"SELECT {found}{limits}", [self.channel.pk, *external_ids])
+            return bool(cursor.fetchone()[0])
 
     # --- new orders -----------------------------------------------------------------------------
 
@@ -380,7 +392,7 @@ class _Batch:
         row = OrderLine(
             order=work.order,
             external_id=line.external_id,
-            sku=sku,
+            sku_id=sku.id if sku is not None else None,
             external_sku=line.external_sku,
             listing_ref=line.listing_ref,
             title=line.title,
@@ -485,13 +497,13 @@ class _Batch:
             if row is None:
                 row = self._add_line(work, line, wants)
                 work.lines.append(row)
-                work.note("lines", f"{_name(row)} added, {_count(row.quantity, 'unit')}")
+                work.note("lines", f"{self._name(row)} added, {_count(row.quantity, 'unit')}")
                 work.parts_changed.append("lines")
                 continue
             elsewhere += self._change_line(work, row, line, wants)
         for row in work.lines:
             if row.external_id not in asked and row.cancelled < row.quantity - row.shipped:
-                work.note("lines", f"{_name(row)} removed by the channel")
+                work.note("lines", f"{self._name(row)} removed by the channel")
                 work.parts_changed.append("lines")
                 self._resize(work, row, row.quantity, row.quantity - row.shipped, wants)
         if elsewhere and not (set(work.changed) & {"fulfilled_by"}):
@@ -513,13 +525,13 @@ class _Batch:
             work.touched_lines.add(row)
             work.note(
                 "lines",
-                f"Price of {_name(row)} changed to {row.unit_price.normalize():f} {work.order.currency}",
+                f"Price of {self._name(row)} changed to {row.unit_price.normalize():f} {work.order.currency}",
             )
         if row.sku_id is None and (sku := self._sku_of(line)) is not None:
-            row.sku = sku
+            row.sku_id = sku.id
             row.kind = holding.kind_of(sku) if line.kind == "product" else "service"
             work.touched_lines.add(row)
-            work.note("lines", f"{_name(row)} is mapped to SKU {sku.code}")
+            work.note("lines", f"{self._name(row)} is mapped to SKU {sku.code}")
         told_shipped, told_cancelled = _told(work.draft, line)
         if work.order.fulfilled_by == Order.FulfilledBy.CHANNEL and told_shipped > row.shipped:
             row.shipped = told_shipped
@@ -527,7 +539,9 @@ class _Batch:
                 row.short, row.quantity - row.shipped - min(row.cancelled, row.quantity - row.shipped)
             )
             work.touched_lines.add(row)
-            work.note("shipped", f"{_name(row)}: {told_shipped} of {line.quantity} shipped by the channel")
+            work.note(
+                "shipped", f"{self._name(row)}: {told_shipped} of {line.quantity} shipped by the channel"
+            )
         quantity = line.quantity
         if quantity < row.quantity:
             # the channel answers our own cancellation by a smaller quantity: the same units, not more
@@ -536,12 +550,18 @@ class _Batch:
             self._trouble(
                 work,
                 "edited_after_shipping",
-                f"{_name(row)}: the channel now says {quantity}, but {row.shipped} are shipped; shipped units stay",
+                f"{self._name(row)}: the channel now says {quantity}, but {row.shipped} are shipped; "
+                "shipped units stay",
             )
             quantity = row.shipped
         cancelled = min(max(row.cancelled_here, told_cancelled), quantity - row.shipped)
         if (quantity, cancelled) != (row.quantity, row.cancelled):
-            work.note("lines", _edit_text(row, quantity, cancelled), before=row.quantity, after=quantity)
+            work.note(
+                "lines",
+                f"{self._name(row)}: {_edit_text(row, quantity, cancelled)}",
+                before=row.quantity,
+                after=quantity,
+            )
             work.parts_changed.append("lines")
         self._resize(work, row, quantity, cancelled, wants)
         return (
@@ -708,12 +728,16 @@ class _Batch:
 
     # --- writing --------------------------------------------------------------------------------
 
-    def _insert(self, new: list[_Work], old: list[_Work]) -> None:
-        insert_rows([work.order for work in new])
+    def _name_rows(self, new: list[_Work], old: list[_Work]) -> None:
+        """Give new rows their ids before anything is inserted, so that all of them can be inserted at once."""
         lines = [line for work in (*new, *old) for line in work.new_lines]
-        for line in lines:
-            line.order_id = line.order.pk
-        insert_rows(lines)
+        asks = sum(len(work.asks) for work in (*new, *old))
+        ids = take_ids({Order: len(new), OrderLine: len(lines), Reservation: asks})
+        self.reservation_ids = ids[Reservation]
+        for work, order_id in zip(new, ids[Order], strict=True):
+            work.order.pk = order_id
+        for line, line_id in zip(lines, ids[OrderLine], strict=True):
+            line.pk, line.order_id = line_id, line.order.pk
         for work in new:
             self._queue_charges(work)
             if work.draft.contact is not None:
@@ -726,12 +750,9 @@ class _Batch:
         for charge in self.charges:
             charge.order_id = charge.order.pk
             charge.line_id = charge.line.pk if charge.line is not None else None
-        insert_rows(self.contacts)
-        insert_rows(self.charges)
-        insert_rows(self.holds)
 
-    def _stock(self, works: Iterable[_Work]) -> None:
-        """Release first, then reserve everything in one call, then link and correct what came out short."""
+    def _stock(self, works: Collection[_Work]) -> list[Allocation]:
+        """Release first, then reserve everything in one call and correct what came out short; the links to store."""
         releasing = {line.pk: (line, keep) for work in works for line, keep in work.keep}
         if releasing:
             parts = holding.parts_by_line(list(releasing))
@@ -742,7 +763,7 @@ class _Batch:
                 reservations.release(give, actor=self.actor, reason="order changed")
         asks: dict[str, tuple[_Work, OrderLine]] = {}
         wanted: list[ReserveLine] = []
-        candidates = tuple(place.id for place in self.places) if any(work.asks for work in works) else ()
+        candidates = tuple(place.id for place in self.serving.places)
         for work in works:
             for line, units in work.asks:
                 assert line.sku_id is not None
@@ -752,22 +773,25 @@ class _Batch:
                     ReserveLine(name, line.sku_id, units, candidates, promise_at=holding.promise(work.order))
                 )
         if not wanted:
-            return
+            return []
         fresh = {line.pk for work in works for line in work.new_lines}
         links: list[Allocation] = []
-        corrected: list[OrderLine] = []
-        places = {place.id: place.code for place in self.places}
+        places = {place.id: place.code for place in self.serving.places}
         got: dict[int, dict[str, int]] = {}
-        for result in reservations.reserve(wanted, actor=self.actor):
+        for result in reservations.reserve(
+            wanted,
+            actor=self.actor,
+            facts=self.facts if not releasing else None,
+            ids=self.reservation_ids,
+            restart=self.restart,
+        ):
             work, line = asks[result.reference]
             work.got += result.reserved
             if result.short:
                 line.reserved -= result.short
                 line.short += result.short
                 line.short_at_entry += result.short
-                if line.pk in fresh:
-                    corrected.append(line)
-                else:
+                if line.pk not in fresh:
                     work.touched_lines.add(line)
             for part in result.parts:
                 links.append(
@@ -776,10 +800,6 @@ class _Batch:
                 at = got.setdefault(work.order.pk, {})
                 code = places.get(part.warehouse_id, str(part.warehouse_id))
                 at[code] = at.get(code, 0) + part.quantity
-        insert_rows(links)
-        if corrected:
-            OrderLine.objects.bulk_update(corrected, ["reserved", "short", "short_at_entry"], batch_size=500)
-        late: list[Order] = []
         for work in works:
             if not work.asks:
                 continue
@@ -789,17 +809,15 @@ class _Batch:
             short = sum(line.short for line in work.lines)
             if short != work.order.short_units:
                 work.order.short_units = short
-                if work.is_new:
-                    late.append(work.order)
-                else:
+                if not work.is_new:
                     work.changed["short_units"] = short
             if short:
-                names = ", ".join(f"{line.short} of {_name(line)}" for line in work.lines if line.short)
+                names = ", ".join(f"{line.short} of {self._name(line)}" for line in work.lines if line.short)
                 work.note("short", f"Backorder: {names} not in stock", units=short)
-        if late:
-            Order.objects.bulk_update(late, ["short_units"])
+        return links
 
-    def _finish(self, works: Iterable[_Work]) -> None:
+    def _finish(self, works: Collection[_Work]) -> list[OrderEvent]:
+        """Write what changed in orders we knew, and tell the news; the timeline lines to store."""
         events: list[OrderEvent] = []
         news: list[tuple[str, str, dict[str, Any]]] = []
         touched: list[OrderLine] = []
@@ -838,9 +856,6 @@ class _Batch:
                  "cancelled_here", "short", "short_at_entry", "unit_price", "discount", "tax"],
                 batch_size=200,
             )  # fmt: skip
-        if events:
-            timeline.write(events)
-        self._unmapped_items(works)
         for code in sorted(self.missing_rates):
             raise_item(
                 "fx_missing",
@@ -852,6 +867,7 @@ class _Batch:
             )
         if news:
             emit_many(news)
+        return events
 
     def _unmapped_items(self, works: Iterable[_Work]) -> None:
         """One open item per unknown code of a channel, however many orders wait for it."""
@@ -915,16 +931,10 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def _name(line: OrderLine) -> str:
-    return (
-        line.external_sku or (line.sku.code if line.sku is not None else "") or line.title or line.external_id
-    )
-
-
 def _edit_text(row: OrderLine, quantity: int, cancelled: int) -> str:
     parts = []
     if quantity != row.quantity:
         parts.append(f"{row.quantity} → {quantity}")
     if cancelled != row.cancelled:
         parts.append(f"{cancelled} cancelled" if cancelled else "no longer cancelled")
-    return f"{_name(row)}: {', '.join(parts)}"
+    return ", ".join(parts)

@@ -82,28 +82,15 @@ def test_negative_control_without_the_guard_it_oversells(monkeypatch):
         for name in ("stock_promised_within_on_hand", "stock_reserved_not_negative"):
             cursor.execute(f"ALTER TABLE inventory_stocklevel DROP CONSTRAINT {name}")
     together = threading.Barrier(RIVALS)
-    read = reservations._read
+    read = reservations.read
 
-    def read_and_wait(lines):
-        facts = read(lines)
+    def read_and_wait(sku_ids, warehouse_ids):
+        facts = read(sku_ids, warehouse_ids)
         together.wait(30)  # every rival has seen the last unit before anybody takes it
         return facts
 
-    guarded = locking._change_chunk
-
-    def unguarded(pairs, deltas, averages):
-        with connection.cursor() as cursor:
-            for sku_id, warehouse_id in pairs:
-                cursor.execute(
-                    "UPDATE inventory_stocklevel SET reserved = reserved + %s WHERE sku_id = %s AND warehouse_id = %s",
-                    [deltas[sku_id, warehouse_id].get("reserved", 0), sku_id, warehouse_id],
-                )
-        return guarded(pairs, {pair: {} for pair in pairs}, {}) or {
-            pair: locking.Balances(1, 1, 0, 0, 0, 0, 0) for pair in pairs
-        }
-
-    monkeypatch.setattr(reservations, "_read", read_and_wait)
-    monkeypatch.setattr(locking, "_change_chunk", unguarded)
+    monkeypatch.setattr(reservations, "read", read_and_wait)
+    monkeypatch.setattr(locking, "GUARD", "TRUE")
     try:
         race(RIVALS, lambda n: place(n, (sku.pk, 1), warehouse_ids=(east.pk,)))
         assert StockLevel.objects.get().reserved == RIVALS  # eight promises of one unit
@@ -121,14 +108,14 @@ def test_the_same_scene_with_the_guard_promises_one(monkeypatch, assert_invarian
     sku, east = make_sku(), make_warehouse()
     add_stock(sku, east, 1)
     together = threading.Barrier(RIVALS)
-    read = reservations._read
+    read = reservations.read
 
-    def read_and_wait(lines):
-        facts = read(lines)
+    def read_and_wait(sku_ids, warehouse_ids):
+        facts = read(sku_ids, warehouse_ids)
         together.wait(30)
         return facts
 
-    monkeypatch.setattr(reservations, "_read", read_and_wait)
+    monkeypatch.setattr(reservations, "read", read_and_wait)
     results = race(RIVALS, lambda n: place(n, (sku.pk, 1), warehouse_ids=(east.pk,)))
     assert Counter(results) == {0: 1, 1: RIVALS - 1}
     assert_invariants()

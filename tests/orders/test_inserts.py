@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from django.db import DataError, IntegrityError, connection, transaction
 
-from oms.core.inserts import insert_rows
+from oms.core.inserts import insert_rows, insert_together, take_ids
 from oms.core.models import OutboxEvent
 from oms.orders.models import Order, OrderContact, SalesChannel
 from tests.factories import T0, make_channel
@@ -69,3 +69,26 @@ def test_the_table_has_the_last_word(count: int) -> None:
 
 def test_nothing_is_nothing() -> None:
     assert list(insert_rows([])) == []
+
+
+def test_rows_that_refer_to_each_other_go_in_together() -> None:
+    shop = make_channel("shop")
+    with transaction.atomic():
+        ids = take_ids({Order: 3, OutboxEvent: 2})
+        assert ids[Order] == sorted(set(ids[Order])) and len(ids[OutboxEvent]) == 2
+        orders = [_order(shop, str(number)) for number in range(3)]
+        for order, pk in zip(orders, ids[Order], strict=True):
+            order.pk = pk
+        contacts = [OrderContact(order_id=order.pk, data={"n": 1}) for order in orders[:2]]
+        events = [OutboxEvent(pk=pk, topic="x", key="y") for pk in ids[OutboxEvent]]
+        insert_together(orders, [], contacts, events)
+    assert sorted(OrderContact.objects.values_list("order__external_id", flat=True)) == ["0", "1"]
+    assert list(OutboxEvent.objects.order_by("pk").values_list("pk", flat=True)) == ids[OutboxEvent]
+    later = insert_rows([_order(shop, "later")])[0]
+    assert later.pk > ids[Order][-1]
+
+
+def test_ids_are_given_inside_a_transaction_only(transactional_db: None) -> None:
+    with pytest.raises(RuntimeError, match="transaction"):
+        take_ids({Order: 1})
+    assert take_ids({Order: 0}) == {Order: []}
