@@ -21,6 +21,7 @@ from oms.core.actor import Actor
 from oms.core.clock import now
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.exceptions_inbox import close_item, raise_item
+from oms.core.money import plain
 from oms.orders import allocation as orders_allocation
 from oms.orders import holding, services, timeline
 from oms.orders.models import Allocation, Order, OrderEvent, OrderLine
@@ -208,7 +209,7 @@ def warehouse_views(
                 capacity_left=None if capacity is None else capacity - load.get(warehouse.pk, 0),
                 planned=load.get(warehouse.pk, 0),
                 time_zone=warehouse.time_zone,
-                cost=(cost[0] + warehouse.handling_cost) if cost else None,
+                cost=plain(cost[0] + warehouse.handling_cost) if cost else None,
                 currency=cost[1] if cost else warehouse.currency,
                 zone=cost[2] if cost else "",
                 transit_days=cost[3] if cost else None,

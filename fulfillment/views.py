@@ -22,6 +22,7 @@ from fulfillment.models import (
 from fulfillment.routing.conditions import describe
 from fulfillment.slips import packing_slip_pdf
 from inventory.models import Warehouse
+from oms.core import lists
 from oms.core.access import can, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.errors import NotFound, UserError
@@ -62,18 +63,28 @@ def shipments(request: HttpRequest) -> HttpResponse:
         limit=50,
     )
     scope = scope_of(request.user, "shipping.view")
+    tools = lists.tools(
+        request,
+        "fulfillment:shipments",
+        ((2, "Order"), (3, "From"), (4, "Ship by"), (5, "Carrier"), (6, "Tracking"), (7, "Told channel")),
+    )
     context = {
+        "tools": tools,
         "rows": [{"shipment": s, "label": _live_label(s)} for s in page.items],
         "next_cursor": page.next_cursor,
         "columns": 8,
         "q": query,
         "warehouse": warehouse,
         "warehouses": [(w.code, w.name) for w in Warehouse.objects.filter(scope.q(warehouse="code"))],
-        "tabs": [
-            {"label": label, "url": f"?tab={key}", "count": None, "active": key == tab}
-            for key, label, _ in TABS
-        ],
+        "tabs": lists.with_saved(
+            [
+                {"label": label, "url": f"?tab={key}", "count": None, "active": key == tab}
+                for key, label, _ in TABS
+            ],
+            tools,
+        ),
         "tab": tab,
+        "filtered": bool(query or warehouse),
     }
     name = (
         "_rows"
@@ -276,6 +287,8 @@ def packing_slip(request: HttpRequest, pk: int) -> HttpResponse:
 def floor(request: HttpRequest) -> HttpResponse:
     """The queue of the floor: scan or tap a shipment, the most urgent first."""
     queue = selectors.work_queue(request.user)
+    if place := request.GET.get("warehouse", ""):
+        queue = queue.filter(warehouse__code=place)
     code = request.GET.get("code", "").strip()
     if code:
         digits = code.upper().removeprefix("S-")

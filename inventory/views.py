@@ -24,6 +24,7 @@ from inventory.models import (
     Warehouse,
 )
 from inventory.operations import Adjusted
+from oms.core import lists
 from oms.core.access import can, require, scope_of
 from oms.core.actor import Actor, actor_of
 from oms.core.clock import now
@@ -52,6 +53,12 @@ STATE_MODES = {
     "undamage": ("damaged", "sellable"),
     "unquarantine": ("quarantine", "sellable"),
 }
+
+
+#: columns of the grid that a person may leave out
+STOCK_COLUMNS = (
+    (2, "Title"), (3, "On hand"), (4, "Reserved"), (5, "Unavailable"), (6, "Available"), (7, "In transit"),
+)  # fmt: skip
 
 
 def _tabs(request: HttpRequest, chosen: str) -> list[dict[str, Any]]:
@@ -98,7 +105,9 @@ def stock(request: HttpRequest) -> HttpResponse:
         "tabs": _tabs(request, view),
         "waiting": _waiting(request).count(),
         "filtered": bool(query or view or chosen),
+        "tools": (tools := lists.tools(request, "inventory:stock", STOCK_COLUMNS)),
     }
+    context["tabs"] = lists.with_saved(context["tabs"], tools)
     name = "stock"
     if is_fragment(request):
         name = "_rows" if request.GET.get("cursor") else "_results"
@@ -130,6 +139,7 @@ def sku(request: HttpRequest, code: str) -> HttpResponse:
         "see_costs": can(request.user, "costs.view"),
         "address": reverse("inventory:sku", kwargs={"code": item.code}),
     }
+    context["cover"] = _cover(context["pace"].cover)
     context["tabs"] = [
         {"label": label, "url": f"?tab={key}", "count": None, "active": key == tab} for key, label in TABS
     ]
@@ -157,6 +167,13 @@ def sku(request: HttpRequest, code: str) -> HttpResponse:
             KitComponent.objects.filter(component=item).select_related("kit").order_by("kit__code")
         )
     return render(request, "inventory/sku.html", context)
+
+
+def _cover(days: float | None) -> str:
+    """Days of cover for people: above a year the figure says nothing more."""
+    if days is None:
+        return "–"
+    return "365+" if days > 365 else f"{days:,.0f}"
 
 
 # --- adjust ---------------------------------------------------------------------------------------

@@ -10,5 +10,6 @@ urlpatterns = [
     path("orders/<int:pk>/<slug:step>/", views.step, name="step"),
     path("suppliers/", views.suppliers, name="suppliers"),
     path("suppliers/<str:code>/", views.supplier, name="supplier"),
+    path("skus/<int:sku_id>/panel/", views.sku_panel, name="sku_panel"),
     path("reorder/", views.reorder, name="reorder"),
 ]

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from inventory.models import Warehouse
 from inventory.selectors import resolve_codes
-from oms.core import business
+from oms.core import business, lists
 from oms.core.access import can, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.clock import business_day
@@ -24,7 +24,14 @@ from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
 from oms.core.screens import first_time, form_key, new_form_key, page, posted_amount, posted_whole, screen
 from procurement import landed, planner, purchase_orders, receiving, selectors, states
-from procurement.models import LandedCharge, PurchaseOrder, ReorderSuggestion, Supplier
+from procurement.models import (
+    LandedCharge,
+    PurchaseOrder,
+    PurchaseOrderLine,
+    ReorderSuggestion,
+    Supplier,
+    SupplierOffer,
+)
 
 TABS: tuple[tuple[str, str, list[str]], ...] = (
     ("open", "Open", [s.value for s in states.RECEIVABLE] + ["draft", "approved"]),
@@ -52,6 +59,8 @@ def orders(request: HttpRequest) -> HttpResponse:
         found = found.filter(state__in=states.INCOMING, expected_on__lt=business_day())
     else:
         found = found.filter(state__in=wanted)
+    if place := request.GET.get("warehouse", ""):
+        found = found.filter(warehouse__code=place)
     query = request.GET.get("q", "").strip()
     if query:
         digits = query.upper().removeprefix("PO-")
@@ -71,6 +80,9 @@ def orders(request: HttpRequest) -> HttpResponse:
         cursor=request.GET.get("cursor", ""),
         limit=50,
     )
+    tools = lists.tools(
+        request, "procurement:orders", ((2, "Supplier"), (3, "To"), (4, "Expected"), (5, "Received"))
+    )
     context = {
         "rows": listed.items,
         "next_cursor": listed.next_cursor,
@@ -78,15 +90,47 @@ def orders(request: HttpRequest) -> HttpResponse:
         "q": query,
         "tab": tab,
         "today": business_day(),
-        "tabs": [
-            {"label": label, "url": f"?tab={key}", "count": None, "active": key == tab}
-            for key, label, _ in TABS
-        ],
+        "place": place,
+        "places": _places(request),
+        "filtered": bool(query or place),
+        "tools": tools,
+        "tabs": lists.with_saved(
+            [
+                {"label": label, "url": f"?tab={key}", "count": None, "active": key == tab}
+                for key, label, _ in TABS
+            ],
+            tools,
+        ),
         "may_edit": can(request.user, "purchasing.edit"),
         "see_costs": can(request.user, "costs.view"),
     }
     fragment = "procurement/_rows.html" if request.GET.get("cursor") else "procurement/_results.html"
     return page(request, "procurement/orders.html", context, fragment=fragment)
+
+
+def _places(request: HttpRequest) -> list[tuple[str, str]]:
+    scope = scope_of(request.user, "purchasing.view")
+    places = Warehouse.objects.filter(scope.q(warehouse="code"), is_active=True)
+    return [(place.code, place.name) for place in places]
+
+
+@screen("purchasing.view")
+@require_GET
+def sku_panel(request: HttpRequest, sku_id: int) -> HttpResponse:
+    """The suppliers of one SKU and what of it is on order: the part of the SKU page that purchasing owns."""
+    offers = SupplierOffer.objects.filter(sku=sku_id).select_related("supplier").prefetch_related("breaks")
+    open_lines = (
+        PurchaseOrderLine.objects.filter(sku=sku_id, order__in=_visible(request))
+        .filter(order__state__in=states.INCOMING)
+        .select_related("order__supplier", "order__warehouse")
+        .order_by("order__expected_on", "pk")[:50]
+    )
+    context = {
+        "offers": offers.order_by("rank", "pk"),
+        "lines": open_lines,
+        "see_costs": can(request.user, "costs.view"),
+    }
+    return render(request, "procurement/_sku_panel.html", context)
 
 
 def _find(request: HttpRequest, pk: int, permission: str = "purchasing.view") -> PurchaseOrder:
@@ -294,6 +338,8 @@ def reorder(request: HttpRequest) -> HttpResponse:
     found = ReorderSuggestion.objects.filter(
         scope.q(warehouse="warehouse__code"), state=ReorderSuggestion.State.OPEN
     )
+    if place := request.GET.get("warehouse", ""):
+        found = found.filter(warehouse__code=place)
     query = request.GET.get("q", "").strip()
     if query:
         found = found.filter(Q(sku__code__icontains=query) | Q(offer__supplier__name__icontains=query))
@@ -305,6 +351,9 @@ def reorder(request: HttpRequest) -> HttpResponse:
     context = {
         "rows": rows,
         "q": query,
+        "place": place,
+        "places": _places(request),
+        "filtered": bool(query or place),
         "may_edit": can(request.user, "purchasing.edit"),
         "see_costs": can(request.user, "costs.view"),
     }

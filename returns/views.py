@@ -12,6 +12,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from inventory.models import Warehouse
 from inventory.selectors import resolve_codes
+from oms.core import lists
 from oms.core.access import can, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.errors import NotFound, UserError
@@ -39,6 +40,8 @@ def rma_list(request: HttpRequest) -> HttpResponse:
     found = selectors.visible(request.user).filter(state__in=wanted)
     if tab == "inspect":
         found = found.filter(lines__received__gt=F("lines__disposed")).distinct()
+    if place := request.GET.get("warehouse", ""):
+        found = found.filter(warehouse__code=place)
     query = request.GET.get("q", "").strip()
     if query:
         digits = query.upper().removeprefix("RMA-")
@@ -49,16 +52,29 @@ def rma_list(request: HttpRequest) -> HttpResponse:
     listed = keyset_page(
         found.prefetch_related("lines__sku"), order=("-id",), cursor=request.GET.get("cursor", ""), limit=50
     )
+    tools = lists.tools(
+        request, "returns:list", ((2, "Order"), (3, "To"), (4, "Items"), (5, "Asked"), (6, "Arrived"))
+    )
+    scope = scope_of(request.user, "returns.view")
     context = {
         "rows": listed.items,
         "next_cursor": listed.next_cursor,
         "columns": 7,
         "q": query,
         "tab": tab,
-        "tabs": [
-            {"label": label, "url": f"?tab={key}", "count": None, "active": key == tab}
-            for key, label, _ in TABS
+        "place": place,
+        "places": [
+            (w.code, w.name) for w in Warehouse.objects.filter(scope.q(warehouse="code"), is_active=True)
         ],
+        "filtered": bool(query or place),
+        "tools": tools,
+        "tabs": lists.with_saved(
+            [
+                {"label": label, "url": f"?tab={key}", "count": None, "active": key == tab}
+                for key, label, _ in TABS
+            ],
+            tools,
+        ),
     }
     return page(
         request,

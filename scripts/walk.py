@@ -50,9 +50,12 @@ def _known(base: str, url: str) -> tuple[str, str] | None:
     return f"{name}.{tab}" if tab else name, parts.path + (f"?{parts.query}" if tab or "q" in query else "")
 
 
-def walk(page: Page, base: str, start: tuple[str, ...] = ("/",)) -> Iterator[Stop]:
-    """Open the screens one after the other; the caller looks at `page` between two stops."""
-    todo, seen = [*start, *ALSO], Counter[str]()
+def walk(page: Page, base: str, *, once: bool = False) -> Iterator[Stop]:
+    """Open the screens one after the other; the caller looks at `page` between two stops.
+
+    `once`: each screen one time, whatever its tabs and states.
+    """
+    todo, seen = ["/", *ALSO], Counter[str]()
     done: set[str] = set()
     while todo and len(done) < MOST:
         target = urljoin(base, todo.pop(0))
@@ -60,7 +63,9 @@ def walk(page: Page, base: str, start: tuple[str, ...] = ("/",)) -> Iterator[Sto
         if known is None or known[1] in done:
             continue
         name, path = known
-        if seen[name] >= SEVERAL.get(name, 1):
+        if once:
+            name = name.partition(".")[0]
+        if seen[name] >= (1 if once else SEVERAL.get(name, 1)):
             continue
         seen[name] += 1
         done.add(path)

@@ -15,7 +15,7 @@ from django.utils.http import urlencode
 from django.views.decorators.http import require_GET, require_POST
 
 from oms.control import selectors
-from oms.core import exceptions_inbox, jobs
+from oms.core import exceptions_inbox, jobs, lists
 from oms.core.access import can
 from oms.core.clock import business_zone, now
 from oms.core.csvsafe import stream_csv
@@ -111,7 +111,7 @@ def exceptions(request: HttpRequest) -> HttpResponse:
     waiting = open_items().filter(pk__in=mine.values("pk"))
     kinds = sorted(mine.filter(closed_at__isnull=True).order_by().values_list("kind", flat=True).distinct())
     snoozed = mine.filter(closed_at__isnull=True, snoozed_until__gt=now()).count()
-    context = {
+    context: dict[str, Any] = {
         "items": [(item, selectors.kind_label(item.kind)) for item in found.items],
         "next_cursor": found.next_cursor,
         "count": items.count(),
@@ -129,6 +129,13 @@ def exceptions(request: HttpRequest) -> HttpResponse:
         "people": User.objects.filter(is_active=True).order_by("username")[:200],
         "snoozes": SNOOZES,
     }
+    context["tools"] = tools = lists.tools(
+        request,
+        "control:exceptions",
+        ((3, "Cause"), (4, "Severity"), (5, "Since"), (6, "Due"), (7, "At stake"), (8, "Owner")),
+        count=lambda query: _matching(user, query)[:1000].count(),
+    )
+    context["tabs"] = lists.with_saved(context["tabs"], tools)
     rows_only = bool(request.GET.get("cursor"))
     fragment = "control/_exception_rows.html" if rows_only else "control/_exceptions.html"
     return page(request, "control/exceptions.html", context, fragment=fragment)

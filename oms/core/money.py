@@ -26,6 +26,12 @@ def quantize(amount: Decimal, currency: str) -> Decimal:
     return amount.quantize(Decimal(1).scaleb(-minor_digits(currency)), ROUND_HALF_UP)
 
 
+def plain(amount: Decimal) -> Decimal:
+    """The same amount without digits that say nothing: 10.5900 is 10.59, 0.0125 stays."""
+    short = amount.quantize(Decimal("0.01"))
+    return short if short == amount else amount
+
+
 @dataclass(frozen=True)
 class Money:
     """An amount in one currency. Adding two currencies is an error, never a guess."""

@@ -96,6 +96,25 @@ def qty(value: Any) -> str:
 
 
 @register.filter
+def words(value: Any) -> Any:
+    """A list as people write it: `['WEST', 'EAST']` → "WEST, EAST"; true and false as yes and no."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple | set):
+        return ", ".join(str(one) for one in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {words(one)}" for key, one in value.items())
+    return value
+
+
+@register.filter
+def label(key: Any) -> str:
+    """A key as a label: `max_splits` → "Max splits"."""
+    text = str(key).replace("_", " ").replace(".", " ")
+    return text[:1].upper() + text[1:]
+
+
+@register.filter
 def quiet(value: Any) -> str:
     """A whole number as `qty`, a zero in a quieter tone: a grid of zeros reads as empty."""
     text = qty(value)

@@ -1,0 +1,112 @@
+"""Every screen that a link leads to: axe-core finds nothing serious in light and dark, nothing scrolls sideways at
+390 px, the console is clean, and no screen is left out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import axe_playwright_python
+import pytest
+from django.urls import URLPattern, URLResolver, get_resolver
+from playwright.sync_api import Page
+
+from oms.core.models import User
+from scripts.walk import FRAGMENTS, SKIP, walk
+from tests.browser.house import furnish
+from tests.fulfillment.conftest import World
+from tests.fulfillment.conftest import carrier as carrier
+from tests.fulfillment.conftest import world as world
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
+#: everything of WCAG 2.2 A and AA that axe knows, and its best practices; the colours again in dark, where they are
+#: others. Swagger's own widgets are not ours to mend.
+RUN = """async ([where, rules]) => {
+  const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
+  const only = rules ? {type: 'rule', values: rules} : {type: 'tag', values: tags};
+  const found = await axe.run({include: [where], exclude: ['.swagger-ui']}, {resultTypes: ['violations'], runOnly: only});
+  return found.violations.filter(one => ['serious', 'critical'].includes(one.impact)).map(one =>
+    one.id + ': ' + one.help + ' ' + one.nodes.slice(0, 3).map(node => node.html.slice(0, 160)).join(' | '));
+}"""
+OPEN = """id => { const one = document.getElementById(id); one.open ? one.close() : one.showModal(); }"""
+
+#: screens that no link of the furnished house leads to, and why
+ELSEWHERE = {
+    "login": "anonymous: tests/browser/test_shell.py",
+    "second-factor": "anonymous: tests/browser/test_log_in.py",
+    "control:import-template": "a file",
+    "control:import-errors": "a file",
+}
+
+
+def findings(page: Page, where: str = "html", rules: list[str] | None = None) -> list[str]:
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE)
+    found: list[str] = page.evaluate(RUN, [where, rules])
+    return found
+
+
+def in_dialogs(page: Page, seen: set[str]) -> list[str]:
+    """The same for every dialog of the page that no other page has shown yet."""
+    found = []
+    for name in page.eval_on_selector_all("dialog[id]", "all => all.map(one => one.id)"):
+        kind = name.rstrip("0123456789")
+        if kind not in seen:
+            seen.add(kind)
+            page.evaluate(OPEN, name)
+            found += [f"dialog {name}: {one}" for one in findings(page, f"#{name}")]
+            page.evaluate(OPEN, name)
+    return found
+
+
+def screens() -> set[str]:
+    """Names of all addresses for people that answer a GET, read from the URL tables."""
+    found: set[str] = set()
+
+    def read(resolver: Any, prefix: str) -> None:
+        for one in resolver.url_patterns:
+            if isinstance(one, URLResolver):
+                read(one, f"{prefix}{one.namespace}:" if one.namespace else prefix)
+            elif isinstance(one, URLPattern) and one.name:
+                allowed = getattr(one.callback, "allowed_methods", None)
+                if allowed is None or "GET" in allowed:
+                    found.add(prefix + one.name)
+
+    read(get_resolver(), "")
+    return {name for name in found if not name.startswith(SKIP) and not name.endswith(FRAGMENTS)}
+
+
+def test_every_page_is_accessible_narrow_and_quiet(
+    page: Page, live_server: Any, owner: User, log_in: Callable[[User], None], world: World, carrier: Any
+) -> None:
+    furnish(world, owner)
+    log_in(owner)
+    troubles: list[str] = []
+    seen: set[str] = set()
+    dialogs: set[str] = set()
+    started = time.monotonic()
+    for stop in walk(page, live_server.url, once=True):
+        seen.add(stop.name)
+        if stop.answer is None or stop.answer.status != 200:
+            troubles.append(f"{stop.path}: answered {stop.answer.status if stop.answer else 'nothing'}")
+            continue
+        page.wait_for_load_state("networkidle")
+        page.emulate_media(color_scheme="light", reduced_motion="reduce")
+        troubles += [f"{stop.path} {one}" for one in findings(page)]
+        troubles += [f"{stop.path} {one}" for one in in_dialogs(page, dialogs)]
+        page.emulate_media(color_scheme="dark", reduced_motion="reduce")
+        troubles += [f"{stop.path} dark {one}" for one in findings(page, rules=["color-contrast"])]
+        page.set_viewport_size({"width": 390, "height": 844})
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        if wide > 0:
+            troubles.append(f"{stop.path}: {wide} px wider than 390 px")
+        page.set_viewport_size({"width": 1440, "height": 900})
+    print(f"{len(seen)} screens, {len(dialogs)} dialogs in {time.monotonic() - started:.0f} s")
+    assert not troubles, "\n".join(troubles)
+    assert screens() - seen - set(ELSEWHERE) == set(), (
+        "no link leads there, or it is named in ELSEWHERE with a reason"
+    )
