@@ -32,7 +32,7 @@ from oms.control.models import ImportFile
 from oms.core import exceptions_inbox, tokens
 from oms.core.access import can
 from oms.core.actor import SYSTEM, actor_of
-from oms.core.models import Job, User
+from oms.core.models import Job, SavedView, User
 from oms.orders.drafts import ContactDraft
 from oms.orders.intake import take
 from oms.orders.models import Order
@@ -77,6 +77,8 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "inventory:code": (sku.code, None),
         "procurement:pk": both["purchase"],
         "procurement:code": (supplier.code, None),
+        "procurement:sku_id": (sku.pk, None),
+        "control:view_id": (_view(user), _view(token.user)),
         "fulfillment:pk": both["shipment"],
         "fulfillment:order_id": both["order"],
         "fulfillment:kind": ("pdf", None),
@@ -105,6 +107,11 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "api:listing": both["listing"],
         "api:webhook": both["message"],
     }
+
+
+def _view(owner: User) -> int:
+    """A view that its owner keeps private."""
+    return SavedView.objects.create(screen="orders:list", name="mine", query="view=late", owner=owner).pk
 
 
 def build() -> Sku:
