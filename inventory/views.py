@@ -93,6 +93,7 @@ def stock(request: HttpRequest) -> HttpResponse:
     shown = [warehouse for warehouse in everywhere if warehouse.code == chosen] or everywhere
     found = screens.find_skus(query, view, [warehouse.pk for warehouse in shown])
     page = keyset_page(found, order=("code", "id"), cursor=request.GET.get("cursor", ""), limit=50)
+    tools = lists.tools(request, "inventory:stock", STOCK_COLUMNS)
     context = {
         "rows": screens.rows(page.items, shown),
         "warehouses": shown,
@@ -102,12 +103,11 @@ def stock(request: HttpRequest) -> HttpResponse:
         "view": view,
         "chosen": chosen,
         "options": [(warehouse.code, warehouse.name) for warehouse in everywhere],
-        "tabs": _tabs(request, view),
+        "tabs": lists.with_saved(_tabs(request, view), tools),
         "waiting": _waiting(request).count(),
         "filtered": bool(query or view or chosen),
-        "tools": (tools := lists.tools(request, "inventory:stock", STOCK_COLUMNS)),
+        "tools": tools,
     }
-    context["tabs"] = lists.with_saved(context["tabs"], tools)
     name = "stock"
     if is_fragment(request):
         name = "_rows" if request.GET.get("cursor") else "_results"
