@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from django.db import IntegrityError, OperationalError, connection, transaction
 
 from inventory.models import Reservation, StockLevel
-from oms.core.db import lost_conflict, on_postgres
+from oms.core.db import lost_conflict, on_postgres, pg_array
 from oms.core.metrics import CONFLICTS
 
 T = TypeVar("T")
@@ -31,6 +31,8 @@ LOCK_TIMEOUT_MS = 3_000
 STATEMENT_TIMEOUT_MS = 15_000
 #: levels changed by one statement
 CHUNK = 500
+#: from so many levels on PostgreSQL gets arrays, and as many levels in one statement as there are
+ARRAYS_FROM = 100
 
 
 #: what must hold after a change of a level, or the level is left as it was
@@ -137,6 +139,8 @@ def lock_levels(pairs: Iterable[Pair]) -> dict[Pair, Balances]:
     wanted = set(pairs)
     if not wanted:
         return {}
+    if on_postgres() and len(wanted) >= ARRAYS_FROM:
+        return _many(sorted(wanted), "FOR NO KEY UPDATE OF l")
     rows = (
         StockLevel.objects.filter(
             sku_id__in={sku for sku, _ in wanted}, warehouse_id__in={wh for _, wh in wanted}
@@ -157,6 +161,34 @@ def lock_levels(pairs: Iterable[Pair]) -> dict[Pair, Balances]:
         for row in rows  # evaluated here: an unevaluated lock is no lock
         if (row.sku_id, row.warehouse_id) in wanted
     }
+
+
+def read_levels(pairs: Iterable[Pair]) -> dict[Pair, Balances]:
+    """The balances of the existing levels among `pairs` as they stand, without a lock."""
+    wanted = set(pairs)
+    if on_postgres() and len(wanted) >= ARRAYS_FROM:
+        return _many(sorted(wanted), "")
+    rows = StockLevel.objects.filter(
+        sku_id__in={sku for sku, _ in wanted}, warehouse_id__in={warehouse for _, warehouse in wanted}
+    ).values_list("sku_id", "warehouse_id", *BUCKETS, "average_cost")
+    return {(row[0], row[1]): Balances(*row[2:]) for row in rows if (row[0], row[1]) in wanted}
+
+
+def _many(pairs: list[Pair], lock: str) -> dict[Pair, Balances]:
+    """Hundreds of levels: two arrays cost less than a placeholder for each."""
+    names = ", ".join(f"l.{bucket}" for bucket in BUCKETS)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT l.sku_id, l.warehouse_id, {names}, l.average_cost
+            FROM inventory_stocklevel l
+            JOIN unnest(%s::bigint[], %s::bigint[]) AS want (sku, warehouse)
+              ON l.sku_id = want.sku AND l.warehouse_id = want.warehouse
+            ORDER BY l.sku_id, l.warehouse_id {lock}
+            """,  # noqa: S608 - names of ours
+            [pg_array([sku for sku, _ in pairs]), pg_array([warehouse for _, warehouse in pairs])],
+        )
+        return {(row[0], row[1]): Balances(*row[2:]) for row in cursor.fetchall()}
 
 
 def lock_reservations(ids: Iterable[int]) -> dict[int, Reservation]:
@@ -182,6 +214,8 @@ def change_levels(
     require_transaction()
     pairs = sorted(deltas)
     changed: dict[Pair, Balances] = {}
+    if on_postgres() and len(pairs) >= ARRAYS_FROM:
+        return _change_chunk(pairs, deltas, averages or {})
     for start in range(0, len(pairs), CHUNK):
         changed.update(_change_chunk(pairs[start : start + CHUNK], deltas, averages or {}))
     return changed
@@ -190,28 +224,38 @@ def change_levels(
 def _change_chunk(
     pairs: list[Pair], deltas: Mapping[Pair, Mapping[str, int]], averages: Mapping[Pair, Decimal]
 ) -> dict[Pair, Balances]:
-    # only integers of ours go into the text; averages (decimals) are parameters
-    values = ", ".join(
-        f"({pair[0]:d}, {pair[1]:d}, {', '.join(f'{deltas[pair].get(bucket, 0):d}' for bucket in BUCKETS)})"
-        for pair in pairs
-    )
     postgres = on_postgres()
+    arrays: list[list[Any]] = []
+    if postgres and len(pairs) >= ARRAYS_FROM:
+        arrays = [[sku for sku, _ in pairs], [warehouse for _, warehouse in pairs]]
+        arrays += [[deltas[pair].get(bucket, 0) for pair in pairs] for bucket in BUCKETS]
+        arrays.append([averages.get(pair) for pair in pairs])
+        types = ", ".join(["%s::bigint[]"] * 2 + ["%s::int[]"] * len(BUCKETS) + ["%s::numeric[]"])
+        source = f"SELECT * FROM unnest({types})"  # noqa: S608 - types of ours
+    else:
+        # only integers of ours go into the text; averages (decimals) are parameters
+        source = "VALUES " + ", ".join(
+            f"({pair[0]:d}, {pair[1]:d}, {', '.join(f'{deltas[pair].get(bucket, 0):d}' for bucket in BUCKETS)})"
+            for pair in pairs
+        )
     held = (
         ", held AS MATERIALIZED (SELECT want.* FROM inventory_stocklevel l JOIN want"
         " ON l.sku_id = want.sku AND l.warehouse_id = want.warehouse"
         " ORDER BY l.sku_id, l.warehouse_id FOR NO KEY UPDATE OF l)"
     )
-    known = [(pair, averages[pair]) for pair in pairs if pair in averages]
+    known = [] if arrays else [(pair, averages[pair]) for pair in pairs if pair in averages]
     parameters = [str(value) for _, value in known]
     cases = " ".join(
         f"WHEN sku_id = {sku:d} AND warehouse_id = {warehouse:d} THEN CAST(%s AS numeric)"
         for (sku, warehouse), _ in known
     )
     average = f", average_cost = CASE {cases} ELSE average_cost END" if cases else ""
+    if arrays:
+        average = ", average_cost = coalesce(average_to, average_cost)"
     # every column name is unambiguous, because SQLite's RETURNING knows no alias
     sql = f"""
-        WITH want (sku, warehouse, {", ".join(f"{bucket}_by" for bucket in BUCKETS)})
-          AS (VALUES {values}){held if postgres else ""}
+        WITH want (sku, warehouse, {", ".join(f"{bucket}_by" for bucket in BUCKETS)}{", average_to" if arrays else ""})
+          AS ({source}){held if postgres else ""}
         UPDATE inventory_stocklevel
         SET {", ".join(f"{bucket} = {bucket} + {bucket}_by" for bucket in BUCKETS)}{average}
         FROM {"held" if postgres else "want"} AS d
@@ -219,8 +263,10 @@ def _change_chunk(
         RETURNING sku_id, warehouse_id, {", ".join(BUCKETS)}, average_cost
     """  # noqa: S608 - every value above is an integer or a parameter
     with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
+        cursor.execute(sql, [*(pg_array(array) for array in arrays), *parameters])
         rows = cursor.fetchall()
+    if postgres:  # numeric comes as it is stored
+        return {(row[0], row[1]): Balances(*row[2:]) for row in rows}
     return {(row[0], row[1]): Balances(*row[2:-1], _money(row[-1])) for row in rows}  # type: ignore[call-arg]
 
 

@@ -9,13 +9,14 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Max, QuerySet, Sum
 from django.db.models.functions import Upper
 
 from inventory import kits
 from inventory.models import KitComponent, Sku, SkuAlias, StockCheckpoint, StockLevel, StockMovement
 from oms.core.clock import now
+from oms.core.db import on_postgres, pg_array
 from oms.core.errors import UserError
 
 CHUNK = 1000
@@ -54,30 +55,22 @@ class Code:
 def find_codes(codes: Collection[str]) -> dict[str, Code]:
     """`resolve_codes` without the objects, for files of any length: keys are the codes as given. Two statements."""
     folds = {code: _folds(code.strip()) for code in codes if code and code.strip()}
-    wanted = {fold for both in folds.values() for fold in both}
     found: dict[str, Code] = {}
-    columns = ("id", "code", "kind", "lot_tracked", "serial_tracked", "unit_cost", "merged_into_id")
     merged: dict[str, int] = {}
 
-    def take(fold: str, row: tuple[Any, ...]) -> None:
-        pk, code, kind, lots, serials, cost, target = row
-        found[fold] = Code(pk, code, kind, lots or serials, cost)
-        if target:
-            merged[fold] = target
+    def take(rows: Iterable[tuple[Any, ...]]) -> None:
+        for fold, pk, code, kind, lots, serials, cost, target in rows:
+            found[fold] = Code(pk, code, kind, lots or serials, cost)
+            if target:
+                merged[fold] = target
 
-    if wanted:
-        rows = Sku.objects.annotate(fold=Upper("code")).filter(fold__in=wanted).order_by()
-        for fold, *row in rows.values_list("fold", *columns):
-            take(fold, tuple(row))
+    take(_code_rows({fold for both in folds.values() for fold in both}, "code", ""))
     rest = {fold for both in folds.values() if not any(fold in found for fold in both) for fold in both}
-    if rest:
-        aliases = SkuAlias.objects.annotate(fold=Upper("value")).filter(fold__in=rest).order_by()
-        for fold, *row in aliases.values_list("fold", *(f"sku__{name}" for name in columns)):
-            take(fold, tuple(row))
+    take(_code_rows(rest, "value", "sku__"))
     if merged:
         targets = {
             row[0]: Code(row[0], row[1], row[2], row[3] or row[4], row[5])
-            for row in Sku.objects.filter(pk__in=set(merged.values())).values_list(*columns)
+            for row in Sku.objects.filter(pk__in=set(merged.values())).values_list(*_CODE)
         }
         found.update({fold: targets[pk] for fold, pk in merged.items()})
     answer = {}
@@ -87,6 +80,32 @@ def find_codes(codes: Collection[str]) -> dict[str, Code]:
                 answer[code] = found[fold]
                 break
     return answer
+
+
+_CODE = ("id", "code", "kind", "lot_tracked", "serial_tracked", "unit_cost", "merged_into_id")
+
+
+def _code_rows(folds: Collection[str], column: str, path: str) -> Iterable[tuple[Any, ...]]:
+    """The fold of `column` and the SKU's columns, where the fold is one of these."""
+    if not folds:
+        return ()
+    if on_postgres():  # one array instead of thousands of placeholders
+        alias = "JOIN inventory_skualias a ON a.sku_id = s.id" if path else ""
+        fold = f"UPPER({'a' if path else 's'}.{column})"
+        names = ", ".join(f"s.{name}" for name in _CODE)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"SELECT {fold}, {names} FROM inventory_sku s {alias} WHERE {fold} = ANY((%s)::text[])",  # noqa: S608
+                [pg_array(list(folds))],
+            )
+            return cursor.fetchall()
+    table: QuerySet[Any] = SkuAlias.objects.all() if path else Sku.objects.all()
+    found: list[tuple[Any, ...]] = []
+    wanted = sorted(folds)
+    for start in range(0, len(wanted), CHUNK):
+        part = table.annotate(fold=Upper(column)).filter(fold__in=wanted[start : start + CHUNK]).order_by()
+        found += part.values_list("fold", *(f"{path}{name}" for name in _CODE))
+    return found
 
 
 def closest_codes(code: str, among: int = 200) -> list[str]:
@@ -116,6 +135,8 @@ def resolve_codes(codes: Iterable[str]) -> dict[str, Sku]:
 
 def _folds(code: str) -> tuple[str, ...]:
     """Upper case as the databases make it: PostgreSQL knows all letters, SQLite only those of ASCII."""
+    if code.isascii():
+        return (code.upper(),)
     ascii_only = "".join(char.upper() if char.isascii() else char for char in code)
     return tuple(dict.fromkeys((code.upper(), ascii_only)))
 

@@ -15,7 +15,7 @@ from django.db import IntegrityError
 from django.db.models import Exists, OuterRef, Sum
 
 from inventory.ledger import Bucket, Kind, Movement, post_movements
-from inventory.locking import LostRace, Pair, change_levels, lock_levels, stock_service
+from inventory.locking import Balances, LostRace, Pair, change_levels, lock_levels, read_levels, stock_service
 from inventory.models import BinStock, StockLevel, StockMovement
 from inventory.selectors import Code
 from oms.core.actor import Actor
@@ -25,7 +25,7 @@ from oms.core.models import OutboxEvent
 from oms.core.outbox import notify_after_commit
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StockLine:
     """One row: `quantity` eaches as a count (`add` False) or a signed change. `number` names it to people.
 
@@ -131,7 +131,7 @@ def decide(
 
 def preview(lines: Sequence[StockLine], carry: Mapping[Pair, int] | None = None) -> list[Decided]:
     """What `post` would do now; nothing is locked or written. `carry`: on hand as earlier rows would leave it."""
-    levels = _standing(lines)
+    levels = _standing(read_levels({line.pair for line in lines}))
     if carry:
         for line in lines:
             if line.pair in carry:
@@ -139,11 +139,10 @@ def preview(lines: Sequence[StockLine], carry: Mapping[Pair, int] | None = None)
     return decide(lines, levels, _in_bins(lines))
 
 
-def _standing(lines: Sequence[StockLine]) -> dict[Pair, Standing]:
-    rows = StockLevel.objects.filter(
-        sku_id__in={line.sku.id for line in lines}, warehouse_id__in={line.warehouse_id for line in lines}
-    ).values_list("sku_id", "warehouse_id", "on_hand", "reserved", "unavailable")
-    return {(sku, place): Standing(on_hand, held + unfit) for sku, place, on_hand, held, unfit in rows}
+def _standing(balances: Mapping[Pair, Balances]) -> dict[Pair, Standing]:
+    return {
+        pair: Standing(level.on_hand, level.on_hand - level.available) for pair, level in balances.items()
+    }
 
 
 def _in_bins(lines: Sequence[StockLine]) -> dict[tuple[int, int], int]:
@@ -182,11 +181,7 @@ def post(lines: Sequence[StockLine], *, actor: Actor, reference: str, replay: bo
         known = set(StockMovement.objects.filter(key__in=keys).values_list("key", flat=True))
         fresh = [line for line in lines if line.key not in known]
         answer.known = len(lines) - len(fresh)
-    balances = lock_levels({line.pair for line in fresh})
-    levels = {
-        pair: Standing(now_.on_hand, now_.reserved + now_.damaged + now_.quarantine + now_.inspection)
-        for pair, now_ in balances.items()
-    }
+    levels = _standing(lock_levels({line.pair for line in fresh}))
     answer.decided = decide(fresh, levels, _in_bins(fresh))
     moving = [one for one in answer.decided if one.change]
     if not moving:
@@ -219,7 +214,7 @@ def post(lines: Sequence[StockLine], *, actor: Actor, reference: str, replay: bo
 
 def _binned(pairs: set[Pair]) -> set[Pair]:
     """Levels of which units lie in bins: these have to give some."""
-    if not pairs:
+    if not pairs or not BinStock.objects.filter(quantity__gt=0).exists():
         return set()
     rows = BinStock.objects.filter(
         sku_id__in={sku for sku, _ in pairs},

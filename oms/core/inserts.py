@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 from django.db import connection, models
 from django.db.models.fields.json import JSONField
 
+from oms.core.db import pg_array
+
 M = TypeVar("M", bound=models.Model)
 
 #: parameters per statement: SQLite 3.32 and newer take 32,766, PostgreSQL 65,535
@@ -252,7 +254,7 @@ def insert_columns(model: type[models.Model], size: int, columns: dict[str, Any]
             parameters = [values[name] for name in names if name not in lists]
             cursor.execute(
                 f"{head} SELECT {taken} FROM unnest({arrays}) AS r ({labels})",  # noqa: S608 - names of ours
-                [*parameters, *(values[name] for name in lists)],
+                [*parameters, *(pg_array(values[name]) for name in lists)],
             )
             return
         marks = ", ".join("%s" for _ in names)

@@ -28,7 +28,7 @@ CHUNK = 2000
 SUGGESTED = 100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Asked:
     """A row as read: nothing looked up yet."""
 
@@ -102,25 +102,24 @@ class StockFile:
         names = ("sku", "warehouse", "quantity", "mode", "reason", "note", "unit_cost", "bin", "expected")
         sku, place, quantity, mode, reason, note, cost, where, expected = (at.get(name, -1) for name in names)
         default = str(self.options.get("warehouse") or "")
+        width = len(self.shape.headers)
         for number, values in records(self.path, self.shape):
-            width = len(values)
+            # short lines are filled up, and one empty cell more stands for the columns that the file has not (-1)
+            values += [""] * (max(0, width - len(values)) + 1)
+            if skip is not None:
 
-            def cell(index: int, values: list[str] = values, width: int = width) -> str:
-                return values[index].strip() if 0 <= index < width else ""
+                def named(name: str, values: list[str] = values) -> str:
+                    return values[at.get(name, -1)].strip()
 
-            def named(name: str, values: list[str] = values, width: int = width) -> str:
-                index = at.get(name, -1)
-                return values[index].strip() if 0 <= index < width else ""
-
-            if skip is not None and (word := skip(named)):
-                yield Left(number, values, word)
-                continue
+                if word := skip(named):
+                    yield Left(number, values, word)
+                    continue
             try:
-                code, warehouse = cell(sku), cell(place) or default
-                how = cell(mode).lower() or self.mode
+                code, warehouse = values[sku].strip(), values[place].strip() or default
+                how = values[mode].strip().lower() or self.mode
                 if how not in ("set", "add"):
                     raise _Wrong("mode", "mode is missing: choose 'set' (a count) or 'add' (a change).")
-                units = self._whole(cell(quantity), "quantity")
+                units = self._whole(values[quantity].strip(), "quantity")
                 if units < 0 and how == "set":
                     if not self.profile.negative_is_zero:
                         raise _Wrong(
@@ -134,13 +133,13 @@ class StockFile:
                         "warehouse",
                         f"{self._named('warehouse')} is empty: name one, or choose it for the file.",
                     )
-                price = cell(cost)
-                was = cell(expected)
+                price = values[cost].strip()
+                was = values[expected].strip()
                 yield Asked(
-                    number, values, code, warehouse, units, how == "add", cell(reason), cell(note),
-                    self._amount(price) if price else None, cell(where),
+                    number, values, code, warehouse, units, how == "add", values[reason].strip(), values[note].strip(),
+                    self._amount(price) if price else None, values[where].strip(),
                     self._whole(was, "expected") if was else None,
-                    self._unsellable(cell, at, units) if self.profile.snapshot else 0,
+                    self._unsellable(values, at, units) if self.profile.snapshot else 0,
                 )  # fmt: skip
             except _Wrong as wrong:
                 yield Left(number, values, "", wrong.field, wrong.message)
@@ -174,11 +173,11 @@ class StockFile:
                 "unit_cost", f"{self._named('unit_cost')} '{text}' is not an amount; write it like {like}."
             ) from None
 
-    def _unsellable(self, cell: Callable[[int], str], at: Mapping[str, int], fulfillable: int) -> int:
+    def _unsellable(self, values: list[str], at: Mapping[str, int], fulfillable: int) -> int:
         """Unfit units of an FBA row, after its sum was checked."""
-        unfit = self._whole(cell(at["unsellable"]), "unsellable")
-        reserved = self._whole(cell(at["reserved"]), "reserved")
-        total = self._whole(cell(at["total"]), "total")
+        unfit = self._whole(values[at["unsellable"]].strip(), "unsellable")
+        reserved = self._whole(values[at["reserved"]].strip(), "reserved")
+        total = self._whole(values[at["total"]].strip(), "total")
         if min(unfit, reserved, total) < 0 or total != fulfillable + unfit + reserved:
             raise _Wrong(
                 "total",
