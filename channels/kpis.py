@@ -1,4 +1,4 @@
-"""Sync latency : commit of the stock change to the channel's acknowledgement, per listing.
+"""Sync latency: commit of the stock change to the channel's acknowledgement, per listing.
 
 A coalesced change ends when the newer value is acknowledged. What is not yet acknowledged counts with its age, so
 that a stuck listing cannot hide. Listings that are unmapped, paused or given up are left out and counted apart.
@@ -7,12 +7,14 @@ that a stuck listing cannot hide. Listings that are unmapped, paused or given up
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from channels.models import ChannelAccount, Listing, StockPush
-from oms.core.clock import now
+from django.db.models import Count, Q, QuerySet
+
+from channels.models import ChannelAccount, InboxMessage, Listing, StockPush
+from oms.core.clock import business_zone, now
+from oms.core.figures import Place, Tallies, Tally, Window, percentile, spread_percentile, three_digits
 
 TARGET_MS = 5_000
 #: newest measurements looked at; more do not move a percentile that anybody can see
@@ -32,13 +34,6 @@ class Latency:
     open: int = 0
 
 
-def percentile(values: Sequence[int], share: float) -> int | None:
-    """Nearest rank: the smallest value that at least `share` of the sorted values do not exceed (pure)."""
-    if not values:
-        return None
-    return values[max(0, math.ceil(share * len(values)) - 1)]
-
-
 def latency(measured: Sequence[int], open_ages: Sequence[int]) -> Latency:
     """The figures of one window (pure); ages of open changes are lower bounds of what they will become."""
     values = sorted([*measured, *open_ages])
@@ -46,22 +41,23 @@ def latency(measured: Sequence[int], open_ages: Sequence[int]) -> Latency:
         return Latency()
     return Latency(
         count=len(measured),
-        p50=percentile(values, 0.50),
-        p95=percentile(values, 0.95),
-        p99=percentile(values, 0.99),
+        p50=_rounded(values, 0.50),
+        p95=_rounded(values, 0.95),
+        p99=_rounded(values, 0.99),
         longest=values[-1],
         within=sum(value < TARGET_MS for value in values) / len(values),
         open=len(open_ages),
     )
 
 
+def _rounded(values: Sequence[int], share: float) -> int | None:
+    found = percentile(values, share)
+    return None if found is None else round(found)
+
+
 def waiting(account_id: int | None = None) -> list[tuple[int, dt.datetime]]:
     """(account, stale since) of every listing that should be told and is not yet."""
-    rows = Listing.objects.filter(
-        stale_since__isnull=False, dead=False, sku__isnull=False, state=Listing.State.ACTIVE,
-        fulfilment=Listing.Fulfilment.MERCHANT, account__state=ChannelAccount.State.CONNECTED,
-        account__pushes_paused_at__isnull=True,
-    )  # fmt: skip
+    rows = still_open()
     if account_id is not None:
         rows = rows.filter(account=account_id)
     return [(account, since) for account, since in rows.values_list("account", "stale_since")[:MOST] if since]
@@ -135,3 +131,85 @@ def by_hour(account_id: int, hours: int = 24) -> tuple[list[str], list[float | N
         middle.append(None if p50 is None else p50 / 1000)
         high.append(None if p95 is None else p95 / 1000)
     return labels, middle, high
+
+
+# --- over days ------------------------------------------------------------------------------------
+
+
+def acknowledged(window: Window) -> QuerySet[StockPush]:
+    """Pushes that a channel accepted in the window; a retried change is one row, measured to its last answer."""
+    return StockPush.objects.filter(
+        state=StockPush.State.ACKED, answered_at__gte=window.start, answered_at__lt=window.end,
+        latency_ms__isnull=False,
+    )  # fmt: skip
+
+
+def still_open() -> QuerySet[Listing]:
+    """Listings whose channel has not yet been told; how long they wait is a lower bound of their latency."""
+    return Listing.objects.filter(
+        stale_since__isnull=False, dead=False, sku__isnull=False, state=Listing.State.ACTIVE,
+        fulfilment=Listing.Fulfilment.MERCHANT, account__state=ChannelAccount.State.CONNECTED,
+        account__pushes_paused_at__isnull=True,
+    )  # fmt: skip
+
+
+def left_out(channels: Sequence[str] | None = None) -> dict[str, int]:
+    """Listings that no latency is measured of: not mapped, paused (listing or channel), given up."""
+    rows = Listing.objects.exclude(state=Listing.State.ENDED)
+    if channels is not None:
+        rows = rows.filter(account__sales_channel__code__in=channels)
+    paused = Q(state=Listing.State.PAUSED) | Q(account__pushes_paused_at__isnull=False)
+    found: dict[str, int] = rows.aggregate(
+        unmapped=Count("pk", filter=Q(sku__isnull=True)),
+        paused=Count("pk", filter=paused & Q(sku__isnull=False)),
+        given_up=Count("pk", filter=Q(dead=True)),
+    )
+    return found
+
+
+def tally(window: Window) -> Tallies:
+    """Per day and channel: latencies in ms to three digits, and how late notifications came in."""
+    found: Tallies = {}
+    zone = business_zone()
+    pushes = acknowledged(window).values_list(
+        "answered_at", "listing__account__sales_channel__code", "latency_ms"
+    )
+    for at, channel, took in pushes.order_by().iterator(chunk_size=5000):
+        if at is None or took is None:
+            continue
+        one = found.setdefault(Place(at.astimezone(zone).date(), channel), Tally())
+        add_latency(one, took)
+    messages = InboxMessage.objects.filter(
+        received_at__gte=window.start, received_at__lt=window.end, event_at__isnull=False
+    ).values_list("received_at", "account__sales_channel__code", "event_at")
+    for at, channel, happened in messages.order_by().iterator(chunk_size=5000):
+        if happened is not None:
+            one = found.setdefault(Place(at.astimezone(zone).date(), channel), Tally())
+            one.note("inbound", three_digits(max(0, int((at - happened).total_seconds() * 1000))))
+    return found
+
+
+def add_latency(tally: Tally, took: int) -> None:
+    """Count one acknowledged or open change (pure)."""
+    tally.note("latency", three_digits(took))
+    tally.add("within", int(took < TARGET_MS))
+
+
+def tallied_latency(tally: Tally, open_ages: Sequence[int] = ()) -> Latency:
+    """The figures of a tally; open changes count with their age."""
+    whole = Tally()
+    whole.merge(tally)
+    for age in open_ages:
+        add_latency(whole, age)
+    spread = whole.spread("latency")
+    count = sum(spread.values())
+    if not count:
+        return Latency()
+
+    def at(share: float) -> int:
+        return round(spread_percentile(spread, share) or 0)
+
+    return Latency(
+        count=count - len(open_ages), p50=at(0.5), p95=at(0.95), p99=at(0.99), longest=max(spread),
+        within=whole.whole("within") / count, open=len(open_ages),
+    )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
@@ -606,6 +607,45 @@ class DemandDay(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["sku", "channel_code", "day"], name="demand_day_once")]
         indexes = [models.Index(fields=["day"], name="demand_day_idx")]
+
+
+class StockDay(models.Model):
+    """How a SKU stood at the close of every business day from `first_day` to `last_day`, which were all alike.
+
+    Written by `inventory.kpis.close_days` from the ledger, by the time a movement was posted. Without a warehouse it
+    says whether the SKU could be promised anywhere in the pools that we count ourselves; its value is then 0.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    sku = models.ForeignKey(Sku, on_delete=models.CASCADE, related_name="stock_days")
+    warehouse = models.ForeignKey(Warehouse, on_delete=models.CASCADE, null=True, related_name="stock_days")
+    first_day = models.DateField()
+    last_day = models.DateField()
+    on_hand = models.IntegerField(help_text="at the close, whatever its state")
+    unfit = models.IntegerField(help_text="part of on hand that is damaged, in quarantine or in inspection")
+    in_transit = models.IntegerField(help_text="on its way to this warehouse from another of ours")
+    available = models.IntegerField(help_text="on hand − reserved − unfit at the close")
+    unit_cost = MoneyAmountField(default=0, help_text="average landed cost at the close, SKU currency")
+    out_minutes = models.PositiveSmallIntegerField(
+        help_text="minutes of each day with nothing available; a day counts 1440"
+    )
+    active = models.BooleanField(default=True, help_text="on sale; other days are no SKU-days")
+
+    class Meta:
+        ordering = ["-last_day", "-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["sku", "warehouse", "first_day"], name="stock_day_once", nulls_distinct=False
+            ),
+            models.CheckConstraint(condition=Q(last_day__gte=F("first_day")), name="stock_day_order"),
+            models.CheckConstraint(condition=Q(out_minutes__lte=1440), name="stock_day_minutes"),
+        ]
+        indexes = [models.Index(fields=["-last_day", "-id"], name="stock_day_last_idx")]
+
+    @property
+    def value(self) -> Decimal:
+        """On hand and in transit at cost, of one day."""
+        return (self.on_hand + self.in_transit) * self.unit_cost
 
 
 class AdjustmentRequest(models.Model):

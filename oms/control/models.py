@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 
 from oms.core.models import Job
@@ -70,3 +71,55 @@ class ImportMapping(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["kind", "headers"], name="import_mapping_once")]
+
+
+class KpiDay(models.Model):
+    """What counted for a figure on one business day (or, rolled up further, in one month) at one place.
+
+    `data` is an `oms.core.figures.Tally`; places are codes, empty where the figure knows none, so that a year is read
+    from a few hundred rows however many orders it had.
+    """
+
+    class Grain(models.TextChoices):
+        DAY = "day", "Day"
+        MONTH = "month", "Month"
+
+    id = models.BigAutoField(primary_key=True)
+    source = models.CharField(max_length=10, help_text="name of what is counted, see oms.control.kpis.rollup")
+    grain = models.CharField(max_length=5, choices=Grain.choices)
+    day = models.DateField(help_text="business day; of a month its first")
+    channel = models.CharField(max_length=40, blank=True)
+    warehouse = models.CharField(max_length=20, blank=True)
+    data = models.JSONField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["source", "grain", "day", "channel", "warehouse"], name="kpi_day_once"
+            ),
+        ]
+
+
+class KpiClose(models.Model):
+    """When a day of a source was last counted, and whether it changed after it was closed."""
+
+    source = models.CharField(max_length=10)
+    day = models.DateField()
+    digest = models.CharField(max_length=64, help_text="SHA-256 over the day's tallies")
+    computed_at = models.DateTimeField()
+    closed_at = models.DateTimeField(
+        null=True, help_text="counted after the day could still change by itself"
+    )
+    restated_at = models.DateTimeField(null=True, help_text="late data changed it after it was closed")
+    restatements = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["source", "day"], name="kpi_close_once")]
+        indexes = [
+            models.Index(fields=["source", "computed_at"], name="kpi_close_oldest_idx"),
+            models.Index(
+                fields=["source", "day"],
+                condition=Q(restated_at__isnull=False),
+                name="kpi_close_restated_idx",
+            ),
+        ]

@@ -3,5 +3,14 @@
 from __future__ import annotations
 
 from oms.control.imports import running
+from oms.control.kpis import rollup
+from oms.core.doorbell import periodic, ring
 
-__all__ = ["running"]
+__all__ = ["running", "roll_up_kpis"]
+
+
+@periodic(seconds=600)
+def roll_up_kpis(subject: str = "") -> None:
+    """Count the figures of the last days, and some older ones in turn, so that late data is noticed within days."""
+    if not rollup.refresh():
+        ring("oms.control.tasks.roll_up_kpis")

@@ -1,6 +1,6 @@
 from django.urls import include, path
 
-from oms.control import accounts, import_views, list_views, settings_views, views
+from oms.control import accounts, import_views, list_views, report_views, settings_views, views
 
 screens = [
     path("", views.today, name="today"),
@@ -16,6 +16,9 @@ screens = [
     path("jobs/<int:job_id>/stop/", views.job_stop, name="job-stop"),
     path("jobs/<int:job_id>/resume/", views.job_resume, name="job-resume"),
     path("audit/", views.audit, name="audit"),
+    path("reports/", report_views.reports, name="reports"),
+    path("reports/<slug:key>.csv", report_views.report_csv, name="report-csv"),
+    path("reports/<slug:key>/<slug:part>/", report_views.report_rows, name="report-rows"),
     path("imports/", import_views.imports, name="imports"),
     path("imports/<int:file_id>/", import_views.import_detail, name="import"),
     path("imports/<int:file_id>/apply/", import_views.import_apply, name="import-apply"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,15 +24,35 @@ KNOWN: dict[str, Known] = {
     "service_level": Known("0.95", "Cycle service level of reorder points"),
     "cover_days": Known(30, "Days of demand one order covers"),
     "carrying_rate": Known("0.25", "Yearly carrying cost as a share of stock value"),
+    "target_turnover": Known("6", "Target: turns of the stock in a year"),
+    "target_cycle_hours": Known(24, "Target: hours from order to shipped, median"),
+    "target_return_rate": Known("0.08", "Target: share of units that come back"),
+    "target_stockout_rate": Known("0.02", "Target: share of demand lines that stock did not cover"),
     "last_units": Known(3, "At or below this many units the rest is partitioned over channels"),
     "adjustment_limit": Known("500", "Value of an adjustment above which a second person approves"),
     "push_paused": Known(False, "All stock pushes are paused"),
 }
 
 
+_known: ContextVar[dict[str, Any] | None] = ContextVar("known", default=None)
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Inside it all settings are read with one query: for a page that needs many of them."""
+    token = _known.set(dict(Setting.objects.values_list("pk", "value")))
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
 def get(name: str) -> Any:
     """The value of a known setting; KeyError for an unknown name."""
     default = KNOWN[name].default
+    known = _known.get()
+    if known is not None:
+        return known.get(name, default)
     row = Setting.objects.filter(pk=name).first()
     return default if row is None else row.value
 

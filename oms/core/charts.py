@@ -60,20 +60,21 @@ def _x(index: int, count: int) -> float:
     return round(LEFT + (WIDTH - LEFT - RIGHT) * (index + 0.5) / max(count, 1), 1)
 
 
-def _y(value: float, top: float) -> float:
-    return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / top, 1)
+def _y(value: float, top: float, floor: float = 0.0) -> float:
+    part = min(max((value - floor) / (top - floor), 0), 1)
+    return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * part, 1)
 
 
-def _frame(labels: Sequence[str], top: float, unit: str) -> SafeString:
+def _frame(labels: Sequence[str], top: float, unit: str, floor: float = 0.0) -> SafeString:
     """Horizontal grid with its figures, and at most eight labels below."""
     grid = format_html_join(
         "",
         '<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>'
         '<text class="axis" x="{}" y="{}" text-anchor="end">{}</text>',
         (
-            (LEFT, WIDTH - RIGHT, _y(top * part, top), _y(top * part, top), LEFT - 6, _y(top * part, top) + 4,
-             number_text(top * part))
-            for part in (0, 0.5, 1)
+            (LEFT, WIDTH - RIGHT, _y(level, top, floor), _y(level, top, floor), LEFT - 6,
+             _y(level, top, floor) + 4, number_text(level))
+            for level in (floor, (floor + top) / 2, top)
         ),
     )  # fmt: skip
     step = max(1, math.ceil(len(labels) / 8))
@@ -150,10 +151,10 @@ def summarise(labels: Sequence[str], series: Sequence[Series], unit: str = "") -
     return " ".join(parts)
 
 
-def _limit(value: Value, top: float, name: str, unit: str) -> SafeString:
+def _limit(value: Value, top: float, name: str, unit: str, floor: float = 0.0) -> SafeString:
     if value is None:
         return SafeString("")
-    y = _y(float(value), top)
+    y = _y(float(value), top, floor)
     return format_html(
         '<line class="limit" x1="{}" x2="{}" y1="{}" y2="{}"/>'
         '<text class="limit-text" x="{}" y="{}" text-anchor="end">{} {}</text>',
@@ -162,12 +163,12 @@ def _limit(value: Value, top: float, name: str, unit: str) -> SafeString:
 
 
 def line(title: str, labels: Sequence[str], series: Sequence[Series], *, unit: str = "", target: Value = None,
-         target_name: str = "target", shaded: Sequence[int] = ()) -> SafeString:  # fmt: skip
-    """Lines over time. `shaded` holds indexes of bands to shade (stock-out days)."""
+         target_name: str = "target", shaded: Sequence[int] = (), floor: float = 0.0) -> SafeString:  # fmt: skip
+    """Lines over time. `shaded` holds indexes of bands to shade (stock-out days); the axis begins at `floor`."""
     known = _known(series)
     if not known:
         return _empty("line", title)
-    top = nice_ceiling(max([*known, float(target or 0)]))
+    top = floor + nice_ceiling(max([*known, float(target or 0)]) - floor)
     count = len(labels)
     band = (WIDTH - LEFT - RIGHT) / max(count, 1)
     shades = format_html_join(
@@ -182,7 +183,7 @@ def line(title: str, labels: Sequence[str], series: Sequence[Series], *, unit: s
             if value is None:
                 pen_down = False
                 continue
-            path.append(f"{'L' if pen_down else 'M'}{_x(i, count)} {_y(float(value), top)}")
+            path.append(f"{'L' if pen_down else 'M'}{_x(i, count)} {_y(float(value), top, floor)}")
             pen_down = True
         dots = format_html_join(
             "",
@@ -191,7 +192,7 @@ def line(title: str, labels: Sequence[str], series: Sequence[Series], *, unit: s
                 (
                     number,
                     _x(i, count),
-                    _y(float(value), top),
+                    _y(float(value), top, floor),
                     2 if count > 40 else 3,
                     one.name,
                     labels[i],
@@ -202,8 +203,8 @@ def line(title: str, labels: Sequence[str], series: Sequence[Series], *, unit: s
             ),
         )
         paths.append(format_html('<path class="line s{}" d="{}"/>{}', number, " ".join(path), dots))
-    limit = _limit(target, top, target_name, unit)
-    body = mark_safe(_frame(labels, top, unit) + shades + "".join(paths) + limit)  # noqa: S308 - all from format_html
+    limit = _limit(target, top, target_name, unit, floor)
+    body = mark_safe(_frame(labels, top, unit, floor) + shades + "".join(paths) + limit)  # noqa: S308 - all from format_html
     return _figure("line", title, summarise(labels, series, unit), body, labels, series, unit)
 
 

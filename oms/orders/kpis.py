@@ -1,17 +1,17 @@
-"""Figures of order entry. A denominator of 0 gives None."""
+"""Figures of order entry: the demand-based stockout rate. A denominator of 0 gives None."""
 
 from __future__ import annotations
 
 import datetime as dt
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from django.db.models import Count, F, Q, QuerySet, Sum
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
+from oms.core.clock import business_zone
+from oms.core.figures import Place, Tallies, Tally, Window, share
 from oms.orders.demand import DEMAND_KINDS
-from oms.orders.models import Order, OrderLine
+from oms.orders.models import Allocation, Order, OrderLine
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,19 @@ class StockoutRate:
     @property
     def rate(self) -> Decimal | None:
         """Share of demand lines; a backorder filled later still counts."""
-        return Decimal(self.short_lines) / self.lines if self.lines else None
+        return share(self.short_lines, self.lines)
 
     @property
     def unit_rate(self) -> Decimal | None:
         """Short units ÷ demanded units = 1 − fill rate."""
-        return Decimal(self.short_units) / self.units if self.units else None
+        return share(self.short_units, self.units)
 
 
-def _demand(start: dt.datetime, end: dt.datetime, channel: str) -> QuerySet[OrderLine]:
-    lines = OrderLine.objects.filter(
+def demand_lines(start: dt.datetime, end: dt.datetime) -> QuerySet[OrderLine]:
+    """Product lines that buyers asked us for in [start, end). One cancelled before anything was tried is no demand."""
+    tried = Exists(Allocation.objects.filter(line=OuterRef("pk")))
+    return OrderLine.objects.filter(
+        Q(quantity__gt=F("cancelled")) | Q(short_at_entry__gt=0) | tried,
         order__placed_at__gte=start,
         order__placed_at__lt=end,
         order__is_test=False,
@@ -44,34 +47,24 @@ def _demand(start: dt.datetime, end: dt.datetime, channel: str) -> QuerySet[Orde
         kind=OrderLine.Kind.PRODUCT,
         sku__isnull=False,
     )
-    # a line that was cancelled before anything was tried is no demand
-    lines = lines.filter(
-        Q(quantity__gt=F("cancelled")) | Q(allocations__isnull=False) | Q(short_at_entry__gt=0)
-    ).distinct()
-    return lines.filter(order__channel__code=channel) if channel else lines
 
 
-def stockout_rate(start: dt.datetime, end: dt.datetime, *, channel: str = "") -> StockoutRate:
-    """Lines of orders placed in [start, end), all channels or the one with this code."""
-    ids = _demand(start, end, channel).values("pk")
-    sums = OrderLine.objects.filter(pk__in=ids).aggregate(
-        lines=Count("id"),
-        short_lines=Count("id", filter=Q(short_at_entry__gt=0)),
-        units=Sum("quantity"),
-        short_units=Sum("short_at_entry"),
-    )
-    return StockoutRate(sums["lines"], sums["short_lines"], sums["units"] or 0, sums["short_units"] or 0)
+def tally(window: Window) -> Tallies:
+    """Demand per day and channel, by the day the order was placed."""
+    found: Tallies = {}
+    zone = business_zone()
+    rows = demand_lines(window.start, window.end).order_by()
+    for at, channel, units, short in rows.values_list(
+        "order__placed_at", "order__channel__code", "quantity", "short_at_entry"
+    ).iterator(chunk_size=5000):
+        one = found.setdefault(Place(at.astimezone(zone).date(), channel), Tally())
+        one.add("lines")
+        one.add("units", units)
+        one.add("short_lines", int(short > 0))
+        one.add("short_units", short)
+    return found
 
 
-def percentile(ascending: Sequence[float], share: float) -> float | None:
-    """Linear interpolation between ranks, as PostgreSQL's percentile_cont; None without values.
-
-    >>> percentile([2, 3, 5, 8, 26, 50], 0.5), percentile([2, 3, 5, 8, 26, 50], 0.9)
-    (6.5, 38.0)
-    """
-    if not ascending:
-        return None
-    place = share * (len(ascending) - 1)
-    low = math.floor(place)
-    high = math.ceil(place)
-    return ascending[low] + (ascending[high] - ascending[low]) * (place - low)
+def stockout_rate(tally: Tally) -> StockoutRate:
+    """The figure of a tally."""
+    return StockoutRate(*(tally.whole(name) for name in ("lines", "short_lines", "units", "short_units")))

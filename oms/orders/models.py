@@ -169,6 +169,9 @@ class Order(models.Model):
             models.Index(fields=["external_number"], name="order_external_number_idx"),
             models.Index(fields=["-placed_at", "-id"], condition=Q(holds_open__gt=0), name="order_held_idx"),
             models.Index(
+                fields=["-shipped_at", "-id"], condition=Q(shipped_at__isnull=False), name="order_shipped_idx"
+            ),
+            models.Index(
                 fields=["-placed_at", "-id"],
                 condition=Q(short_units__gt=0) & Q(state__in=["pending", "open", "routed", "part_shipped"]),
                 name="order_short_idx",

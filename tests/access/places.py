@@ -70,6 +70,9 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "control:job_id": (mine.pk, None if can(user, "settings.manage") else others.pk),
         "control:file_id": (file.pk, None),
         "control:kind": ("stock", None),
+        # a figure that everybody with reports may see, and one of its parts
+        "control:key": ("cycle", None),
+        "control:part": ("shipped", None),
         "control:user_id": (token.user_id, None),
         "control:token_id": (token.pk, None),
         "orders:number": both["number"],

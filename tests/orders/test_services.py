@@ -17,6 +17,7 @@ from inventory.models import DemandDay, Reservation, Sku, SkuAlias, StockLevel, 
 from oms.core import outbox
 from oms.core.actor import SYSTEM, Actor
 from oms.core.errors import Conflict, NotAllowed, UserError
+from oms.core.figures import Window, total
 from oms.core.invariants import run
 from oms.core.models import Doorbell, ExceptionItem, OutboxEvent
 from oms.orders import allocation, demand, kpis, pii, selectors, services, states, tasks
@@ -555,23 +556,15 @@ def test_stockout_rate_counts_first_tries_and_keeps_counting(shop: SalesChannel,
         enter(shop, line_draft(cup, 1))
     add_stock(cup, east, 3)
     assert len(allocation.allocate_waiting([cup.pk], actor=BOT)) == 3
-    rate = kpis.stockout_rate(T0, T0 + HOUR)
+    day = Window(T0.date(), T0.date())
+    rate = kpis.stockout_rate(total(kpis.tally(day).values()))
     assert (rate.lines, rate.short_lines, rate.rate, rate.unit_rate) == (
         120,
         3,
         Decimal("0.025"),
         Decimal("0.025"),
     )
-    assert kpis.stockout_rate(T0 + HOUR, T0 + 2 * HOUR).rate is None
-
-
-def test_percentiles_interpolate() -> None:
-    hours = [2.0, 3.0, 5.0, 8.0, 26.0, 50.0]
-    assert (kpis.percentile(hours, 0.5), kpis.percentile(hours, 0.9), kpis.percentile([], 0.5)) == (
-        6.5,
-        38.0,
-        None,
-    )
+    assert kpis.stockout_rate(total(kpis.tally(day.before()).values())).rate is None
 
 
 def test_buyer_data_goes_when_its_time_is_over(

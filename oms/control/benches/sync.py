@@ -36,6 +36,7 @@ from oms.control.benches.report import Report
 from oms.core import beat
 from oms.core.clock import now
 from oms.core.db import on_postgres
+from oms.core.figures import percentile
 from oms.core.models import OutboxEvent
 from oms.orders import intake
 from oms.orders.models import Order, SalesChannel
@@ -164,12 +165,12 @@ def _single_sales(
                 stages[name].append(_ms(start, end))
         time.sleep(0.3)
     took.sort()
-    p95 = kpis.percentile(took, 0.95)
+    p95 = percentile(took, 0.95)
     assert p95 is not None
-    report.figures |= {"order_to_all_others_p50_ms": kpis.percentile(took, 0.5), "order_to_all_others_p95_ms": p95,
+    report.figures |= {"order_to_all_others_p50_ms": percentile(took, 0.5), "order_to_all_others_p95_ms": p95,
                        "order_to_all_others_max_ms": took[-1]}  # fmt: skip
     report.figures |= {
-        f"of_this_{name}_p50_ms": kpis.percentile(sorted(values), 0.5) for name, values in stages.items()
+        f"of_this_{name}_p50_ms": percentile(sorted(values), 0.5) for name, values in stages.items()
     }
     report.at_most(
         6,
@@ -243,14 +244,14 @@ def _many_sales(
         assert answered_at is not None
         waits.append(_ms(changed_at, sent_at))
         answers.append(_ms(sent_at, answered_at))
-    p99, longest = kpis.percentile(ages, 0.99) or 0, ages[-1] if ages else 0
+    p99, longest = percentile(ages, 0.99) or 0, ages[-1] if ages else 0
     report.figures |= {
         "sales": made, "sales_per_s_reached": made / driven, "driver_behind_s": behind, "movements": len(movements),
         "changes_of_listings": len(ages), "requests": pushes,
         "figures_told": sum(len(one.at) for one in pushed.values()),
-        "sync_p50_ms": kpis.percentile(ages, 0.5), "sync_p95_ms": kpis.percentile(ages, 0.95), "sync_p99_ms": p99,
-        "sync_max_ms": longest, "of_this_until_sent_p50_ms": kpis.percentile(sorted(waits), 0.5),
-        "of_this_until_answered_p50_ms": kpis.percentile(sorted(answers), 0.5), "settled_after_s": settled,
+        "sync_p50_ms": percentile(ages, 0.5), "sync_p95_ms": percentile(ages, 0.95), "sync_p99_ms": p99,
+        "sync_max_ms": longest, "of_this_until_sent_p50_ms": percentile(sorted(waits), 0.5),
+        "of_this_until_answered_p50_ms": percentile(sorted(answers), 0.5), "settled_after_s": settled,
     }  # fmt: skip
     report.at_most(6, "commit → acknowledged, p99", p99 / 1000, 1.0, 0.3, "s")
     report.at_most(6, "commit → acknowledged, longest", longest / 1000, 2.0, 2.0, "s")
