@@ -75,6 +75,7 @@ def save(request: HttpRequest) -> HttpResponse:
 def change(request: HttpRequest, view_id: int) -> HttpResponse:
     """Pin, unpin or remove a saved view."""
     user: Any = request.user
+    lists.own_view(user, view_id)
     action = request.POST.get("action", "")
     if action in ("pin", "unpin"):
         view = lists.pin_view(user, view_id, action == "pin")

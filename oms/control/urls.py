@@ -1,6 +1,14 @@
 from django.urls import include, path
 
-from oms.control import accounts, import_views, list_views, report_views, settings_views, views
+from oms.control import (
+    accounts,
+    import_views,
+    list_views,
+    place_views,
+    report_views,
+    settings_views,
+    views,
+)
 
 screens = [
     path("", views.today, name="today"),
@@ -34,6 +42,10 @@ screens = [
     path("settings/tokens/", settings_views.token_list, name="tokens"),
     path("settings/tokens/<int:token_id>/revoke/", settings_views.token_revoke, name="token-revoke"),
     path("settings/warehouses/", settings_views.warehouses, name="warehouses"),
+    path("settings/warehouses/<str:code>/", place_views.warehouse, name="warehouse-settings"),
+    path("settings/warehouses/<str:code>/act/", place_views.warehouse_act, name="warehouse-act"),
+    path("settings/carriers/", place_views.carriers, name="carriers"),
+    path("settings/carriers/<int:account_id>/act/", place_views.carrier_act, name="carrier-act"),
     path("settings/system/", settings_views.system, name="system"),
     path("settings/system/verify/", settings_views.verify_audit, name="verify-audit"),
     path("profile/", accounts.profile, name="profile"),

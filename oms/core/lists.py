@@ -189,7 +189,7 @@ def save_view(
     return view
 
 
-def _own(user: User, view_id: int) -> SavedView:
+def own_view(user: User, view_id: int) -> SavedView:
     """A view that the person may change: their own, or a shared one for whoever manages settings."""
     view = SavedView.objects.filter(pk=view_id).first()
     if view is None or not (view.owner_id == user.pk or (view.shared and can(user, "settings.manage"))):
@@ -199,7 +199,7 @@ def _own(user: User, view_id: int) -> SavedView:
 
 def pin_view(user: User, view_id: int, pinned: bool) -> SavedView:
     """Put a view among the tabs, or take it away from there. Raises `NotFound`."""
-    view = _own(user, view_id)
+    view = own_view(user, view_id)
     view.pinned = pinned
     view.save(update_fields=["pinned"])
     return view
@@ -207,7 +207,7 @@ def pin_view(user: User, view_id: int, pinned: bool) -> SavedView:
 
 def remove_view(user: User, view_id: int, *, actor: Actor) -> SavedView:
     """Forget a view. Raises `NotFound`."""
-    view = _own(user, view_id)
+    view = own_view(user, view_id)
     with transaction.atomic():
         record(actor, "view.removed", view, before={"screen": view.screen, "name": view.name})
         SavedView.objects.filter(pk=view_id).delete()

@@ -16,7 +16,7 @@ from typing import Any
 from django.utils import timezone
 
 from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, Listing
-from fulfillment.models import Shipment
+from fulfillment.models import CarrierAccount, Shipment
 from inventory import reservations
 from inventory.models import (
     AdjustmentRequest,
@@ -81,6 +81,11 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "procurement:pk": both["purchase"],
         "procurement:code": (supplier.code, None),
         "procurement:sku_id": (sku.pk, None),
+        "control:code": (NEAR, None),
+        "control:account_id": (
+            CarrierAccount.objects.create(code="c", name="C", connector="table_rate").pk,
+            None,
+        ),
         "control:view_id": (_view(user), _view(token.user)),
         "fulfillment:pk": both["shipment"],
         "fulfillment:order_id": both["order"],

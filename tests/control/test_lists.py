@@ -1,0 +1,147 @@
+"""X08 saved views with counts, columns and row height per person, the warehouse switch, the queue as a file."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from django.core.cache import cache
+from django.test import Client
+
+from oms.core import lists
+from oms.core.actor import SYSTEM
+from oms.core.clock import now
+from oms.core.errors import Conflict, NotAllowed
+from oms.core.models import SavedView, User
+from oms.orders import intake, services
+from oms.orders.models import Hold, Order
+from tests.factories import (
+    add_stock,
+    line_draft,
+    make_channel,
+    make_sku,
+    make_user,
+    make_warehouse,
+    order_draft,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    cache.clear()
+
+
+@pytest.fixture
+def owner(client: Client) -> User:
+    user = make_user("ana", "owner")
+    client.force_login(user)
+    return user
+
+
+def orders(count: int) -> list[Order]:
+    east, mug = make_warehouse("EAST"), make_sku("MUG")
+    add_stock(mug, east, 100)
+    shop = make_channel("shop", east)
+    drafts = [order_draft(line_draft(mug), placed_at=now() - dt.timedelta(minutes=n)) for n in range(count)]
+    intake.take(drafts, channel=shop, actor=SYSTEM, source="manual")
+    return list(Order.objects.order_by("pk"))
+
+
+def save(client: Client, name: str, query: str, **values: str) -> None:
+    client.post(
+        "/lists/views/",
+        {"screen": "orders:list", "name": name, "query": query, "pinned": "on", **values},
+        HTTP_REFERER="http://testserver/orders/",
+    )
+
+
+def test_a_view_comes_back_with_its_count_kept_for_thirty_seconds(client: Client, owner: User) -> None:
+    made = orders(3)
+    services.place_hold(made[0].pk, Hold.Reason.PERSON, actor=SYSTEM)
+    save(client, "Stuck", "view=on_hold")
+    view = SavedView.objects.get()
+    html = client.get("/orders/").content.decode()
+    assert f'?view=on_hold&amp;saved={view.pk}"' in html
+    tab = next(one for one in client.get("/orders/").context["tabs"] if one["label"] == "Stuck")
+    assert (tab["count"], tab["active"]) == (1, False)
+    services.place_hold(made[1].pk, Hold.Reason.PERSON, actor=SYSTEM)
+    opened = client.get(f"/orders/?view=on_hold&saved={view.pk}").context["tabs"]
+    assert [one["label"] for one in opened if one["active"]] == ["Stuck"]
+    assert next(one for one in opened if one["label"] == "Stuck")["count"] == 1, (
+        "counted anew after 30 s only"
+    )
+    cache.clear()
+    assert (
+        next(one for one in client.get("/orders/").context["tabs"] if one["label"] == "Stuck")["count"] == 2
+    )
+
+
+def test_private_views_are_private_and_a_role_shares_its_own(client: Client, owner: User) -> None:
+    save(client, "Mine", "q=a")
+    save(client, "For all", "q=b", **{"for": "all"})
+    save(client, "For the floor", "q=c", **{"for": "floor"})
+    names = {
+        role: [one.name for one in lists.visible_views(make_user(role, role), "orders:list")]
+        for role in ("floor", "support")
+    }
+    assert names == {"floor": ["For all", "For the floor"], "support": ["For all"]}
+    with pytest.raises(NotAllowed, match="sharing one needs the right"):
+        lists.save_view(
+            User.objects.get(username="support"), "orders:list", "Loud", "", shared=True, actor=SYSTEM
+        )
+    other = make_user("bob", "owner")
+    with pytest.raises(Conflict, match="is called 'For all' already"):
+        lists.save_view(other, "orders:list", "For all", "", shared=True, actor=SYSTEM)
+
+
+def test_a_view_is_unpinned_and_removed_by_its_owner_only(client: Client, owner: User) -> None:
+    save(client, "Mine", "q=a")
+    view = SavedView.objects.get()
+    client.post(f"/lists/views/{view.pk}/", {"action": "unpin"})
+    assert "Mine" not in [one["label"] for one in client.get("/orders/").context["tabs"]]
+    client.force_login(make_user("bob", "ops"))
+    assert client.post(f"/lists/views/{view.pk}/", {"action": "remove"}).status_code == 404
+    client.force_login(owner)
+    client.post(f"/lists/views/{view.pk}/", {"action": "remove"})
+    assert not SavedView.objects.exists()
+
+
+def test_columns_and_height_are_kept_per_person(client: Client, owner: User) -> None:
+    orders(1)
+    offered = ["3", "4", "8"]
+    form = {"screen": "orders:list", "density": "compact", "offered": offered, "shown": ["4"]}
+    assert client.post("/lists/settings/", form, HTTP_HX_REQUEST="true").status_code == 204
+    html = client.get("/orders/").content.decode()
+    assert 'data-hide="3 8"' in html and 'data-density="compact"' in html
+    assert 'data-hide=""' in client.get("/stock/").content.decode()
+    client.force_login(make_user("bob", "ops"))
+    assert 'data-hide=""' in client.get("/orders/").content.decode()
+
+
+def test_new_orders_are_announced_and_not_slipped_in(client: Client, owner: User) -> None:
+    made = orders(3)
+    asked = client.get(f"/orders/?since={made[0].pk}", HTTP_HX_REQUEST="true")
+    assert "2 new orders · Show" in asked.content.decode() and "<tr" not in asked.content.decode()
+    assert client.get(f"/orders/?since={made[2].pk}", HTTP_HX_REQUEST="true").status_code == 204
+
+
+def test_the_queue_as_a_file_has_the_rows_of_the_filters(client: Client, owner: User) -> None:
+    made = orders(3)
+    services.set_tags(made[1].pk, ["=gift"], actor=SYSTEM)
+    answer = client.get("/orders/?tag=%3Dgift&format=csv")
+    lines = b"".join(answer.streaming_content).decode().splitlines()
+    assert len(lines) == 2 and lines[1].startswith(made[1].number) and lines[1].endswith(",'=gift")
+
+
+def test_lists_open_in_the_chosen_warehouse(client: Client, owner: User) -> None:
+    orders(1)
+    make_warehouse("WEST")
+    went = client.post("/warehouse/", {"warehouse": "WEST", "next": "/stock/?view=out"})
+    assert went["Location"] == "/stock/?view=out&warehouse=WEST"
+    html = client.get("/").content.decode()
+    assert 'href="/orders/?warehouse=WEST"' in html and 'href="/channels/"' in html
+    assert client.post("/warehouse/", {"warehouse": "MOON"}).status_code == 404
+    back = client.post("/warehouse/", {"warehouse": "", "next": "/stock/?view=out&warehouse=WEST"})
+    assert back["Location"] == "/stock/?view=out"
