@@ -14,7 +14,8 @@ from channels.sandbox.amazon import Amazon
 from channels.sandbox.http import HttpProtocol
 from channels.sandbox.scenarios import SCENARIOS
 from channels.sandbox.shopify import Shopify
-from channels.sandbox.world import World
+from channels.sandbox.woocommerce import WooCommerce
+from channels.sandbox.world import Platform, World
 
 SAVE_EVERY_SECONDS = 5
 
@@ -51,7 +52,16 @@ async def serve(
 
 
 def new_world(latency_ms: int = 0, state_file: Path | None = None) -> World:
-    return World([Shopify(), Amazon()], latency_ms=latency_ms, state_file=state_file)
+    return World(platforms(), latency_ms=latency_ms, state_file=state_file)
+
+
+def platforms() -> list[Platform]:
+    """Everything the sandbox can play."""
+    return [
+        Shopify(),
+        Amazon(),
+        WooCommerce(),
+    ]
 
 
 def run(
