@@ -428,7 +428,7 @@ class WooCommerce:
                     store,
                     name,
                     request,
-                    lambda act=act, found=found: _act(store, request, act, found),  # type: ignore[misc]
+                    lambda act=act, found=found: _act(store, request, act, found),
                 )
         return WooError(
             404, "rest_no_route", "No route was found matching the URL and request method."
