@@ -114,6 +114,7 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "api:channel": (SHOP, FARSHOP),
         "api:listing": both["listing"],
         "api:webhook": both["message"],
+        "api:kpi": ("cycle", None),
     }
 
 

@@ -13,13 +13,16 @@ import pytest
 import time_machine
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries
+from rest_framework.test import APIClient
 
 from inventory import kpis as stock
 from inventory.models import StockDay
 from oms.control import tasks
 from oms.control.kpis import drill, report, rollup
 from oms.control.models import KpiClose, KpiDay
+from oms.core import tokens
 from oms.core.access import Scope
+from oms.core.actor import SYSTEM
 from oms.core.errors import NotAllowed, NotFound, UserError
 from oms.core.figures import Tally, Window, midnight, total
 from oms.orders.models import OrderLine
@@ -547,3 +550,71 @@ def test_an_empty_house_has_no_figures_but_a_page(
     assert answer.status_code == 200 and b"Nothing counted yet" in answer.content
     assert {one.text for one, _, _ in answer.context["tiles"]} == {"–"}
     assert_invariants()
+
+
+# --- over HTTP ----------------------------------------------------------------------------------------
+
+
+def caller(name: str, role: str, *scopes: str, **places: tuple[str, ...]) -> APIClient:
+    _, secret = tokens.issue(make_user(name, role, **places), "till", list(scopes), actor=SYSTEM)
+    return APIClient(HTTP_AUTHORIZATION=f"Bearer {secret}")
+
+
+def test_figures_over_http_are_those_of_the_page(shown: World) -> None:
+    api = caller("ana", "owner", "kpis:read", "purchasing:read")
+    answer = api.get(f"/api/v1/kpis/?{SPAN}")
+    assert answer.status_code == 200
+    found = {one["key"]: one for one in answer.json()["results"]}
+    assert list(found) == list(report.KPIS)
+    window = Window(day(1), day(25))
+    for key, one in found.items():
+        wanted = report.figure(report.KPIS[key], ask(window))
+        assert one["hidden"] is None and one["target_met"] == wanted.good
+        assert one["value"] == (None if wanted.value is None else format(Decimal(str(wanted.value)), "f"))
+    detail = api.get(f"/api/v1/kpis/cycle/?{SPAN}").json()
+    assert len(detail["series"]) == 25 and detail["series"][0]["first_day"] == "2026-03-01"
+    assert detail["parts"] == found["cycle"]["parts"]
+
+
+def test_rows_over_http_come_in_pages(shown: World) -> None:
+    api = caller("ana", "owner", "kpis:read")
+    url: str | None = f"/api/v1/kpis/cycle/rows/?{SPAN}&part=shipped&limit=7"
+    seen: list[str] = []
+    while url:
+        answer = api.get(url).json()
+        seen += [row["order"] for row in answer["results"]]
+        url = answer["next"]
+    wanted = drill.DRILLS["cycle", "shipped"].rows(ask(Window(day(1), day(25))))
+    assert seen == [order.number for order in wanted.order_by("-shipped_at", "-id")] and len(seen) > 7
+
+
+def test_a_token_sees_its_places_and_no_costs(shown: World) -> None:
+    api = caller("vera", "viewer", "kpis:read", warehouses=("WEST",))
+    found = {one["key"]: one for one in api.get(f"/api/v1/kpis/?{SPAN}").json()["results"]}
+    assert {key for key, one in found.items() if one["hidden"]} == {
+        "turnover",
+        "carrying",
+        "sync",
+        "stockout",
+    }
+    assert api.get(f"/api/v1/kpis/turnover/rows/?{SPAN}&part=sold").status_code == 403
+    assert api.get(f"/api/v1/kpis/cycle/?{SPAN}&warehouse=EAST").status_code == 404
+    assert caller("bob", "owner", "stock:read").get("/api/v1/kpis/").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("kpis/?from=soon", 400),
+        ("kpis/?colour=red", 400),
+        ("kpis/?channel=%00", 400),
+        ("kpis/profit/", 404),
+        ("kpis/cycle/rows/", 400),
+        ("kpis/cycle/rows/?part=value", 404),
+        ("kpis/cycle/rows/?part=shipped&cursor=xx", 400),
+        ("kpis/cycle/rows/?part=shipped&limit=0", 400),
+    ],
+)
+def test_wrong_questions_over_http_are_refused(world: World, path: str, status: int) -> None:
+    answer = caller("ana", "owner", "kpis:read").get(f"/api/v1/{path}")
+    assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json")

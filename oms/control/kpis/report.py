@@ -76,7 +76,7 @@ def asked(given: Mapping[str, str], principal: Any) -> Asked:
     if window.days > MOST_DAYS:
         raise UserError(f"from: at most {MOST_DAYS} days at once, {window.days} asked.", field="from")
     scope = scope_of(principal, "reports.view")
-    channel, warehouse = given.get("channel", "").strip(), given.get("warehouse", "").strip()
+    channel, warehouse = (_code(given, name) for name in ("channel", "warehouse"))
     if channel and not (
         scope.covers(channel_code=channel) and SalesChannel.objects.filter(code=channel).exists()
     ):
@@ -86,6 +86,13 @@ def asked(given: Mapping[str, str], principal: Any) -> Asked:
     ):
         raise NotFound("warehouse: there is no such warehouse.", field="warehouse")
     return Asked(window, channel, warehouse, scope, can(principal, "costs.view"))
+
+
+def _code(given: Mapping[str, str], name: str) -> str:
+    text = given.get(name, "").strip()
+    if "\0" in text or len(text) > 40:
+        raise UserError(f"{name}: that is no code.", field=name)
+    return text
 
 
 def _day(given: Mapping[str, str], name: str) -> dt.date | None:
@@ -155,13 +162,17 @@ class Figure:
     previous: Value
     target: Decimal | None
     parts: list[Part]
-    chart: SafeString
+    draw: Callable[[], SafeString]
     points: list[tuple[Point, Value]]
     counts: dict[str, int]
     restated: list[dt.date]
     notes: list[str] = field(default_factory=list)
     provisional: bool = False
     hidden: str = ""  # why the person does not see it
+
+    @property
+    def chart(self) -> SafeString:
+        return self.draw()
 
     @property
     def text(self) -> str:
@@ -582,7 +593,7 @@ def figure(kpi: Kpi, ask: Asked, reader: Reader | None = None) -> Figure:
     """One key figure with its predecessor, chart and notes."""
     hidden = why_hidden(kpi, ask)
     if hidden:
-        return Figure(kpi, None, None, None, [], SafeString(""), [], {}, [], hidden=hidden)
+        return Figure(kpi, None, None, None, [], SafeString, [], {}, [], hidden=hidden)
     reader = reader or Reader(ask)
     found = reader.tallies(kpi, ask.window)
     total = _total(found)
@@ -599,7 +610,7 @@ def figure(kpi: Kpi, ask: Asked, reader: Reader | None = None) -> Figure:
         kpi.headline(_total(reader.tallies(kpi, ask.window.before()))),
         kpi.target(),
         kpi.parts(total),
-        kpi.chart(kpi, points, ask, found),
+        lambda: kpi.chart(kpi, points, ask, found),
         [(point, kpi.headline(point.tally)) for point in points],
         counts,
         rollup.restated(kpi.source, ask.window),
