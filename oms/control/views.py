@@ -14,7 +14,7 @@ from django.shortcuts import redirect
 from django.utils.http import urlencode
 from django.views.decorators.http import require_GET, require_POST
 
-from oms.control import selectors
+from oms.control import mending, selectors
 from oms.core import exceptions_inbox, jobs, lists
 from oms.core.access import can
 from oms.core.clock import business_zone, now
@@ -24,7 +24,7 @@ from oms.core.exceptions_inbox import open_items
 from oms.core.middleware import request_actor
 from oms.core.models import AuditEntry, ExceptionItem, Job, User
 from oms.core.paging import keyset_page
-from oms.core.screens import back_to, is_fragment, page, screen, toast
+from oms.core.screens import Undo, back_to, is_fragment, page, say, screen, toast
 
 PAGE = 50
 
@@ -107,12 +107,13 @@ def exceptions(request: HttpRequest) -> HttpResponse:
     tab = request.GET.get("tab", "open")
     order = ("-closed_at", "-id") if tab == "closed" else ("severity", "due_at", "first_at", "id")
     found = keyset_page(items, order=order, cursor=request.GET.get("cursor", ""), limit=PAGE)
+    mend = mending.mends(found.items, user)
     mine = selectors.visible_exceptions(user)
     waiting = open_items().filter(pk__in=mine.values("pk"))
     kinds = sorted(mine.filter(closed_at__isnull=True).order_by().values_list("kind", flat=True).distinct())
     snoozed = mine.filter(closed_at__isnull=True, snoozed_until__gt=now()).count()
     context: dict[str, Any] = {
-        "items": [(item, selectors.kind_label(item.kind)) for item in found.items],
+        "items": [(item, selectors.kind_label(item.kind), mend.get(item.pk)) for item in found.items],
         "next_cursor": found.next_cursor,
         "count": items.count(),
         "tab": tab,
@@ -190,14 +191,26 @@ def exceptions_act(request: HttpRequest) -> HttpResponse:
         "snooze": "snoozed",
         "close": "closed",
         "reopen": "opened again",
+        "wake": "awake again",
     }[action]
     text = f"{done} {words}" + (f", {len(problems)} skipped: {problems[0]}" if problems else "")
+    undo = _undo(action, request, targets) if done and not problems else None
     if is_fragment(request):
-        return toast(
-            HttpResponse(status=204), text, "warn" if problems else "ok", **{"exceptions:changed": {}}
-        )
-    messages.success(request, text)
+        changed: dict[str, Any] = {"exceptions:changed": {}}
+        return toast(HttpResponse(status=204), text, "warn" if problems else "ok", undo=undo, **changed)
+    say(request, text, undo)
     return redirect(back_to(request, "/exceptions/"))
+
+
+#: what takes an action back
+_BACK = {"take": "assign", "snooze": "wake", "close": "reopen"}
+
+
+def _undo(action: str, request: HttpRequest, targets: list[int]) -> Undo | None:
+    """The way back of an action on up to 100 items; no other system has heard of it."""
+    if action not in _BACK or len(targets) > 100:
+        return None
+    return Undo(request.path, {"action": _BACK[action], "ids": targets})
 
 
 def _act(pk: int, action: str, request: HttpRequest, user: User, actor: Any) -> None:
@@ -217,6 +230,8 @@ def _act(pk: int, action: str, request: HttpRequest, user: User, actor: Any) -> 
         exceptions_inbox.snooze(pk, now() + dt.timedelta(minutes=int(minutes)), reason, actor=actor)
     elif action == "close":
         exceptions_inbox.resolve(pk, request.POST.get("why", ""), actor=actor)
+    elif action == "wake":
+        exceptions_inbox.wake(pk, actor=actor)
     elif action == "reopen":
         exceptions_inbox.reopen(pk, actor=actor)
     else:

@@ -119,6 +119,16 @@ def snooze(item_id: int, until: dt.datetime, reason: str, *, actor: Actor) -> Ex
     return item
 
 
+def wake(item_id: int, *, actor: Actor) -> ExceptionItem:
+    """End a snooze before its time. Raises `NotFound`, `Conflict`."""
+    with transaction.atomic():
+        item = _open(item_id)
+        before, item.snoozed_until, item.snooze_reason = item.snoozed_until, None, ""
+        item.save(update_fields=["snoozed_until", "snooze_reason"])
+        record(actor, "exception.woken", item, before={"until": before})
+    return item
+
+
 def resolve(item_id: int, why: str, *, actor: Actor) -> ExceptionItem:
     """A person mended it. Raises `UserError` without a word why, `NotFound`, `Conflict`."""
     if not why.strip():

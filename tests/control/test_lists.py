@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 
 import pytest
 from django.core.cache import cache
@@ -12,7 +13,8 @@ from oms.core import lists
 from oms.core.actor import SYSTEM
 from oms.core.clock import now
 from oms.core.errors import Conflict, NotAllowed
-from oms.core.models import SavedView, User
+from oms.core.exceptions_inbox import raise_item
+from oms.core.models import ExceptionItem, SavedView, User
 from oms.orders import intake, services
 from oms.orders.models import Hold, Order
 from tests.factories import (
@@ -145,3 +147,33 @@ def test_lists_open_in_the_chosen_warehouse(client: Client, owner: User) -> None
     assert client.post("/warehouse/", {"warehouse": "MOON"}).status_code == 404
     back = client.post("/warehouse/", {"warehouse": "", "next": "/stock/?view=out&warehouse=WEST"})
     assert back["Location"] == "/stock/?view=out"
+
+
+def test_an_exception_is_mended_where_it_stands_and_every_step_can_be_taken_back(
+    client: Client, owner: User
+) -> None:
+    made = orders(1)
+    raise_item("no_route", f"route:{made[0].pk}", "no route", channel_code="shop")
+    raise_item("label_failed", "label:7", "no label", url="/shipments/31")
+    raise_item("engine_failed", "engine:x", "engine")
+    html = client.get("/exceptions/").content.decode()
+    assert f'action="/routing/orders/{made[0].pk}/"' in html and "Route again" in html
+    assert 'action="/shipments/31/label/"' in html and "Buy again" in html
+    client.force_login(make_user("fay", "finance"))
+    assert "Route again" not in client.get("/exceptions/").content.decode()
+    client.force_login(owner)
+    item = ExceptionItem.objects.get(kind="engine_failed")
+    for action, values in (
+        ("take", {}),
+        ("snooze", {"minutes": "60", "reason": "x"}),
+        ("close", {"why": "x"}),
+    ):
+        done = client.post(
+            "/exceptions/act/", {"action": action, "ids": [item.pk], **values}, HTTP_HX_REQUEST="true"
+        )
+        undo = json.loads(done["HX-Trigger"])["toast"]["undo"]
+        assert client.post(undo["url"], undo["values"], HTTP_HX_REQUEST="true").status_code == 204
+        item.refresh_from_db()
+        assert (item.owner, item.snoozed_until, item.closed_at) == (None, None, None), action
+    page = client.post("/exceptions/act/", {"action": "take", "ids": [item.pk]}, follow=True).content.decode()
+    assert f'name="ids" value="{item.pk}"' in page and ">Undo</button>" in page

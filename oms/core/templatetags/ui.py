@@ -253,6 +253,11 @@ def undo(message: Any) -> dict[str, Any] | None:
     if not tags.startswith("{"):
         return None
     found: dict[str, Any] = json.loads(tags)
+    found["pairs"] = [
+        (name, one)
+        for name, value in found["values"].items()
+        for one in (value if isinstance(value, list) else [value])
+    ]
     return found
 
 
