@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fulfillment.models import RoutingQueue
+from fulfillment.models import RoutingQueue, ThreePLAccount, ThreePLCall
+from inventory.models import StockDifference
 from oms.core.doorbell import ring
 from oms.core.models import OutboxEvent
 from oms.core.outbox import subscribe
@@ -25,3 +26,24 @@ def trim_shipments(events: list[OutboxEvent]) -> None:
     """Reservations of these orders may have shrunk: their open shipments follow."""
     for order_id in sorted({int(event.key) for event in events}):
         ring("fulfillment.tasks.trim_shipments", str(order_id))
+
+
+@subscribe("difference.disputed")
+def ask_for_recounts(events: list[OutboxEvent]) -> None:
+    """Ask the 3PL of a disputed figure to count again; one without an API gets the dispute file from a person."""
+    ids = {int(event.key) for event in events}
+    for row in StockDifference.objects.filter(pk__in=ids).order_by("pk"):
+        account = ThreePLAccount.objects.filter(
+            warehouse=row.warehouse_id, kind=ThreePLAccount.Kind.API
+        ).first()
+        if account is None or row.disputed_at is None:
+            continue
+        ThreePLCall.objects.get_or_create(
+            key=f"recount:{row.pk}:{row.disputed_at:%Y%m%d%H%M%S}",
+            defaults={
+                "account": account,
+                "kind": ThreePLCall.Kind.RECOUNT,
+                "payload": {"difference": row.pk},
+            },
+        )
+        ring("fulfillment.threepl.tasks.drain_calls", str(account.pk))

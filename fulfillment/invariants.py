@@ -8,7 +8,7 @@ from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import Coalesce
 
 from fulfillment import states
-from fulfillment.models import LabelPurchase, Shipment, ShipmentLine
+from fulfillment.models import HandOffLine, HandOffParcel, LabelPurchase, Shipment, ShipmentLine
 from inventory.models import StockMovement
 from oms.core.invariants import invariant
 
@@ -84,3 +84,34 @@ def parcels_add_up() -> Iterator[str]:
     )
     for line in wrong:
         yield f"shipment line {line.pk}: {line.quantity} units, {line.boxed} in parcels"
+
+
+@invariant(
+    "F6",
+    "A hand-off leaves with a notice only, its units are counted once, and what left was booked or told as too much",
+)
+def hand_offs_add_up() -> Iterator[str]:
+    gone = Shipment.objects.filter(
+        state__in=[Shipment.State.SHIPPED, Shipment.State.DELIVERED], hand_off__isnull=False
+    )
+    for shipment in gone.exclude(
+        pk__in=HandOffParcel.objects.filter(shipment__isnull=False).values("shipment")
+    ):
+        yield f"{shipment.number} was handed over and left without a notice of the 3PL"
+    units: dict[int, int] = {}
+    for hand_off, quantity in HandOffParcel.objects.filter(shipment__isnull=False).values_list(
+        "hand_off", "shipment__lines__quantity"
+    ):
+        units[hand_off] = units.get(hand_off, 0) + (quantity or 0)
+    told = (
+        HandOffLine.objects.values("hand_off__reference", "hand_off")
+        .annotate(left=Sum("shipped"), over=Sum("excess"))
+        .order_by("hand_off")
+    )
+    for row in told:
+        left = units.pop(row["hand_off"], 0)
+        if left > row["left"] or left + row["over"] < row["left"]:
+            yield (
+                f"{row['hand_off__reference']}: {row['left']} units told as sent, {left} booked, "
+                f"{row['over']} too much"
+            )

@@ -9,7 +9,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from inventory.models import Sku, Warehouse
-from oms.core.fields import CurrencyField, EncryptedJSONField, MoneyAmountField
+from oms.core.fields import CurrencyField, EncryptedJSONField, EncryptedTextField, MoneyAmountField
 from oms.orders.models import Allocation, Order, OrderLine
 
 
@@ -440,3 +440,259 @@ class RoutingQueue(models.Model):
     attempts = models.PositiveSmallIntegerField(default=0)
     next_attempt_at = models.DateTimeField(default=timezone.now, db_index=True)
     error = models.CharField(max_length=400, blank=True)
+
+
+class ThreePLAccount(models.Model):
+    """A contract with a 3PL that runs one of our warehouses: how orders go out and how its news comes in."""
+
+    class Kind(models.TextChoices):
+        API = "api", "Signed API"
+        CSV = "csv", "CSV files"
+
+    class State(models.TextChoices):
+        SETUP = "setup", "Being set up"
+        CONNECTED = "connected", "Connected"
+        PAUSED = "paused", "Paused"
+        REFUSED = "refused", "Credentials refused"
+
+    code = models.SlugField(max_length=30, unique=True)
+    name = models.CharField(max_length=80)
+    warehouse = models.OneToOneField(Warehouse, on_delete=models.PROTECT, related_name="threepl")
+    kind = models.CharField(max_length=3, choices=Kind.choices, default=Kind.API)
+    base_url = models.URLField(
+        max_length=200, blank=True, help_text="https address of their API, without a final slash"
+    )
+    credentials = EncryptedJSONField(
+        default=dict, blank=True, help_text="key, secret (ours to them), hook_secret, hook_secret_old"
+    )
+    hook_key = models.CharField(max_length=40, unique=True, help_text="part of the address where they knock")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.SETUP)
+    state_reason = models.CharField(max_length=255, blank=True)
+    ack_minutes = models.PositiveIntegerField(
+        default=60, help_text="no acknowledgement after this many minutes is told"
+    )
+    snapshot_minutes = models.PositiveIntegerField(
+        default=60, help_text="their figures are read this often; 0 = they send them"
+    )
+    tested_at = models.DateTimeField(null=True, blank=True)
+    last_snapshot_at = models.DateTimeField(null=True, blank=True, help_text="time of their newest figures")
+    next_snapshot_at = models.DateTimeField(null=True, blank=True)
+    last_message_at = models.DateTimeField(null=True, blank=True)
+    files_written = models.PositiveIntegerField(default=0, help_text="order files so far; numbers them")
+
+    class Meta:
+        ordering = ["code"]
+        verbose_name = "3PL account"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ThreePLFile(models.Model):
+    """A file that went to or came from a 3PL. The same bytes are taken once."""
+
+    class Direction(models.TextChoices):
+        OUT = "out", "To the 3PL"
+        IN = "in", "From the 3PL"
+
+    account = models.ForeignKey(ThreePLAccount, on_delete=models.PROTECT, related_name="files")
+    direction = models.CharField(max_length=3, choices=Direction.choices)
+    kind = models.CharField(
+        max_length=12, blank=True, help_text="orders, acks, shipments, snapshot, adjustments"
+    )
+    name = models.CharField(max_length=160)
+    sha256 = models.CharField(max_length=64)
+    content = EncryptedTextField(default="", blank=True, help_text="order files hold addresses")
+    rows = models.PositiveIntegerField(default=0)
+    accepted = models.BooleanField(default=True)
+    problems = models.JSONField(default=list, blank=True, help_text="[row, column, sentence]")
+    actor = models.CharField(max_length=120)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account", "direction", "sha256"],
+                condition=Q(accepted=True),
+                name="threepl_file_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class HandOff(models.Model):
+    """A shipment given to a 3PL, once: our reference and theirs."""
+
+    class State(models.TextChoices):
+        PLANNED = "planned", "To be sent"
+        SENT = "sent", "Sent"
+        IN_DOUBT = "in_doubt", "Answer lost"
+        CONFIRMED = "confirmed", "Received there"
+        ACKNOWLEDGED = "acknowledged", "Acknowledged"
+        SHIPPED = "shipped", "Shipped"
+        CANCELLED = "cancelled", "Cancelled"
+        REFUSED = "refused", "Refused"
+
+    account = models.ForeignKey(ThreePLAccount, on_delete=models.PROTECT, related_name="hand_offs")
+    shipment = models.OneToOneField(Shipment, on_delete=models.PROTECT, related_name="hand_off")
+    reference = models.CharField(max_length=30, unique=True, help_text="ours; they keep it once")
+    external_id = models.CharField(max_length=80, blank=True, help_text="their number of the order")
+    state = models.CharField(max_length=12, choices=State.choices, default=State.PLANNED)
+    error = models.CharField(max_length=400, blank=True)
+    file = models.ForeignKey(
+        ThreePLFile, on_delete=models.PROTECT, null=True, blank=True, related_name="hand_offs"
+    )
+    planned_at = models.DateTimeField(default=timezone.now)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    confirmed_at = models.DateTimeField(null=True, blank=True)
+    acknowledged_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account", "external_id"],
+                condition=~Q(external_id=""),
+                name="hand_off_external_once",
+            ),
+        ]
+        indexes = [models.Index(fields=["account", "state", "-id"], name="hand_off_state_idx")]
+
+    def __str__(self) -> str:
+        return self.reference
+
+
+class HandOffLine(models.Model):
+    """Units of one shipment line as they were told, and what became of them there."""
+
+    hand_off = models.ForeignKey(HandOff, on_delete=models.CASCADE, related_name="lines")
+    number = models.PositiveSmallIntegerField(help_text="the line's name in their messages")
+    allocation = models.ForeignKey(Allocation, on_delete=models.PROTECT, related_name="+")
+    sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="+")
+    quantity = models.PositiveIntegerField()
+    shipped = models.PositiveIntegerField(default=0)
+    cancelling = models.PositiveIntegerField(default=0, help_text="cancellation asked for, no answer yet")
+    cancelled = models.PositiveIntegerField(default=0)
+    kept = models.PositiveIntegerField(default=0, help_text="cancellation refused: it is on its way")
+    excess = models.PositiveIntegerField(default=0, help_text="shipped although nothing was left to ship")
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [
+            models.UniqueConstraint(fields=["hand_off", "number"], name="hand_off_line_once"),
+            models.CheckConstraint(
+                condition=Q(quantity__gte=F("shipped") + F("cancelled")), name="hand_off_line_within"
+            ),
+        ]
+
+    @property
+    def open(self) -> int:
+        """Units that the 3PL still has to send as far as we know."""
+        return self.quantity - self.shipped - self.cancelled
+
+
+class HandOffParcel(models.Model):
+    """A shipment notice of the 3PL that was booked, once per their number."""
+
+    hand_off = models.ForeignKey(HandOff, on_delete=models.CASCADE, related_name="parcels")
+    external_id = models.CharField(max_length=80)
+    shipment = models.ForeignKey(Shipment, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    left_at = models.DateTimeField()
+    booked_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["hand_off", "external_id"], name="hand_off_parcel_once")
+        ]
+
+
+class ThreePLCall(models.Model):
+    """What a 3PL must be told exactly once: planned → sent → confirmed, or in doubt until it is found there."""
+
+    class Kind(models.TextChoices):
+        ORDER = "order", "Order"
+        CANCEL = "cancel", "Cancellation"
+        RECOUNT = "recount", "Request to count again"
+
+    class State(models.TextChoices):
+        PLANNED = "planned", "Planned"
+        SENT = "sent", "Sent"
+        IN_DOUBT = "in_doubt", "In doubt"
+        CONFIRMED = "confirmed", "Confirmed"
+        REJECTED = "rejected", "Rejected"
+
+    OPEN = ("planned", "sent", "in_doubt")
+
+    account = models.ForeignKey(ThreePLAccount, on_delete=models.PROTECT, related_name="calls")
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    key = models.CharField(
+        max_length=80, unique=True, help_text="one call per key, ever; sent as their key too"
+    )
+    hand_off = models.ForeignKey(
+        HandOff, on_delete=models.CASCADE, null=True, blank=True, related_name="calls"
+    )
+    payload = models.JSONField(default=dict, blank=True)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.PLANNED)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    looks = models.PositiveSmallIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(default=timezone.now)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    error = models.CharField(max_length=400, blank=True)
+    planned_at = models.DateTimeField(default=timezone.now)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    confirmed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["hand_off"], condition=Q(kind="order"), name="threepl_one_order_call"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["account", "next_attempt_at"],
+                condition=Q(state__in=["planned", "sent", "in_doubt"]),
+                name="threepl_call_due_idx",
+            ),
+        ]
+
+
+class ThreePLMessage(models.Model):
+    """What a 3PL told us, stored before anything else happens; unique per delivery."""
+
+    class State(models.TextChoices):
+        RECEIVED = "received", "Received"
+        DONE = "done", "Booked"
+        IGNORED = "ignored", "Nothing to book"
+        DEAD = "dead", "Needs a person"
+
+    id = models.BigAutoField(primary_key=True)
+    account = models.ForeignKey(ThreePLAccount, on_delete=models.CASCADE, related_name="messages")
+    delivery_id = models.CharField(max_length=100)
+    topic = models.CharField(max_length=40)
+    reference = models.CharField(max_length=80, blank=True)
+    body = models.JSONField(default=dict)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.RECEIVED)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    error = models.CharField(max_length=400, blank=True)
+    received_at = models.DateTimeField(default=timezone.now)
+    next_attempt_at = models.DateTimeField(default=timezone.now)
+    done_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["account", "delivery_id"], name="threepl_delivery_once")
+        ]
+        indexes = [
+            models.Index(
+                fields=["account", "next_attempt_at"],
+                condition=Q(state="received"),
+                name="threepl_message_due_idx",
+            ),
+        ]

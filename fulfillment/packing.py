@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from django.db import transaction
 
 from fulfillment.models import LabelPurchase, PackageType, Parcel, ParcelItem, Shipment
-from fulfillment.shipments import locked, set_state, why_not_shippable
+from fulfillment.shipments import locked, not_handed_off, set_state, why_not_shippable
 from oms.core.actor import Actor
 from oms.core.clock import now
 from oms.core.errors import Conflict, UserError
@@ -59,6 +59,7 @@ def pack(shipment_id: int, boxes: Sequence[Box] | None = None, *, actor: Actor) 
     """
     with transaction.atomic():
         shipment = locked(shipment_id)
+        not_handed_off(shipment)
         blocked = why_not_shippable(shipment.order)
         if blocked:
             raise Conflict(blocked, field="order")

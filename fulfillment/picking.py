@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import F
 
 from fulfillment.models import Shipment, ShipmentLine
-from fulfillment.shipments import locked, set_state, why_not_shippable
+from fulfillment.shipments import locked, not_handed_off, set_state, why_not_shippable
 from inventory import reservations, selectors
 from inventory.ledger import Movement, post_movements
 from inventory.models import Sku, SkuPack, StockMovement
@@ -38,6 +38,7 @@ def claim(shipment_id: int, *, actor: Actor) -> Shipment:
     """Take a shipment out of the others' queue. Raises `Conflict` when somebody else has it."""
     with transaction.atomic():
         shipment = locked(shipment_id)
+        not_handed_off(shipment)
         blocked = why_not_shippable(shipment.order)
         if blocked:
             raise Conflict(blocked, field="order")
@@ -64,6 +65,7 @@ def scan(shipment_id: int, code: str, *, actor: Actor, quantity: int = 1) -> Sca
         raise UserError("code: scan or type a barcode.", field="code")
     with transaction.atomic():
         shipment = locked(shipment_id)
+        not_handed_off(shipment)
         blocked = why_not_shippable(shipment.order)
         if blocked:
             return Scan(False, "STOP", blocked, False)
@@ -109,6 +111,7 @@ def pick_all(shipment_id: int, *, actor: Actor) -> Shipment:
     """Confirm a whole shipment without scanning, for warehouses that do not scan."""
     with transaction.atomic():
         shipment = locked(shipment_id)
+        not_handed_off(shipment)
         blocked = why_not_shippable(shipment.order)
         if blocked:
             raise Conflict(blocked, field="order")

@@ -39,7 +39,7 @@ def work_queue(principal: Any) -> QuerySet[Shipment]:
                 Shipment.State.LABELLED,
             ]
         )
-        .filter(order__holds_open=0)
+        .filter(order__holds_open=0, hand_off=None)  # a 3PL works on the others
         .annotate(units=Sum("lines__quantity"))
         .order_by("ship_by", "pk")
     )

@@ -8,9 +8,10 @@ from django.db import transaction
 from django.db.models import F, Sum
 
 from fulfillment import states
-from fulfillment.models import LabelPurchase, Shipment, ShipmentLine
-from inventory.models import Reservation
+from fulfillment.models import HandOff, LabelPurchase, Shipment, ShipmentLine
+from inventory.models import Reservation, Warehouse
 from oms.core.actor import Actor
+from oms.core.doorbell import ring
 from oms.core.errors import Conflict, NotFound
 from oms.orders import timeline
 from oms.orders.models import Allocation, Order
@@ -106,6 +107,9 @@ def ensure_shipments(order_id: int, *, actor: Actor) -> list[Shipment]:
                 if not created:
                     ShipmentLine.objects.filter(pk=line.pk).update(quantity=F("quantity") + units)
             made.append(shipment)
+        for shipment in made:
+            if shipment.warehouse.kind == Warehouse.Kind.THREEPL:
+                ring("fulfillment.threepl.tasks.hand_off", str(shipment.warehouse_id))
     return made
 
 
@@ -144,6 +148,23 @@ def trim(order_id: int, *, actor: Actor) -> None:
                 timeline.add(
                     order_id, "shipment", f"{shipment.number} is empty and was cancelled", actor=actor
                 )
+        _tell_partner(order_id)
+
+
+def _tell_partner(order_id: int) -> None:
+    """Units that were handed to a 3PL and are no longer held are taken back there."""
+    if HandOff.objects.filter(shipment__order=order_id).exists():
+        ring("fulfillment.threepl.tasks.follow", str(order_id))
+
+
+def not_handed_off(shipment: Shipment) -> None:
+    """Raise `Conflict` where a 3PL works on it: two houses must not send the same units."""
+    given = HandOff.objects.filter(shipment=shipment).select_related("account").first()
+    if given is not None:
+        raise Conflict(
+            f"{shipment.number} is handed to {given.account}: take it back there before you send it yourself.",
+            field="shipment",
+        )
 
 
 def cancel_shipment(shipment_id: int, *, actor: Actor, reason: str) -> Shipment:
@@ -159,4 +180,5 @@ def cancel_shipment(shipment_id: int, *, actor: Actor, reason: str) -> Shipment:
         timeline.add(
             shipment.order_id, "shipment", f"{shipment.number} cancelled: {reason}"[:400], actor=actor
         )
+        _tell_partner(shipment.order_id)
     return shipment

@@ -67,6 +67,7 @@ def _ship(shipment_id: int, actor: Actor, evidence: str, when: dt.datetime) -> S
             actor=actor,
             reference=shipment.number,
             key=f"ship:{shipment.pk}",
+            occurred_at=when,
         )
     return shipment
 

@@ -8,6 +8,7 @@ import time
 
 from fulfillment import labels, recall, routing_service, shipments
 from fulfillment.models import RoutingQueue, Shipment
+from fulfillment.threepl import tasks as threepl_tasks  # noqa: F401 (declares its own periodic tasks)
 from oms.core.actor import task_actor
 from oms.core.clock import now
 from oms.core.doorbell import periodic, ring
@@ -88,6 +89,6 @@ def resolve_labels(subject: str = "") -> None:
 def free_abandoned_picks(subject: str = "") -> None:
     """A shipment claimed long ago and never touched goes back to the queue."""
     old = now() - dt.timedelta(hours=4)
-    Shipment.objects.filter(state=Shipment.State.PICKING, claimed_at__lt=old, lines__picked=0).exclude(
-        lines__picked__gt=0
-    ).update(state=Shipment.State.READY, claimed_by="", claimed_at=None)
+    Shipment.objects.filter(
+        state=Shipment.State.PICKING, claimed_at__lt=old, lines__picked=0, hand_off=None
+    ).exclude(lines__picked__gt=0).update(state=Shipment.State.READY, claimed_by="", claimed_at=None)

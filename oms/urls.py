@@ -14,6 +14,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("fulfillment.urls")),  # floor/, shipments/, routing/
     path("returns/", include("returns.urls")),
     path("channels/", include("channels.urls")),
+    path("hooks/3pl/", include("fulfillment.threepl.hooks_urls")),
     path("hooks/", include("channels.hooks_urls")),
     path("api/v1/", include("oms.api")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),

@@ -179,6 +179,15 @@ class SandboxClient:
     def queue(self, shop_id: str) -> list[dict[str, Any]]:
         return self.call("GET", f"/shops/{quote(shop_id)}/queue")["messages"]
 
+    # --- 3PLs -----------------------------------------------------------------------------------------
+    def threepl(self, shop_id: str) -> dict[str, Any]:
+        """The 3PL's own books: orders, holdings, recounts."""
+        return self.call("GET", f"/threepl/{quote(shop_id)}")
+
+    def threepl_act(self, shop_id: str, action: str, **body: Any) -> dict[str, Any]:
+        """ack, ship, refuse, notice, stock, adjust, snapshot, hold, release, tell."""
+        return self.call("POST", f"/threepl/{quote(shop_id)}/{action}", body)
+
     # --- shoppers -----------------------------------------------------------------------------------
     def start_shoppers(self, **spec: Any) -> int:
         """rate_per_second, seed, weights {shop: n}, skus {sku: n}, max_orders, lines_max, quantity_max, pending_share,

@@ -11,6 +11,7 @@ from channels.sandbox import shoppers
 from channels.sandbox.http import Answer, Request
 from channels.sandbox.shop import PLANNED_KINDS, Faults, LogEntry, Order, Planned, SandboxError, Shop
 from channels.sandbox.snapshot import dump
+from channels.sandbox.threepl import ThreePLWarehouse
 from channels.sandbox.world import World
 
 Handler = Callable[[World, list[str], dict[str, Any], dict[str, str]], Any]
@@ -429,6 +430,31 @@ def queue(world: World, parts: list[str], body: dict[str, Any], query: dict[str,
     """Messages waiting in the notification queue of a seller."""
     messages = getattr(world.shop(parts[0]), "messages", {})
     return {"count": len(messages), "messages": [dump(message) for message in messages.values()]}
+
+
+# --- 3PLs ----------------------------------------------------------------------------------------------
+def _threepl(world: World, name: str) -> ThreePLWarehouse:
+    shop = world.shop(name)
+    if not isinstance(shop, ThreePLWarehouse):
+        raise SandboxError(f"{name} is no 3PL.")
+    return shop
+
+
+@route("GET", "threepl/{shop}")
+def threepl(world: World, parts: list[str], body: dict[str, Any], query: dict[str, str]) -> Any:
+    """The 3PL's own books: orders, stock, requests to count again."""
+    shop = _threepl(world, parts[0])
+    return {
+        "orders": [dump(one) for one in shop.consignments.values()],
+        "holdings": shop.holdings,
+        "recounts": shop.recounts,
+    }
+
+
+@route("POST", "threepl/{shop}/{action}")
+def threepl_act(world: World, parts: list[str], body: dict[str, Any], query: dict[str, str]) -> Any:
+    """What a person at the 3PL does, see `ThreePLWarehouse.act`."""
+    return _threepl(world, parts[0]).act(parts[1], body)
 
 
 # --- shoppers ------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from channels.sandbox.amazon import Amazon
 from channels.sandbox.http import HttpProtocol
 from channels.sandbox.scenarios import SCENARIOS
 from channels.sandbox.shopify import Shopify
+from channels.sandbox.threepl import ThreePL
 from channels.sandbox.woocommerce import WooCommerce
 from channels.sandbox.world import Platform, World
 
@@ -61,6 +62,7 @@ def platforms() -> list[Platform]:
         Shopify(),
         Amazon(),
         WooCommerce(),
+        ThreePL(),
     ]
 
 

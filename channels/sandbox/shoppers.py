@@ -161,12 +161,14 @@ class Shoppers:
         }
 
 
+def _selling(world: World) -> dict[str, int]:
+    """Every shop alike; a 3PL sells nothing."""
+    return {name: 1 for name, shop in world.shops.items() if shop.kind != "threepl"}
+
+
 def start(world: World, spec: dict[str, Any]) -> Shoppers:
     """Start a generator. Raises SandboxError when a shop is unknown or a figure makes no sense."""
-    weights = {
-        str(shop): float(weight)
-        for shop, weight in (spec.get("weights") or dict.fromkeys(world.shops, 1)).items()
-    }
+    weights = {str(shop): float(weight) for shop, weight in (spec.get("weights") or _selling(world)).items()}
     unknown = [shop for shop in weights if shop not in world.shops]
     if unknown or not weights:
         raise SandboxError(

@@ -1,0 +1,211 @@
+"""What a 3PL may tell us, read strictly: every problem is a sentence that names the field. Pure."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from oms.core.errors import UserError
+
+MAX_QUANTITY = 1_000_000
+MAX_LINES = 2000
+MAX_LEVELS = 100_000
+#: control characters and marks that turn text around
+_HOSTILE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+
+
+@dataclass(frozen=True)
+class Status:
+    """accepted, refused, cancelled (units or, without lines, everything), too_late (a cancellation refused)."""
+
+    reference: str
+    status: str
+    external_id: str = ""
+    reason: str = ""
+    cancel_key: str = ""
+
+
+@dataclass(frozen=True)
+class Item:
+    """Units by our line number, or by SKU code where the 3PL names none."""
+
+    quantity: int
+    sku: str = ""
+    line: int | None = None
+
+
+@dataclass(frozen=True)
+class Box:
+    items: tuple[Item, ...]
+    carrier: str = ""
+    service: str = ""
+    tracking: str = ""
+    weight_g: int | None = None
+
+
+@dataclass(frozen=True)
+class Shipped:
+    reference: str
+    external_id: str
+    left_at: dt.datetime
+    boxes: tuple[Box, ...]
+
+
+@dataclass(frozen=True)
+class Adjusted:
+    external_id: str
+    sku: str
+    quantity: int
+    reason: str
+    at: dt.datetime
+
+
+@dataclass(frozen=True)
+class Figure:
+    sku: str
+    on_hand: int
+    damaged: int = 0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    external_id: str
+    taken_at: dt.datetime
+    figures: tuple[Figure, ...]
+
+
+Message = Status | Shipped | Adjusted | Snapshot
+STATUSES = ("accepted", "refused", "cancelled", "too_late")
+TOPICS = ("order.status", "shipment.created", "inventory.adjusted", "inventory.snapshot")
+
+
+def clean(value: Any, field: str, *, limit: int = 80, required: bool = True) -> str:
+    """Text without control characters. Raises `UserError`."""
+    if value is None:
+        value = ""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise UserError(f"{field}: must be text.", field=field)
+    text = _HOSTILE.sub("", str(value)).strip()
+    if required and not text:
+        raise UserError(f"{field}: is missing.", field=field)
+    if len(text) > limit:
+        raise UserError(f"{field}: has {len(text)} characters; at most {limit} are allowed.", field=field)
+    return text
+
+
+def whole(value: Any, field: str, *, low: int, high: int = MAX_QUANTITY) -> int:
+    """A whole number, given as one or as its digits. Raises `UserError`."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,9}", value.strip()):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UserError(f"{field}: '{str(value)[:40]}' is not a whole number.", field=field)
+    if not low <= value <= high:
+        raise UserError(f"{field}: {value} is not between {low} and {high}.", field=field)
+    return value
+
+
+def moment(value: Any, field: str, at: dt.datetime) -> dt.datetime:
+    """A time with its zone, at most five minutes ahead of `at`. Raises `UserError`."""
+    try:
+        found = dt.datetime.fromisoformat(clean(value, field, limit=40).replace("Z", "+00:00"))
+    except ValueError:
+        raise UserError(
+            f"{field}: '{str(value)[:40]}' is not a time like 2026-11-20T14:05:00+00:00.", field=field
+        ) from None
+    if found.tzinfo is None:
+        raise UserError(f"{field}: the time needs its zone, like +00:00.", field=field)
+    if found > at + dt.timedelta(minutes=5):
+        raise UserError(f"{field}: {found.isoformat()} is in the future.", field=field)
+    return min(found, at)
+
+
+def _rows(value: Any, field: str, limit: int) -> list[Mapping[str, Any]]:
+    if not isinstance(value, list) or not value or not all(isinstance(row, dict) for row in value):
+        raise UserError(f"{field}: must be a list with at least one entry.", field=field)
+    if len(value) > limit:
+        raise UserError(f"{field}: has {len(value)} entries; at most {limit} are allowed.", field=field)
+    return value
+
+
+def read(topic: str, body: Mapping[str, Any], at: dt.datetime) -> Message:
+    """A message as the books take it. Raises `UserError`."""
+    if topic == "order.status":
+        status = clean(body.get("status"), "status", limit=20)
+        if status not in STATUSES:
+            raise UserError(f"status: '{status}' is unknown; use {', '.join(STATUSES)}.", field="status")
+        return Status(
+            clean(body.get("reference"), "reference"),
+            status,
+            clean(body.get("order_id"), "order_id", required=False),
+            clean(body.get("reason"), "reason", limit=200, required=False),
+            clean(body.get("cancel_key"), "cancel_key", required=False),
+        )
+    if topic == "shipment.created":
+        return Shipped(
+            clean(body.get("reference"), "reference"),
+            clean(body.get("shipment_id"), "shipment_id"),
+            moment(body.get("shipped_at"), "shipped_at", at),
+            tuple(_box(row) for row in _rows(body.get("parcels"), "parcels", 100)),
+        )
+    if topic == "inventory.adjusted":
+        quantity = whole(body.get("quantity"), "quantity", low=-MAX_QUANTITY)
+        if not quantity:
+            raise UserError("quantity: an adjustment changes at least one unit.", field="quantity")
+        return Adjusted(
+            clean(body.get("adjustment_id"), "adjustment_id", limit=60),
+            clean(body.get("sku"), "sku"),
+            quantity,
+            clean(body.get("reason"), "reason", limit=50),
+            moment(body.get("adjusted_at"), "adjusted_at", at),
+        )
+    if topic == "inventory.snapshot":
+        return Snapshot(
+            clean(body.get("snapshot_id"), "snapshot_id", limit=60),
+            moment(body.get("taken_at"), "taken_at", at),
+            _figures(_rows(body.get("levels"), "levels", MAX_LEVELS)),
+        )
+    raise UserError(f"topic: '{topic[:40]}' is unknown; use {', '.join(TOPICS)}.", field="topic")
+
+
+def _box(row: Mapping[str, Any]) -> Box:
+    items = []
+    for entry in _rows(row.get("lines"), "lines", MAX_LINES):
+        line = entry.get("line")
+        number = None if line in (None, "") else whole(line, "line", low=1, high=32_000)
+        items.append(
+            Item(
+                whole(entry.get("quantity"), "quantity", low=1),
+                clean(entry.get("sku"), "sku", required=number is None),
+                number,
+            )
+        )
+    weight = row.get("weight_g")
+    return Box(
+        tuple(items),
+        clean(row.get("carrier"), "carrier", required=False),
+        clean(row.get("service"), "service", limit=40, required=False),
+        clean(row.get("tracking"), "tracking", required=False),
+        None if weight in (None, "") else whole(weight, "weight_g", low=1, high=10_000_000),
+    )
+
+
+def _figures(rows: list[Mapping[str, Any]]) -> tuple[Figure, ...]:
+    found: dict[str, Figure] = {}
+    for row in rows:
+        figure = Figure(
+            clean(row.get("sku"), "sku"),
+            whole(row.get("on_hand"), "on_hand", low=0, high=1_000_000_000),
+            whole(row.get("damaged") or 0, "damaged", low=0, high=1_000_000_000),
+        )
+        if figure.damaged > figure.on_hand:
+            raise UserError(
+                f"damaged: {figure.sku} has {figure.damaged} damaged of {figure.on_hand} on hand.",
+                field="damaged",
+            )
+        if figure.sku.upper() in found:
+            raise UserError(f"sku: {figure.sku} is named twice in one snapshot.", field="sku")
+        found[figure.sku.upper()] = figure
+    return tuple(found.values())
