@@ -129,7 +129,7 @@ def pace(sku: Sku, available: int) -> Pace:
     found = velocity(filled)
     shown = filled[-28:]
     return Pace(
-        [d.day.isoformat() for d in shown],
+        [f"{d.day:%-d %b}" for d in shown],
         [d.units for d in shown],
         found,
         cover_days(available, found.per_day),

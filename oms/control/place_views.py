@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 from django import forms
 from django.contrib import messages
@@ -19,6 +20,7 @@ from oms.control.settings_views import _tabs
 from oms.core.clock import business_day
 from oms.core.errors import NotFound, UserError
 from oms.core.middleware import request_actor
+from oms.core.money import plain
 from oms.core.screens import page, posted_whole, screen
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -36,6 +38,10 @@ class WarehouseForm(forms.ModelForm):
             "handling_cost": "Own cost per shipment",
             "is_active": "In use",
         }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial["handling_cost"] = plain(self.instance.handling_cost)
 
     def clean_country(self) -> str:
         country: str = self.cleaned_data["country"].upper()

@@ -44,7 +44,7 @@ def today(request: HttpRequest) -> HttpResponse:
     version = str(hash((numbers, tuple(buckets), tuple((c.kind, c.count, c.severity) for c in causes), mine)))
     if is_fragment(request) and request.GET.get("version") == version:
         return HttpResponse(status=204)
-    context = {
+    context: dict[str, Any] = {
         "numbers": numbers,
         "buckets": buckets,
         "live_total": sum(bucket.count for bucket in buckets),
@@ -56,6 +56,8 @@ def today(request: HttpRequest) -> HttpResponse:
         "may_work": can(user, "exceptions.work"),
         "first_use": can(user, "settings.manage") and not _anything(),
     }
+    if not is_fragment(request) and can(user, "orders.view"):
+        context["days"], context["per_day"] = selectors.orders_by_day(user)
     return page(request, "control/today.html", context, fragment="control/_today.html")
 
 

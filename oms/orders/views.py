@@ -143,7 +143,7 @@ def queue(request: HttpRequest) -> HttpResponseBase:
 
 #: columns of the table that a person may leave out
 LIST_COLUMNS = (
-    (3, "Channel"), (4, "Placed"), (5, "Ship by"), (6, "Customer / To"), (7, "Lines (units)"), (8, "Total"),
+    (3, "Channel"), (4, "Placed"), (5, "Ship by"), (6, "Customer / To"), (7, "Items"), (8, "Total"),
     (9, "Warehouse"), (11, "Tags"),
 )  # fmt: skip
 

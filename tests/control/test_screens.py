@@ -177,6 +177,8 @@ def test_change_to_last_week_compares_the_same_time_of_day(owner: User, orders: 
     if not midnight_fell_between:
         assert (numbers.orders_today, numbers.orders_change) == (3, 0.5)
         assert numbers.change_text == "+50 % on this time last week"
+    few = selectors.Figures(orders_today=45, orders_change=44.0, orders_before=1)
+    assert few.change_text == "1 at this time last week", "a share of so few says nothing"
 
 
 @pytest.mark.parametrize("role", list(ROLES))

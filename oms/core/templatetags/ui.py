@@ -195,7 +195,9 @@ def when(
     if moment is None:
         return SafeString('<span class="none">–</span>')
     user = getattr(context.get("request"), "user", None)
-    local = moment.astimezone(_zone(zone or getattr(user, "time_zone", "")))
+    own = _zone(getattr(user, "time_zone", ""))
+    there = _zone(zone) if zone else own
+    local = moment.astimezone(there)
     at = clock.now()
     today = at.astimezone(local.tzinfo).date()
     distance = relative(moment, at)
@@ -210,7 +212,11 @@ def when(
     else:
         text = f"{local:%-d %b %H:%M}" if local.year == today.year else f"{local:%-d %b %Y %H:%M}"
     title = f"{local:%A} {local:%-d %B %Y %H:%M:%S} {local.tzname()} · {distance}"
-    return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), title, text)
+    foreign = style == "auto" and local.utcoffset() != moment.astimezone(own).utcoffset()
+    return format_html(
+        '<time datetime="{}" title="{}">{}{}</time>', moment.isoformat(), title, text,
+        format_html(" <small>{}</small>", local.tzname()) if foreign else "",
+    )  # fmt: skip
 
 
 # --- states -------------------------------------------------------------------------------------
