@@ -38,6 +38,7 @@ OPEN = {
     "second-factor": "the second half of it; knows its person by the session",
     "logout": "the way out",
     "hooks:receive": "channels sign what they send",
+    "threepl_hooks:receive": "3PLs sign what they send",
     "schema": "describes, shows nothing",
     "api-docs": "describes, shows nothing",
     "healthz": "for the machine that watches",
