@@ -16,7 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
-from inventory import kits, operations, reservations, selectors
+from inventory import asof, kits, operations, reservations, selectors
 from inventory.locking import stock_service
 from inventory.models import (
     KitComponent,
@@ -389,7 +389,7 @@ class StockViewSet(IdempotentMixin, Base, mixins.ListModelMixin, mixins.Retrieve
         sku = the_sku(code)
         visible = self.get_queryset().filter(sku=sku).values_list("warehouse_id", "warehouse__code")
         codes = dict(visible)
-        past = selectors.as_of(moment, sku_ids=[sku.pk], warehouse_ids=list(codes))
+        past = asof.as_of(moment, sku_ids=[sku.pk], warehouse_ids=list(codes))
         rows = [
             {
                 "sku": sku.code,

@@ -35,16 +35,16 @@ def _rows(sql: str) -> Iterator[tuple[Any, ...]]:
 
 @invariant("S1", "Reserved and unfit units are never negative and together never more than on hand.")
 def within_on_hand() -> Iterable[str]:
-    promised = F("reserved") + F("damaged") + F("quarantine") + F("inspection")
-    negative = (
-        Q(reserved__lt=0) | Q(damaged__lt=0) | Q(quarantine__lt=0) | Q(inspection__lt=0) | Q(in_transit__lt=0)
-    )
-    for level in StockLevel.objects.filter(negative | Q(on_hand__lt=promised)).select_related(
-        "sku", "warehouse"
-    ):
+    sql = """
+        SELECT sku_id, warehouse_id, on_hand, reserved, damaged + quarantine + inspection, in_transit
+        FROM inventory_stocklevel
+        WHERE reserved < 0 OR damaged < 0 OR quarantine < 0 OR inspection < 0 OR in_transit < 0
+              OR on_hand < reserved + damaged + quarantine + inspection
+    """
+    for sku, warehouse, on_hand, reserved, unfit, in_transit in _rows(sql):
         yield (
-            f"{level.sku}@{level.warehouse}: on hand {level.on_hand}, reserved {level.reserved}, unavailable "
-            f"{level.unavailable}, in transit {level.in_transit}"
+            f"sku {sku} warehouse {warehouse}: on hand {on_hand}, reserved {reserved}, unavailable {unfit}, "
+            f"in transit {in_transit}"
         )
 
 
@@ -165,15 +165,24 @@ def running_balances() -> Iterable[str]:
 
 @invariant("S10", "Open reservations hold something; kits and services hold no stock of their own.")
 def promises_are_sound() -> Iterable[str]:
-    for row in Reservation.objects.filter(
-        Q(state="open", quantity__lte=0) | (~Q(state="open") & ~Q(quantity=0))
-    ):
-        yield f"reservation {row.pk}: {row.state} with quantity {row.quantity}"
-    virtual = Q(sku__kind__in=(Sku.Kind.KIT, Sku.Kind.SERVICE))
-    for row in Reservation.objects.filter(virtual, state="open"):
-        yield f"reservation {row.pk} promises sku {row.sku_id}, which has no stock"
-    for level in StockLevel.objects.filter(virtual).exclude(on_hand=0, reserved=0, in_transit=0):
-        yield f"{level}: a kit or service has stock"
+    odd = """
+        SELECT id, state, quantity FROM inventory_reservation
+        WHERE (state = 'open' AND quantity <= 0) OR (state <> 'open' AND quantity <> 0)
+    """
+    for pk, state, quantity in _rows(odd):
+        yield f"reservation {pk}: {state} with quantity {quantity}"
+    virtual = """
+        SELECT r.id, s.code FROM inventory_reservation r JOIN inventory_sku s ON s.id = r.sku_id
+        WHERE r.state = 'open' AND s.kind IN ('kit', 'service')
+    """
+    for pk, code in _rows(virtual):
+        yield f"reservation {pk} promises {code}, which has no stock"
+    stocked = """
+        SELECT s.code, l.warehouse_id FROM inventory_stocklevel l JOIN inventory_sku s ON s.id = l.sku_id
+        WHERE s.kind IN ('kit', 'service') AND (l.on_hand <> 0 OR l.reserved <> 0 OR l.in_transit <> 0)
+    """
+    for code, warehouse in _rows(stocked):
+        yield f"{code} warehouse {warehouse}: a kit or service has stock"
 
 
 @invariant("S11", "Kits contain no service, never themselves, and are nested at most one level.")
@@ -225,10 +234,23 @@ def bins_within_on_hand() -> Iterable[str]:
             yield f"sku {row['sku_id']} warehouse {row['bin__warehouse_id']}: bins hold {row['units']}, on hand {there}"
 
 
-@invariant("S14", "Average costs are never negative.")
+@invariant(
+    "S14", "Costs are never negative; layers hold exactly what is on hand, and their value is the level's."
+)
 def costs_are_sane() -> Iterable[str]:
-    for level in StockLevel.objects.filter(average_cost__lt=0):
-        yield f"{level}: average cost {level.average_cost}"
+    for sku, warehouse, average in _rows(
+        "SELECT sku_id, warehouse_id, average_cost FROM inventory_stocklevel WHERE average_cost < 0"
+    ):
+        yield f"sku {sku} warehouse {warehouse}: average cost {average}"
+    layered = """
+        SELECT l.sku_id, l.warehouse_id, l.on_hand, x.units
+        FROM (SELECT sku_id, warehouse_id, sum(remaining) AS units FROM inventory_costlayer
+              GROUP BY sku_id, warehouse_id) x
+        JOIN inventory_stocklevel l ON l.sku_id = x.sku_id AND l.warehouse_id = x.warehouse_id
+        WHERE l.on_hand <> x.units
+    """
+    for sku, warehouse, on_hand, units in _rows(layered):
+        yield f"sku {sku} warehouse {warehouse}: on hand {on_hand}, its cost layers hold {units}"
 
 
 @invariant(

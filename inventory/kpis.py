@@ -1,6 +1,6 @@
 """Figures of the stock: turnover, carrying cost, time out of stock. A denominator of 0 gives None.
 
-Everything rests on the ledger by the time a movement was posted, as `selectors.as_of` does: what the books said on
+Everything rests on the ledger by the time a movement was posted, as `asof.as_of` does: what the books said on
 an evening never changes afterwards. Values are in the business currency; SKUs of another one are left out and counted.
 """
 
@@ -16,8 +16,8 @@ from django.db import transaction
 from django.db.models import Case, DecimalField, F, Min, OuterRef, Q, QuerySet, Subquery, When
 from django.db.models.functions import Coalesce, NullIf
 
+from inventory.asof import as_of
 from inventory.models import Sku, StockDay, StockMovement, Warehouse
-from inventory.selectors import as_of
 from oms.core import business
 from oms.core.clock import business_day, business_zone
 from oms.core.figures import Place, Tallies, Tally, Window, midnight

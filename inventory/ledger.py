@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from django.db import transaction
 
-from inventory import bins
+from inventory import bins, valuation
 from inventory.costing import moving_average
 from inventory.locking import BUCKETS, Balances, Pair, change_levels, lock_levels, require_transaction
 from inventory.models import Sku, StockLevel, StockMovement, Warehouse
@@ -69,7 +69,8 @@ def post_movements(movements: Sequence[Movement], *, actor: Actor) -> list[Stock
 
     Keys posted before are skipped; the rest is merged per level and applied by one guarded UPDATE in ascending
     (SKU, warehouse) order. Units that come in with a `unit_cost` move the average cost; units that leave carry
-    the average as theirs. Emits `stock.changed` and `stock.increased` for SKUs whose available changed.
+    the average as theirs, or what the oldest cost (`inventory.valuation`). Emits `stock.changed` and
+    `stock.increased` for SKUs whose available changed.
 
     Raises `InsufficientStock` when a level would promise more than it has, `UserError` for a malformed movement.
     """
@@ -118,14 +119,12 @@ def write_rows(
         for pair, level in deltas.items()
         for bucket, change in level.items()
     }
-    costs = _leaving_costs(movements, after)
+    costs = valuation.costs_of(movements, after)
     rows = []
-    for movement in movements:
+    for number, movement in enumerate(movements):
         place = (movement.pair, movement.bucket)
         running[place] += movement.quantity
-        cost = movement.unit_cost
-        if cost is None and movement.bucket == Bucket.ON_HAND:
-            cost = costs.get(movement.pair)
+        costed = costs.get(number)
         rows.append(
             StockMovement(
                 sku_id=movement.sku_id,
@@ -140,8 +139,9 @@ def write_rows(
                 actor=who,
                 lot_id=movement.lot_id,
                 bin_id=movement.bin_id,
-                unit_cost=cost,
-                average_cost=after[movement.pair].average_cost if movement.bucket == Bucket.ON_HAND else None,
+                unit_cost=costed.unit_cost if costed else movement.unit_cost,
+                average_cost=costed.average if costed else None,
+                stock_value=costed.value if costed else None,
                 occurred_at=movement.occurred_at or moment,
                 created_at=moment,
                 key=movement.key,
@@ -227,14 +227,6 @@ def shortage(pair: Pair, delta: Mapping[str, int]) -> InsufficientStock:
             )
     taken = -sum(AVAILABLE[bucket] * change for bucket, change in delta.items())
     return InsufficientStock(sku, warehouse, taken, max(0, level.available))
-
-
-def _leaving_costs(movements: Sequence[Movement], after: Mapping[Pair, Balances]) -> dict[Pair, Decimal]:
-    """Cost per unit of on-hand changes that name none: the level's average, before any receipt the standard cost."""
-    pairs = {m.pair for m in movements if m.bucket == Bucket.ON_HAND and m.unit_cost is None}
-    without = {sku for sku, warehouse in pairs if not after[sku, warehouse].average_cost}
-    standard = dict(Sku.objects.filter(pk__in=without).values_list("pk", "unit_cost")) if without else {}
-    return {pair: after[pair].average_cost or standard.get(pair[0], Decimal(0)) for pair in pairs}
 
 
 def tell(deltas: Mapping[Pair, Mapping[str, int]], moment: dt.datetime) -> None:

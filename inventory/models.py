@@ -51,6 +51,11 @@ class Sku(models.Model):
         PREBUILT = "prebuilt", "Pre-built kit (counted itself)"
         SERVICE = "service", "Service or fee (no stock)"
 
+    class Valuation(models.TextChoices):
+        DEFAULT = "", "As set for the business"
+        AVERAGE = "average", "Moving average"
+        FIFO = "fifo", "First in, first out"
+
     product = models.ForeignKey(Product, on_delete=models.PROTECT, related_name="skus")
     code = models.CharField(max_length=80, help_text="shown as typed; unique without regard to case")
     title = models.CharField(max_length=255, blank=True)
@@ -72,6 +77,10 @@ class Sku(models.Model):
         default=0, help_text="list price, for display and customs value when no order price"
     )
     currency = CurrencyField(default="USD")
+    valuation = models.CharField(
+        max_length=8, choices=Valuation.choices, blank=True, default="", editable=False,
+        help_text="how units that leave are costed; changed by inventory.valuation.set_method()",
+    )  # fmt: skip
     lot_tracked = models.BooleanField(default=False)
     serial_tracked = models.BooleanField(default=False)
     shelf_life_days = models.PositiveIntegerField(null=True, blank=True)
@@ -440,6 +449,12 @@ class StockMovement(models.Model):
     average_cost = MoneyAmountField(
         null=True, blank=True, help_text="moving average of the level after this movement"
     )
+    stock_value = MoneyAmountField(
+        max_digits=18,
+        null=True,
+        blank=True,
+        help_text="value of the level's units on hand after this movement",
+    )
     occurred_at = models.DateTimeField(help_text="when it happened in the world")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     key = models.CharField(max_length=120, unique=True, help_text="idempotency key: the same key posts once")
@@ -448,7 +463,7 @@ class StockMovement(models.Model):
         ordering = ["-id"]
         constraints = [models.CheckConstraint(condition=~Q(quantity=0), name="movement_not_zero")]
         indexes = [
-            models.Index(fields=["sku", "warehouse", "bucket", "id"], name="movement_level_idx"),
+            models.Index(fields=["sku", "created_at"], name="movement_sku_time_idx"),
             models.Index(fields=["reference"], name="movement_reference_idx"),
             models.Index(fields=["created_at"], name="movement_created_idx"),
         ]
@@ -458,20 +473,72 @@ class StockMovement(models.Model):
 
 
 class StockCheckpoint(models.Model):
-    """Balance of a level's bucket at the end of a movement id, so that as-of queries replay little."""
+    """Balance of a level's bucket at a moment, so that as-of questions replay little; on hand with its value."""
 
     sku = models.ForeignKey(Sku, on_delete=models.CASCADE, related_name="+")
     warehouse = models.ForeignKey(Warehouse, on_delete=models.CASCADE, related_name="+")
     bucket = models.CharField(max_length=10, choices=StockMovement.Bucket.choices)
     at = models.DateTimeField()
     balance = models.IntegerField()
+    average_cost = MoneyAmountField(null=True, blank=True)
+    stock_value = MoneyAmountField(max_digits=18, null=True, blank=True)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["sku", "warehouse", "bucket", "at"], name="stock_checkpoint_once"
+                fields=["at", "sku", "warehouse", "bucket"], name="stock_checkpoint_unique"
             ),
         ]
+
+
+class CostLayer(models.Model):
+    """What is left of one arrival, oldest first, for SKUs valued first in, first out.
+
+    Per level the layers hold `on_hand` units together, and their values are the value of the stock. The value is
+    kept, not a price per unit, so that no part of a cent is lost when units leave one by one.
+    """
+
+    sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="+")
+    warehouse = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="+")
+    remaining = models.PositiveIntegerField()
+    value = MoneyAmountField(max_digits=18, help_text="of the remaining units, SKU currency")
+    reference = models.CharField(max_length=80, blank=True, help_text="what brought the units: PO-77")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["sku", "warehouse", "id"], condition=Q(remaining__gt=0), name="cost_layer_left_idx"
+            )
+        ]
+        constraints = [
+            models.CheckConstraint(condition=Q(value__gte=0), name="cost_layer_value_not_negative"),
+        ]
+
+
+class CostEntry(models.Model):
+    """A change of value without a movement: late landed cost, or another way of valuing. Append-only."""
+
+    class Kind(models.TextChoices):
+        LATE_COST = "late_cost", "Late landed cost"
+        METHOD = "method", "Valuation changed"
+
+    sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="+")
+    warehouse = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="+")
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    amount = MoneyAmountField(max_digits=18, help_text="put on the units in stock, signed")
+    variance = MoneyAmountField(
+        max_digits=18, default=0, help_text="of units sold before: cost of goods sold"
+    )
+    average_cost = MoneyAmountField(help_text="of the level after it")
+    stock_value = MoneyAmountField(max_digits=18, help_text="of the level after it")
+    reference = models.CharField(max_length=80, blank=True)
+    actor = models.CharField(max_length=120)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name_plural = "cost entries"
+        indexes = [models.Index(fields=["sku", "created_at"], name="cost_entry_sku_time_idx")]
 
 
 class Reservation(models.Model):

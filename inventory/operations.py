@@ -14,10 +14,9 @@ from typing import Any
 
 from django.db.models import F, Q
 
-from inventory import differences, reservations, selectors
-from inventory.costing import spread_cost
+from inventory import asof, differences, reservations
 from inventory.ledger import Bucket, InsufficientStock, Kind, Movement, post_movements
-from inventory.locking import LostRace, Pair, lock_levels, set_averages, stock_service
+from inventory.locking import LostRace, Pair, lock_levels, stock_service
 from inventory.models import (
     AdjustmentRequest,
     KitComponent,
@@ -155,7 +154,7 @@ def post_count(
         raise UserError("counted: a count cannot be negative.", field="counted")
     if counted_at > now():
         raise UserError("counted_at: the count lies in the future.", field="counted_at")
-    past = selectors.as_of(counted_at, sku_ids=[sku_id], warehouse_ids=[warehouse_id])
+    past = asof.as_of(counted_at, sku_ids=[sku_id], warehouse_ids=[warehouse_id])
     level = past.get((sku_id, warehouse_id))
     variance = counted - (level.on_hand if level else 0)
     _place(sku_id, warehouse_id)
@@ -299,7 +298,7 @@ def change_state(
     return Adjusted(rows, lost=lost)
 
 
-# --- receipts and costs ---------------------------------------------------------------------------
+# --- receipts -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -350,21 +349,6 @@ def receive_purchase(goods: Sequence[PurchasedGoods], *, reference: str, actor: 
             if quantity
         ]
     return post_movements(movements, actor=actor)
-
-
-@stock_service
-def add_cost(sku_id: int, warehouse_id: int, *, amount: Decimal, units: int) -> Decimal:
-    """Put a late landed cost of `units` received units on those still on hand and return that part of it.
-
-    The rest belongs to units already sold: cost of goods sold, not stock. Amounts in the SKU's currency.
-    """
-    level = lock_levels([(sku_id, warehouse_id)]).get((sku_id, warehouse_id))
-    if level is None:
-        return Decimal(0)
-    average, part = spread_cost(level.on_hand, level.average_cost, amount, units)
-    if part:
-        set_averages({(sku_id, warehouse_id): average})
-    return part
 
 
 # --- transfers ------------------------------------------------------------------------------------

@@ -1,23 +1,20 @@
-"""Reads: codes to SKUs, levels, kits, and what stock was at any moment."""
+"""Reads: codes to SKUs, levels, kits. What stock was at any moment: `inventory.asof`."""
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
-from django.db import connection, transaction
-from django.db.models import Max, QuerySet, Sum
+from django.db import connection
+from django.db.models import QuerySet
 from django.db.models.functions import Upper
 
 from inventory import kits
-from inventory.models import KitComponent, Sku, SkuAlias, StockCheckpoint, StockLevel, StockMovement
-from oms.core.clock import now
+from inventory.models import KitComponent, Sku, SkuAlias, StockLevel
 from oms.core.db import on_postgres, pg_array
-from oms.core.errors import UserError
 
 CHUNK = 1000
 Pair = tuple[int, int]  # (SKU id, warehouse id)
@@ -199,126 +196,3 @@ def kits_containing(sku_ids: Iterable[int]) -> dict[int, set[int]]:
                 following.setdefault(kit, set()).update(fresh)
         todo = following
     return answer
-
-
-# --- the past -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class PastLevel:
-    """Balances of a level at a moment, in eaches, and its average cost per unit then (None when not asked)."""
-
-    balances: dict[str, int]
-    average_cost: Decimal | None = None
-
-    @property
-    def on_hand(self) -> int:
-        return self.balances.get("on_hand", 0)
-
-    @property
-    def available(self) -> int:
-        held = ("reserved", "damaged", "quarantine", "inspection")
-        return self.on_hand - sum(self.balances.get(bucket, 0) for bucket in held)
-
-    @property
-    def value(self) -> Decimal:
-        """On hand at average cost, in the SKU's currency."""
-        return self.on_hand * (self.average_cost or Decimal(0))
-
-
-def as_of(
-    at: dt.datetime,
-    *,
-    sku_ids: Collection[int] | None = None,
-    warehouse_ids: Collection[int] | None = None,
-    with_cost: bool = False,
-) -> dict[Pair, PastLevel]:
-    """Levels as the ledger stood at `at`: the checkpoint before it plus what was posted since.
-
-    Ledger time is when a row was posted, not when the thing happened in the world: an entry that comes late does
-    not rewrite what the books said before it. Three queries, one more for costs.
-    """
-    if at.tzinfo is None:
-        raise UserError("at: give a time with its zone, such as 2026-03-03T10:00:00Z.", field="at")
-
-    def scoped(table: QuerySet[Any]) -> QuerySet[Any]:
-        if sku_ids is not None:
-            table = table.filter(sku_id__in=sku_ids)
-        if warehouse_ids is not None:
-            table = table.filter(warehouse_id__in=warehouse_ids)
-        return table.order_by()
-
-    rows: dict[Pair, dict[str, int]] = {}
-    since = scoped(StockMovement.objects.filter(created_at__lte=at))
-    known = StockCheckpoint.objects.filter(at__lte=at).aggregate(last=Max("at"))["last"]
-    if known is not None:
-        stored = scoped(StockCheckpoint.objects.filter(at=known))
-        for sku, warehouse, bucket, balance in stored.values_list(
-            "sku_id", "warehouse_id", "bucket", "balance"
-        ):
-            rows.setdefault((sku, warehouse), {})[bucket] = balance
-        since = since.filter(created_at__gt=known)
-    changes = since.values_list("sku_id", "warehouse_id", "bucket").annotate(change=Sum("quantity"))
-    for sku, warehouse, bucket, change in changes:
-        level = rows.setdefault((sku, warehouse), {})
-        level[bucket] = level.get(bucket, 0) + change
-    costs: dict[Pair, Decimal] = {}
-    if with_cost:
-        newest = (
-            scoped(StockMovement.objects.filter(created_at__lte=at, average_cost__isnull=False))
-            .values("sku_id", "warehouse_id")
-            .annotate(newest=Max("id"))
-            .values("newest")
-        )
-        found = StockMovement.objects.filter(pk__in=newest).values_list(
-            "sku_id", "warehouse_id", "average_cost"
-        )
-        costs = {(sku, warehouse): cost for sku, warehouse, cost in found.order_by() if cost is not None}
-    return {pair: PastLevel(balances, costs.get(pair)) for pair, balances in rows.items()}
-
-
-def diff(
-    start: dt.datetime,
-    end: dt.datetime,
-    *,
-    sku_ids: Collection[int] | None = None,
-    warehouse_ids: Collection[int] | None = None,
-) -> dict[Pair, dict[str, int]]:
-    """Signed change per level and bucket after `start` up to and including `end`; zero changes are left out."""
-    if start.tzinfo is None or end.tzinfo is None or end < start:
-        raise UserError("from, to: give two times with their zones, the earlier one first.", field="from")
-    rows = StockMovement.objects.filter(created_at__gt=start, created_at__lte=end).order_by()
-    if sku_ids is not None:
-        rows = rows.filter(sku_id__in=sku_ids)
-    if warehouse_ids is not None:
-        rows = rows.filter(warehouse_id__in=warehouse_ids)
-    changes: dict[Pair, dict[str, int]] = {}
-    summed = rows.values_list("sku_id", "warehouse_id", "bucket").annotate(change=Sum("quantity"))
-    for sku, warehouse, bucket, change in summed:
-        if change:
-            changes.setdefault((sku, warehouse), {})[bucket] = change
-    return changes
-
-
-#: a running transaction may still bring rows of the last minutes
-SETTLED = dt.timedelta(minutes=15)
-
-
-def write_checkpoints(at: dt.datetime) -> int:
-    """Store the balances at `at`, so that questions about later moments replay less. Returns the rows written.
-
-    Raises `UserError` when `at` is so recent that open transactions could still add to it. Repeating is harmless.
-    """
-    if at > now() - SETTLED:
-        raise UserError("at: choose a moment at least 15 minutes ago.", field="at")
-    if StockCheckpoint.objects.filter(at=at).exists():
-        return 0
-    rows = [
-        StockCheckpoint(sku_id=sku, warehouse_id=warehouse, bucket=bucket, at=at, balance=balance)
-        for (sku, warehouse), level in as_of(at).items()
-        for bucket, balance in level.balances.items()
-        if balance
-    ]
-    with transaction.atomic():  # a half-written set would be read as the whole truth
-        StockCheckpoint.objects.bulk_create(rows, batch_size=2000, ignore_conflicts=True)
-    return len(rows)

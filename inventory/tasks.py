@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
-from django.db.models import Max
-
-from inventory import differences, reservations, selectors
-from inventory.models import StockCheckpoint
+from inventory import asof, differences, reservations
 from oms.core.clock import now
 from oms.core.doorbell import periodic
-
-#: an as-of question replays at most about this much of the ledger
-CHECKPOINT_EVERY = dt.timedelta(days=7)
 
 
 @periodic(seconds=15)
@@ -22,13 +14,12 @@ def expire_reservations(subject: str = "") -> None:
         pass
 
 
-@periodic(seconds=24 * 3600)
+@periodic(seconds=3600)
 def write_checkpoints(subject: str = "") -> None:
-    """Once a week, store all balances as of the last midnight (UTC)."""
-    at = (now() - selectors.SETTLED).replace(hour=0, minute=0, second=0, microsecond=0)
-    last = StockCheckpoint.objects.aggregate(last=Max("at"))["last"]
-    if last is None or at - last >= CHECKPOINT_EVERY:
-        selectors.write_checkpoints(at)
+    """Once a day, store all balances as of the last midnight (UTC), and thin out the old ones."""
+    at = (now() - asof.SETTLED).replace(hour=0, minute=0, second=0, microsecond=0)
+    if asof.write_checkpoints(at):
+        asof.thin_checkpoints()
 
 
 @periodic(seconds=300)

@@ -7,7 +7,7 @@ from decimal import Decimal
 from django.db import transaction
 from django.db.models import F, Sum
 
-from inventory import operations
+from inventory import valuation
 from oms.core import business
 from oms.core.actor import Actor
 from oms.core.audit import record
@@ -127,7 +127,14 @@ def _catch_up(order: PurchaseOrder, line: PurchaseOrderLine, share: LandedShare,
         share.amount, ordered=line.quantity, received=received, taken=ZERO, currency=business.currency()
     )
     good = ReceiptLine.objects.filter(order_line=line).aggregate(good=Sum("good"))["good"] or 0
-    on_stock = operations.add_cost(line.sku_id, order.warehouse_id, amount=part, units=good or received)
+    on_stock = valuation.add_cost(
+        line.sku_id,
+        order.warehouse_id,
+        amount=part,
+        units=good or received,
+        reference=order.number,
+        actor=actor,
+    )
     LandedShare.objects.filter(pk=share.pk).update(applied=on_stock, to_cogs=part - on_stock)
     entry = ReceiptLine.objects.filter(order_line=line).order_by("-pk").first()
     if entry:

@@ -15,6 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
+from inventory import valuation
 from inventory.models import Warehouse
 from oms.control import people, selectors
 from oms.core import audit, business, tokens
@@ -70,7 +71,10 @@ def company(request: HttpRequest) -> HttpResponse:
         if not errors:
             before = {key: business.get(key) for key in fields}
             for key, value in values.items():
-                business.put(key, value)
+                if key != "valuation":
+                    business.put(key, value)
+                elif value != before[key]:
+                    valuation.set_business_method(value, actor=request_actor(request))
             changed = {key: value for key, value in values.items() if before[key] != value}
             if changed:
                 old = {key: before[key] for key in changed}
@@ -101,6 +105,10 @@ def _typed(key: str, text: str) -> Any:
         if len(text) != 3 or not text.isalpha():
             raise UserError(f"{label}: '{text}' is not a currency code such as USD.", field=key)
         return text.upper()
+    if key == "valuation":
+        if text not in valuation.METHODS:
+            raise UserError(f"{label}: '{text}' is neither average nor fifo.", field=key)
+        return text
     if _is_number(str(default)):
         if not _is_number(text) or not 0 <= Decimal(text) <= 10_000_000:
             raise UserError(f"{label}: '{text}' is not a number such as {default}.", field=key)

@@ -9,7 +9,7 @@ import pytest
 import time_machine
 from django.db import transaction
 
-from inventory import operations, reservations, selectors
+from inventory import asof, operations, reservations, selectors, valuation
 from inventory.ledger import InsufficientStock, Movement, post_movements
 from inventory.models import (
     AdjustmentRequest,
@@ -223,10 +223,10 @@ def test_receiving_splits_good_damaged_and_quarantine_and_moves_the_average(asse
     stored = level(sku, east)
     assert (stored.on_hand, stored.damaged, stored.quarantine, stored.available) == (10, 1, 1, 8)
     assert stored.average_cost == Decimal("3.1000")
-    assert operations.add_cost(sku.pk, east.pk, amount=Decimal("10.00"), units=10) == Decimal("10.00")
+    assert valuation.add_cost(sku.pk, east.pk, amount=Decimal("10.00"), units=10) == Decimal("10.00")
     assert level(sku, east).average_cost == Decimal("4.1000")
     adjust(sku, east, -6, reason="lost")
-    assert operations.add_cost(sku.pk, east.pk, amount=Decimal("10.00"), units=10) == Decimal("4.00")
+    assert valuation.add_cost(sku.pk, east.pk, amount=Decimal("10.00"), units=10) == Decimal("4.00")
     assert level(sku, east).average_cost == Decimal("5.1000")
     assert_invariants()
 
@@ -420,14 +420,14 @@ def test_as_of_equals_a_replay_with_and_without_checkpoints():
         moments.append(StockMovement.objects.latest("id").created_at)
     pair = (sku.pk, east.pk)
     expected = [10, 7, 12, 11]
-    assert [selectors.as_of(at)[pair].on_hand for at in moments] == expected
-    assert selectors.as_of(moments[0] - dt.timedelta(microseconds=1)) == {}
-    assert selectors.as_of(moments[2], with_cost=True)[pair].value == Decimal(24)
-    assert selectors.diff(moments[0], moments[2]) == {pair: {"on_hand": 2}}
+    assert [asof.as_of(at)[pair].on_hand for at in moments] == expected
+    assert asof.as_of(moments[0] - dt.timedelta(microseconds=1)) == {}
+    assert asof.as_of(moments[2], with_cost=True)[pair].value == Decimal(24)
+    assert asof.diff(moments[0], moments[2]) == {pair: {"on_hand": [asof.Cause("adjust", "", 2, 2)]}}
     with pytest.raises(UserError, match="15 minutes"):
-        selectors.write_checkpoints(now())
+        asof.write_checkpoints(now())
     StockCheckpoint.objects.create(sku=sku, warehouse=east, bucket="on_hand", at=moments[1], balance=7)
-    assert [selectors.as_of(at)[pair].on_hand for at in moments] == expected
+    assert [asof.as_of(at)[pair].on_hand for at in moments] == expected
 
 
 def test_checkpoints_are_written_once_for_a_settled_moment():
@@ -437,8 +437,8 @@ def test_checkpoints_are_written_once_for_a_settled_moment():
 
     with time_machine.travel(later, tick=False):
         at = later - dt.timedelta(minutes=20)
-        assert selectors.write_checkpoints(at) == 1
-        assert selectors.write_checkpoints(at) == 0
+        assert asof.write_checkpoints(at) == 1
+        assert asof.write_checkpoints(at) == 0
         add_stock(sku, east, 2)
-        assert selectors.as_of(later)[sku.pk, east.pk].on_hand == 7
+        assert asof.as_of(later)[sku.pk, east.pk].on_hand == 7
     assert StockCheckpoint.objects.get().balance == 5
