@@ -308,4 +308,4 @@ def register(router: BaseRouter) -> None:
     """Name this app's resources under /api/v1/."""
     router.register("channels", ChannelViewSet, basename="channel")
     router.register("listings", ListingViewSet, basename="listing")
-    router.register("webhooks", MessageViewSet, basename="webhook")
+    router.register("channel-messages", MessageViewSet, basename="channel-message")

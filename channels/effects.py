@@ -38,6 +38,7 @@ from oms.core.doorbell import ring
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.exceptions_inbox import close_item, raise_item
 from oms.core.models import ExceptionItem
+from oms.core.outbox import emit
 from oms.orders import timeline
 from oms.orders.models import Order
 from returns import refunds
@@ -598,6 +599,8 @@ def _refund_moves(effect: ChannelEffect, to: str, error: str = "") -> None:
 
 def _tell(account: ChannelAccount, effect: ChannelEffect, why: str, title: str, detail: str) -> None:
     urgent = effect.kind == Kind.SHIP
+    with transaction.atomic():
+        emit("sync.failed", f"effect:{effect.pk}", detail=detail)
     raise_item(
         f"effect_{why}", f"effect:{effect.pk}", title, detail=detail,
         severity=ExceptionItem.Severity.HIGH if urgent else ExceptionItem.Severity.NORMAL,

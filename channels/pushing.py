@@ -25,6 +25,7 @@ from oms.core import business
 from oms.core.clock import now
 from oms.core.db import on_postgres
 from oms.core.exceptions_inbox import close_item, raise_item
+from oms.core.outbox import emit
 
 MAX_REJECTIONS = 5
 LEASE = dt.timedelta(seconds=90)
@@ -430,6 +431,8 @@ def _pause(attempts: int, most: float) -> float:
 def _tell(listing_id: int, message: str) -> None:
     listing = Listing.objects.select_related("account__sales_channel", "sku").get(pk=listing_id)
     channel = listing.account.sales_channel
+    with transaction.atomic():
+        emit("sync.failed", f"listing:{listing_id}", detail=message)
     raise_item(
         "push_dead", f"push:{listing_id}",
         f"{channel.name} refuses the quantity of {listing.external_sku or listing.sku}",

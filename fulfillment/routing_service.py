@@ -22,6 +22,7 @@ from oms.core.clock import now
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.exceptions_inbox import close_item, raise_item
 from oms.core.money import plain
+from oms.core.outbox import emit
 from oms.orders import allocation as orders_allocation
 from oms.orders import holding, services, timeline
 from oms.orders.models import Allocation, Order, OrderEvent, OrderLine
@@ -313,6 +314,8 @@ def _store(
             orders_allocation.place_parts(order.pk, parts, actor=actor, note=decided.summary)
             shipments.trim(order.pk, actor=actor)
             shipments.ensure_shipments(order.pk, actor=actor)
+            chosen = sorted({part.warehouse for part in decided.parts})
+            emit("order.routed", str(order.pk), outcome=decided.outcome, warehouses=chosen)
         if decided.outcome == "no_route":
             timeline.add(order.pk, "no_route", decided.summary, actor=actor)
             raise_item(

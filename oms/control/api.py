@@ -1,4 +1,7 @@
-"""Key figures over HTTP: what the report shows, and exactly the rows that each figure counts."""
+"""Key figures over HTTP: what the report shows, and exactly the rows that each figure counts.
+
+Other resources of this floor are described beside what they show; all are named here.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from rest_framework.response import Response
 from rest_framework.routers import BaseRouter
 
 from oms.control.kpis import drill, report, rollup
+from oms.control.webhooks import api as webhooks
 from oms.core import business
 from oms.core.access import principal_of
 from oms.core.api.filters import refuse_unknown
@@ -183,3 +187,4 @@ def _told(one: report.Figure, ask: report.Asked, at: dt.datetime | None) -> dict
 def register(router: BaseRouter) -> None:
     """Name this app's resources under /api/v1/."""
     router.register("kpis", KpiViewSet, basename="kpi")
+    webhooks.register(router)

@@ -112,6 +112,7 @@ def _choices() -> dict[str, Any]:
 @screen("imports.run")
 def import_match(request: HttpRequest, file_id: int) -> HttpResponse:
     """What each column of the file means, with its first values; remembered for files with the same headers."""
+    _no_limits(request)
     file = _file(file_id)
     if file.state not in (ImportFile.State.UPLOADED, ImportFile.State.CHECKED):
         raise Conflict("file: it is being applied, or was applied already.")
@@ -123,7 +124,6 @@ def import_match(request: HttpRequest, file_id: int) -> HttpResponse:
         raise UserError("profile: there is no such shape.", field="profile")
     if given is not None:
         try:
-            _no_limits(request)
             columns = {key.removeprefix("column-"): given[key] for key in given if key.startswith("column-")}
             choices = {key: given[key] for key in ("warehouse", "channel", "mode", "decimal") if key in given}
             running.match(
@@ -226,6 +226,7 @@ def import_undo(request: HttpRequest, file_id: int) -> HttpResponse:
 @screen("imports.run")
 def import_preview(request: HttpRequest, file_id: int) -> StreamingHttpResponse:
     """Every row of a checked stock file with before and after, as things are at this moment."""
+    _no_limits(request)
     file = _file(file_id)
     if file.kind != ImportFile.Kind.STOCK or file.state != ImportFile.State.CHECKED:
         raise NotFound("preview: only a checked stock file has one.")

@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from oms.core.fields import EncryptedTextField
 from oms.core.models import Job
 
 
@@ -123,3 +124,106 @@ class KpiClose(models.Model):
                 name="kpi_close_restated_idx",
             ),
         ]
+
+
+class WebhookEndpoint(models.Model):
+    """Where another program wants to hear of events; signed as Standard Webhooks 1.0.0 asks."""
+
+    class State(models.TextChoices):
+        ACTIVE = "active", "Active"
+        PAUSED = "paused", "Paused"
+        DISABLED = "disabled", "Gave up"
+
+    url = models.CharField(max_length=500)
+    description = models.CharField(max_length=120, blank=True)
+    events = models.JSONField(default=list, help_text="types it wants to hear of")
+    secret = EncryptedTextField()
+    old_secret = EncryptedTextField(null=True, blank=True)
+    old_secret_until = models.DateTimeField(
+        null=True, blank=True, help_text="until then the old secret signs as well"
+    )
+    state = models.CharField(max_length=8, choices=State.choices, default=State.ACTIVE)
+    why = models.CharField(max_length=300, blank=True, help_text="why it is not active")
+    created_by = models.CharField(max_length=120)
+    created_at = models.DateTimeField(default=timezone.now)
+    version = models.PositiveIntegerField(default=1)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.url
+
+
+class WebhookEvent(models.Model):
+    """Something that happened, as it is told: the same id and body to everybody, however often it is sent."""
+
+    id = models.BigAutoField(primary_key=True)
+    uid = models.CharField(max_length=40, unique=True, help_text="the webhook-id")
+    type = models.CharField(max_length=40)
+    subject = models.CharField(max_length=80, help_text="the object: events of one are told in order")
+    occurred_at = models.DateTimeField()
+    data = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["id"]
+        indexes = [models.Index(fields=["occurred_at"], name="webhook_event_at_idx")]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.uid}"
+
+
+class WebhookDelivery(models.Model):
+    """One event on its way to one endpoint."""
+
+    class State(models.TextChoices):
+        PENDING = "pending", "On its way"
+        DELIVERED = "delivered", "Delivered"
+        FAILED = "failed", "Gave up"
+
+    id = models.BigAutoField(primary_key=True)
+    endpoint = models.ForeignKey(WebhookEndpoint, on_delete=models.CASCADE, related_name="deliveries")
+    event = models.ForeignKey(WebhookEvent, on_delete=models.CASCADE, related_name="deliveries")
+    subject = models.CharField(max_length=80)
+    state = models.CharField(max_length=9, choices=State.choices, default=State.PENDING)
+    attempts = models.PositiveSmallIntegerField(default=0, help_text="since it was last put on its way")
+    next_attempt_at = models.DateTimeField(default=timezone.now)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    delivered_at = models.DateTimeField(null=True, blank=True)
+    error = models.CharField(max_length=400, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "webhook deliveries"
+        constraints = [
+            models.UniqueConstraint(fields=["endpoint", "event"], name="webhook_delivery_once"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["endpoint", "next_attempt_at"], condition=Q(state="pending"), name="webhook_due_idx"
+            ),
+            models.Index(
+                fields=["endpoint", "subject", "event"],
+                condition=Q(state="pending"),
+                name="webhook_order_idx",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_id} to {self.endpoint_id}"
+
+
+class WebhookAttempt(models.Model):
+    """What was sent once, and what came back."""
+
+    id = models.BigAutoField(primary_key=True)
+    delivery = models.ForeignKey(WebhookDelivery, on_delete=models.CASCADE, related_name="tries")
+    at = models.DateTimeField(default=timezone.now)
+    ms = models.PositiveIntegerField(default=0)
+    status = models.PositiveSmallIntegerField(null=True, blank=True, help_text="empty when no answer came")
+    request = models.TextField(blank=True, help_text="headers and body as sent")
+    answer = models.TextField(blank=True)
+    error = models.CharField(max_length=400, blank=True)
+
+    class Meta:
+        ordering = ["id"]

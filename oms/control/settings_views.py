@@ -37,6 +37,7 @@ def _tabs(request: HttpRequest, active: str) -> list[dict[str, Any]]:
         ("company", "Company", "control:settings", "settings.manage"),
         ("users", "Users and roles", "control:users", "users.manage"),
         ("tokens", "API tokens", "control:tokens", "users.manage"),
+        ("webhooks", "Webhooks", "control:webhooks", "settings.manage"),
         ("warehouses", "Warehouses", "control:warehouses", "settings.manage"),
         ("carriers", "Carriers", "control:carriers", "settings.manage"),
         ("system", "System health", "control:system", "settings.manage"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from oms.control.imports import running
 from oms.control.kpis import rollup
+from oms.control.webhooks import sending
 from oms.core.doorbell import periodic, ring
 
 __all__ = ["running", "roll_up_kpis"]
@@ -14,3 +15,17 @@ def roll_up_kpis(subject: str = "") -> None:
     """Count the figures of the last days, and some older ones in turn, so that late data is noticed within days."""
     if not rollup.refresh():
         ring("oms.control.tasks.roll_up_kpis")
+
+
+def send_webhooks(subject: str) -> None:
+    sending.drain(int(subject))
+
+
+@periodic(seconds=5)
+def ring_webhooks(subject: str) -> None:
+    sending.ring_due()
+
+
+@periodic(seconds=3600)
+def forget_webhooks(subject: str) -> None:
+    sending.forget()

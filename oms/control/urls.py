@@ -8,6 +8,7 @@ from oms.control import (
     report_views,
     settings_views,
     views,
+    webhook_views,
 )
 
 screens = [
@@ -41,6 +42,14 @@ screens = [
     path("settings/users/<int:user_id>/act/", settings_views.user_act, name="user-act"),
     path("settings/tokens/", settings_views.token_list, name="tokens"),
     path("settings/tokens/<int:token_id>/revoke/", settings_views.token_revoke, name="token-revoke"),
+    path("settings/webhooks/", webhook_views.webhooks, name="webhooks"),
+    path("settings/webhooks/<int:webhook_id>/", webhook_views.webhook, name="webhook"),
+    path("settings/webhooks/<int:webhook_id>/act/", webhook_views.webhook_act, name="webhook-act"),
+    path(
+        "settings/webhooks/deliveries/<int:delivery_id>/",
+        webhook_views.webhook_delivery,
+        name="webhook-delivery",
+    ),
     path("settings/warehouses/", settings_views.warehouses, name="warehouses"),
     path("settings/warehouses/<str:code>/", place_views.warehouse, name="warehouse-settings"),
     path("settings/warehouses/<str:code>/act/", place_views.warehouse_act, name="warehouse-act"),

@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from oms.core.fields import MoneyAmountField
+from oms.core.fields import EncryptedJSONField, MoneyAmountField
 from oms.core.roles import ROLES
 
 
@@ -203,7 +203,7 @@ class IdempotencyRecord(models.Model):
     key = models.CharField(max_length=120)
     digest = models.CharField(max_length=64, help_text="SHA-256 of the request body")
     status = models.PositiveSmallIntegerField(null=True, blank=True, help_text="empty while it runs")
-    body = models.JSONField(null=True, blank=True)
+    body = EncryptedJSONField(null=True, blank=True, help_text="may hold buyers' data, or a new secret")
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
 
     class Meta:

@@ -97,7 +97,10 @@ SCOPES: dict[str, frozenset[str]] = {
     "channels:write": frozenset({"channels.view", "channels.manage"}),
     "exceptions:read": frozenset({"orders.view"}),
     "exceptions:write": frozenset({"exceptions.work"}),
+    "webhooks:read": frozenset({"settings.manage"}),
+    "webhooks:write": frozenset({"settings.manage"}),
     "kpis:read": frozenset({"reports.view"}),
+    "imports:read": frozenset({"imports.run"}),
     "imports:write": frozenset({"imports.run"}),
     "pii:read": frozenset({"pii.view"}),
 }

@@ -28,7 +28,7 @@ from inventory.models import (
     TransferLine,
     Warehouse,
 )
-from oms.control.models import ImportFile
+from oms.control.models import ImportFile, WebhookDelivery, WebhookEndpoint, WebhookEvent
 from oms.core import exceptions_inbox, tokens
 from oms.core.access import can
 from oms.core.actor import SYSTEM, actor_of
@@ -38,7 +38,7 @@ from oms.orders.intake import take
 from oms.orders.models import Order
 from procurement.models import PurchaseOrder, PurchaseOrderLine, Supplier
 from returns.models import Rma, RmaLine
-from tests.factories import add_stock, line_draft, make_channel, make_sku, make_warehouse, order_draft
+from tests.factories import T0, add_stock, line_draft, make_channel, make_sku, make_warehouse, order_draft
 
 NEAR, FAR = "NEARBY", "FARAWAY"
 SHOP, FARSHOP = "nearshop", "farshop"
@@ -64,6 +64,11 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         kind="stock", profile="stock", name="f.csv", sha256="0", size=1, created_by="x"
     )
     transfers = _transfers(sku)
+    webhook = WebhookEndpoint.objects.create(
+        url="https://hooks.example.org/", events=["order.created"], secret="whsec_x", created_by="x"
+    )
+    event = WebhookEvent.objects.create(uid="msg_1", type="order.created", subject="order:1", occurred_at=T0)
+    WebhookDelivery.objects.create(endpoint=webhook, event=event, subject=event.subject)
     return {
         # screens
         # who runs the house sees all jobs
@@ -75,6 +80,8 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "control:part": ("shipped", None),
         "control:user_id": (token.user_id, None),
         "control:token_id": (token.pk, None),
+        "control:webhook_id": (webhook.pk, None),
+        "control:delivery_id": (webhook.deliveries.get().pk, None),
         "orders:number": both["number"],
         "inventory:pk": transfers,
         "inventory:code": (sku.code, None),
@@ -113,8 +120,10 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "api:return": both["rma"],
         "api:channel": (SHOP, FARSHOP),
         "api:listing": both["listing"],
-        "api:webhook": both["message"],
         "api:kpi": ("cycle", None),
+        "api:channel-message": both["message"],
+        "api:webhook": (webhook.pk, None),
+        "api:webhook-delivery": (webhook.deliveries.get().pk, None),
     }
 
 

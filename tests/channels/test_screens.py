@@ -177,9 +177,9 @@ def test_api(client: Client, account: ChannelAccount) -> None:
         ).status_code
         == 400
     )
-    messages: Any = client.get("/api/v1/webhooks/?state=dead").json()
+    messages: Any = client.get("/api/v1/channel-messages/?state=dead").json()
     found = (messages["results"] if "results" in messages else messages["items"])[0]
     assert "body" not in found
-    assert client.post(f"/api/v1/webhooks/{found['id']}/replay/").status_code == 200
+    assert client.post(f"/api/v1/channel-messages/{found['id']}/replay/").status_code == 200
     assert client.get("/api/v1/channels/nowhere/").status_code == 404
     assert client.get("/api/v1/listings/?colour=red").status_code == 400

@@ -179,7 +179,9 @@ def match(
 
 
 def samples(file: ImportFile, count: int = 3) -> dict[str, list[str]]:
-    """The first values of each column of the kept file."""
+    """The first values of each column of the kept file; none when the file is gone."""
+    if not file.stored or not Path(file.stored.path).is_file():
+        return {}
     path = Path(file.stored.path)
     shape = reader.shape_of(path)
     found: dict[str, list[str]] = {header: [] for header in shape.headers}
