@@ -6,6 +6,7 @@ import datetime as dt
 
 from channels import effects
 from channels import engines as engines  # registers what the dispatcher runs
+from channels.models import Listing
 from channels.pushing import mark_stale
 from oms.core.doorbell import ring
 from oms.core.models import OutboxEvent
@@ -57,3 +58,12 @@ def order_cancelled_here(events: list[OutboxEvent]) -> None:
 @subscribe("order.created")
 def order_created(events: list[OutboxEvent]) -> None:
     effects.plan_acknowledge(int(event.key) for event in events)
+
+
+@subscribe("sku.merged")
+def sku_merged(events: list[OutboxEvent]) -> None:
+    """Listings of a merged SKU show the target's stock from now on."""
+    for event in events:
+        target = int(event.data["target"])
+        if Listing.objects.filter(sku=int(event.key)).update(sku=target):
+            mark_stale({target: event.created_at})

@@ -183,7 +183,7 @@ def plan(slots: Mapping[int, int]) -> Plan:
             quantities.ListingFacts(
                 row.pk, row.account_id, row.account.sales_channel_id, row.account.sales_channel.code,
                 row.account.connector, row.sku_id or 0, row.location_id, row.pack_size, row.buffer,
-                row.percent, row.cap, row.stop_at,
+                row.percent, row.cap, row.stop_at, row.account.sales_channel.min_shelf_life_days,
             )
             for row in rows
         ]

@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 from django.db.models import QuerySet
 
 from channels.models import ChannelAccount, Listing, LocationMap
-from inventory import selectors
+from inventory import fences, selectors
 from inventory.availability import Claim, Fence, ListingRule, Part, Pool, Shown, listing_quantity, partition
-from inventory.models import RingFence, Sku, Warehouse
+from inventory.models import Sku, Warehouse
 from oms.core import business
-from oms.core.clock import now
 from oms.orders.models import ChannelWarehouse
 
 OPERATED = (Warehouse.Kind.FBA, Warehouse.Kind.WFS)
@@ -39,11 +38,12 @@ class ListingFacts:
     percent: int
     cap: int | None
     stop_at: int
+    min_shelf_days: int
 
 
 FACT_FIELDS = (
     "id", "account_id", "account__sales_channel_id", "account__sales_channel__code", "account__connector", "sku_id",
-    "location_id", "pack_size", "buffer", "percent", "cap", "stop_at",
+    "location_id", "pack_size", "buffer", "percent", "cap", "stop_at", "account__sales_channel__min_shelf_life_days",
 )  # fmt: skip
 
 
@@ -80,9 +80,8 @@ class _World:
             for warehouse in self.warehouses(listing):
                 level = self.levels.get((sku_id, warehouse))
                 if level is not None:
-                    pools.append(
-                        Pool(str(warehouse), level.on_hand, level.reserved, level.unavailable, level.safety)
-                    )
+                    unfit = level.unavailable + level.too_old_for(listing.min_shelf_days)
+                    pools.append(Pool(str(warehouse), level.on_hand, level.reserved, unfit, level.safety))
             found.append(Part(str(sku_id), tuple(pools), per_unit, fences=self.fences.get(sku_id, ())))
         return tuple(found)
 
@@ -136,16 +135,15 @@ def _read(listings: Sequence[ListingFacts]) -> _World:
             (account, place): warehouse
             for account, place, warehouse in maps.values_list("account_id", "external_id", "warehouse_id")
         }
-    at = now()
-    fences: dict[int, list[Fence]] = {}
-    kept = RingFence.objects.filter(sku__in=counted, starts_at__lte=at, ends_at__gt=at).order_by("pk")
-    for sku_id, code, quantity, used in kept.values_list("sku_id", "channel_code", "quantity", "used"):
-        fences.setdefault(sku_id, []).append(Fence(code, quantity - used))
+    kept = {
+        sku_id: tuple(Fence(one.channel_code, one.remaining) for one in group)
+        for sku_id, group in fences.remaining(counted).items()
+    }
     warehouses = {place for group in published.values() for place in group}
     return _World(
         kits=kits,
         levels=selectors.levels(counted, warehouses),
-        fences={sku_id: tuple(group) for sku_id, group in fences.items()},
+        fences=kept,
         published={channel: tuple(sorted(group)) for channel, group in published.items()},
         places=places,
     )

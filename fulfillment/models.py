@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
-from inventory.models import Sku, Warehouse
+from inventory.models import Lot, SerialUnit, Sku, Warehouse
 from oms.core.fields import CurrencyField, EncryptedJSONField, EncryptedTextField, MoneyAmountField
 from oms.orders.models import Allocation, Order, OrderLine
 
@@ -255,6 +255,29 @@ class ShipmentLine(models.Model):
                 condition=Q(quantity__gte=F("picked")) & Q(quantity__gte=F("packed")),
                 name="shipment_line_within",
             ),
+        ]
+
+
+class Pick(models.Model):
+    """Units of a line whose lot or serial number was scanned; the rest is drawn by rule when the parcel leaves."""
+
+    line = models.ForeignKey(ShipmentLine, on_delete=models.CASCADE, related_name="picks")
+    lot = models.ForeignKey(Lot, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    serial = models.ForeignKey(SerialUnit, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    quantity = models.PositiveIntegerField()
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.CheckConstraint(condition=Q(quantity__gt=0), name="pick_not_empty"),
+            models.CheckConstraint(
+                condition=Q(lot__isnull=False) | Q(serial__isnull=False), name="pick_names_lot_or_serial"
+            ),
+            models.CheckConstraint(
+                condition=Q(serial__isnull=True) | Q(quantity=1), name="pick_serial_is_one"
+            ),
+            models.UniqueConstraint(fields=["line", "serial"], name="pick_serial_once"),
         ]
 
 

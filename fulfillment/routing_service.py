@@ -16,7 +16,8 @@ from fulfillment.routing.model import LineView, OrderView, Plan, Policy, Warehou
 from fulfillment.routing.planner import inputs, plan
 from inventory.calendar import calendar_from_rows, ship_day
 from inventory.ledger import InsufficientStock
-from inventory.models import StockLevel, Warehouse
+from inventory.models import Sku, Warehouse
+from inventory.selectors import levels
 from oms.core.actor import Actor
 from oms.core.clock import now
 from oms.core.errors import Conflict, NotFound, UserError
@@ -172,8 +173,11 @@ def warehouse_views(
     links = {link.warehouse_id: link for link in order.channel.warehouses.all()}
     codes = {code for line in view.lines for code, _ in line.parts}
     stock: dict[int, dict[str, int]] = defaultdict(dict)
-    for level in StockLevel.objects.filter(sku__code__in=codes).select_related("sku"):
-        stock[level.warehouse_id][level.sku.code] = max(0, level.available)
+    names = dict(Sku.objects.filter(code__in=codes).values_list("pk", "code"))
+    least = order.channel.min_shelf_life_days
+    for (sku_id, place_id), level in levels(names).items():
+        usable = level.on_hand - level.reserved - level.unavailable - level.too_old_for(least)
+        stock[place_id][names[sku_id]] = max(0, usable)
     for parts in free.values():
         for allocation, units in parts:
             place = stock[allocation.reservation.warehouse_id]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import defaultdict
+from collections.abc import Sequence
 
 from django.db import transaction
 
 from fulfillment import states
-from fulfillment.models import LabelPurchase, Shipment, TrackingEvent
+from fulfillment.models import LabelPurchase, Pick, Shipment, ShipmentLine, TrackingEvent
 from fulfillment.packing import live_parcels
 from fulfillment.shipments import locked, set_state, why_not_shippable
-from inventory import reservations
+from inventory import reservations, serials
 from inventory.locking import retrying
+from inventory.models import Warehouse
 from oms.core.actor import Actor
 from oms.core.clock import now
 from oms.core.errors import Conflict
@@ -53,7 +56,8 @@ def _ship(shipment_id: int, actor: Actor, evidence: str, when: dt.datetime) -> S
             if not parcel.purchases.filter(state=LabelPurchase.State.PURCHASED).exists():
                 raise Conflict(f"{shipment.number}: parcel {parcel.number} has no label yet.", field="label")
         set_state(shipment, Shipment.State.SHIPPED, shipped_at=when, shipped_evidence=evidence)
-        lines = list(shipment.lines.select_related("allocation").order_by("pk"))
+        lines = list(shipment.lines.select_related("allocation", "sku").order_by("pk"))
+        picked = _picked(shipment, lines)
         allocation.record_shipped(
             [(line.allocation_id, line.quantity) for line in lines],
             shipment_number=shipment.number,
@@ -68,8 +72,41 @@ def _ship(shipment_id: int, actor: Actor, evidence: str, when: dt.datetime) -> S
             reference=shipment.number,
             key=f"ship:{shipment.pk}",
             occurred_at=when,
+            picked=picked,
         )
     return shipment
+
+
+def _picked(shipment: Shipment, lines: Sequence[ShipmentLine]) -> dict[int, list[reservations.Picked]]:
+    """Lots that were scanned, per reservation; serial numbers leave here. Raises `Conflict` when one is missing."""
+    picks: dict[int, list[Pick]] = defaultdict(list)
+    for pick in Pick.objects.filter(line__in=lines).select_related("serial", "lot").order_by("pk"):
+        picks[pick.line_id].append(pick)
+    found: dict[int, list[reservations.Picked]] = defaultdict(list)
+    for line in lines:
+        left = line.quantity
+        numbers: list[str] = []
+        by_lot: dict[int, int] = defaultdict(int)
+        for pick in picks[line.pk]:  # a line may have shrunk after its scans
+            units = min(left, pick.quantity)
+            left -= units
+            if units and pick.lot_id:
+                by_lot[pick.lot_id] += units
+            if units and pick.serial:
+                numbers.append(pick.serial.serial)
+        # another house does not tell us its numbers
+        if line.sku.serial_tracked and shipment.warehouse.kind in (Warehouse.Kind.OWN, Warehouse.Kind.STORE):
+            if len(numbers) != line.quantity:
+                raise Conflict(
+                    f"{shipment.number}: {line.quantity} × {line.sku} need {line.quantity} serial numbers, "
+                    f"{len(numbers)} were scanned.",
+                    field="serial",
+                )
+            serials.leave(line.sku, numbers, warehouse_id=shipment.warehouse_id, reference=shipment.number)
+        found[line.allocation.reservation_id] += [
+            reservations.Picked(units, lot_id=lot_id) for lot_id, units in sorted(by_lot.items())
+        ]
+    return found
 
 
 def record_tracking(

@@ -187,10 +187,9 @@ class LotAdmin(admin.ModelAdmin):
 
 @admin.register(RingFence)
 class RingFenceAdmin(admin.ModelAdmin):
-    list_display = ("sku", "channel_code", "quantity", "used", "starts_at", "ends_at")
+    list_display = ("sku", "channel_code", "quantity", "starts_at", "ends_at")
     list_select_related = ("sku",)
     autocomplete_fields = ("sku",)
-    readonly_fields = ("used",)
 
 
 # --- stock: to look at ----------------------------------------------------------------------------

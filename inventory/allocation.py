@@ -7,20 +7,25 @@ the whole line is preferred over a split. Kits are promised whole.
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Pair = tuple[int, int]  # (SKU id, warehouse id)
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """`quantity` units of which each takes `parts` = (counted SKU, eaches), from `candidates` in order."""
+    """`quantity` units of which each takes `parts` = (counted SKU, eaches), from `candidates` in order.
+
+    `held_back`: eaches per (SKU, warehouse) that are available to others but not to this demand: units kept for
+    another channel, or too short-dated for its own.
+    """
 
     quantity: int
     parts: tuple[tuple[int, int], ...]
     candidates: tuple[int, ...]
     allow_split: bool = True
     split_kits: bool = False
+    held_back: Mapping[Pair, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ def _serve(demand: Demand, left: MutableMapping[Pair, int]) -> Planned:
 
     def whole(warehouse: int) -> int:
         """Units that this warehouse alone can give."""
-        return min(left.get((sku, warehouse), 0) // each for sku, each in demand.parts)
+        return min(_open(demand, left, (sku, warehouse)) // each for sku, each in demand.parts)
 
     by_warehouse: dict[int, int] = {}
     full = next((w for w in demand.candidates if whole(w) >= demand.quantity), None)
@@ -84,15 +89,20 @@ def _pooled(demand: Demand, left: MutableMapping[Pair, int]) -> Planned:
     places = tuple(dict.fromkeys(demand.candidates))
     units = min(
         demand.quantity,
-        *(sum(left.get((sku, w), 0) for w in places) // each for sku, each in demand.parts),
+        *(sum(_open(demand, left, (sku, w)) for w in places) // each for sku, each in demand.parts),
     )
     takes = []
     for sku, each in demand.parts:
         rest = units * each
         for warehouse in places:
-            taken = min(rest, left.get((sku, warehouse), 0))
+            taken = min(rest, _open(demand, left, (sku, warehouse)))
             if taken:
                 left[sku, warehouse] -= taken
                 rest -= taken
                 takes.append(Take(sku, warehouse, taken, each))
     return Planned(units, tuple(takes))
+
+
+def _open(demand: Demand, left: Mapping[Pair, int], pair: Pair) -> int:
+    """What is left of a level for this demand."""
+    return max(0, left.get(pair, 0) - demand.held_back.get(pair, 0))

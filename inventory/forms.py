@@ -6,8 +6,8 @@ from typing import Any
 
 from django import forms
 
-from inventory import operations, selectors
-from inventory.models import Sku, Warehouse
+from inventory import selectors
+from inventory.models import AdjustmentReason, Sku, Warehouse
 
 
 class SkuCodeField(forms.CharField):
@@ -43,13 +43,15 @@ class AdjustForm(forms.Form):
         max_value=1_000_000_000,
         help_text="signed for a change, eaches",
     )
-    reason = forms.ChoiceField(
-        choices=[("", "Choose a reason"), *((word, word.capitalize()) for word in operations.REASONS)]
-    )
+    reason = forms.ChoiceField(choices=[])
     note = forms.CharField(max_length=255, required=False)
 
     def __init__(self, *args: Any, warehouses: list[Warehouse], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        reasons = AdjustmentReason.objects.filter(is_active=True).values_list("code", "label")
+        chooser = self.fields["reason"]
+        assert isinstance(chooser, forms.ChoiceField)
+        chooser.choices = [("", "Choose a reason"), *reasons]
         field = self.fields["warehouse"]
         assert isinstance(field, forms.ModelChoiceField)
         field.queryset = Warehouse.objects.filter(pk__in=[warehouse.pk for warehouse in warehouses])

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import connection
 from django.db.models import F, Q, Sum
-from django.db.models.functions import Coalesce, Upper
+from django.db.models.functions import Upper
 
 from inventory import kits
 from inventory.locking import BUCKETS
@@ -109,24 +109,26 @@ def available_not_stored() -> Iterable[str]:
             yield f"{model._meta.db_table}.{name} stores what must be computed"
 
 
-@invariant("S7", "Per transfer: out = in transit + received + lost, and the ledger agrees.")
+@invariant("S7", "Per transfer: out = in transit + received + lost + found again, and the ledger agrees.")
 def transfers_add_up() -> Iterable[str]:
-    bad = TransferLine.objects.filter(Q(shipped__lt=F("received") + F("lost")) | Q(shipped__gt=F("quantity")))
+    bad = TransferLine.objects.filter(
+        Q(shipped__lt=F("received") + F("lost") + F("returned")) | Q(shipped__gt=F("quantity"))
+    )
     for line in bad.select_related("transfer"):
         yield f"{line.transfer.number} sku {line.sku_id}: shipped {line.shipped}, in {line.received}, lost {line.lost}"
     sql = """
-        SELECT t.id, l.sku_id, l.shipped, l.received, l.lost, w.kind,
+        SELECT t.id, l.sku_id, l.shipped, l.received, l.lost, l.returned, w.kind,
                coalesce(sum(m.quantity) FILTER (WHERE m.bucket = 'in_transit'), 0),
                coalesce(sum(m.quantity) FILTER (WHERE m.bucket = 'on_hand'), 0)
         FROM inventory_transferline l JOIN inventory_transfer t ON t.id = l.transfer_id
         JOIN inventory_warehouse w ON w.id = t.destination_id
         LEFT JOIN inventory_stockmovement m ON m.sku_id = l.sku_id AND m.reference = 'TR-' || t.id
-        GROUP BY t.id, l.sku_id, l.shipped, l.received, l.lost, w.kind
+        GROUP BY t.id, l.sku_id, l.shipped, l.received, l.lost, l.returned, w.kind
     """
-    for number, sku, shipped, received, lost, kind, travelling, on_hand in _rows(sql):
-        open_units = shipped - received - lost
+    for number, sku, shipped, received, lost, returned, kind, travelling, on_hand in _rows(sql):
+        open_units = shipped - received - lost - returned
         # a marketplace's pool gets its units by its own snapshot, so there the source alone has rows on hand
-        arrived = 0 if kind in ("fba", "wfs") else received
+        arrived = returned + (0 if kind in ("fba", "wfs") else received)
         if travelling != open_units or on_hand != arrived - shipped:
             yield (
                 f"TR-{number} sku {sku}: {open_units} should be in transit, the ledger has {travelling}; "
@@ -215,23 +217,56 @@ def codes_are_unique() -> Iterable[str]:
         yield f"{sku} was merged into a SKU that was merged itself"
 
 
-@invariant("S13", "Bins never hold more than is on hand.")
-def bins_within_on_hand() -> Iterable[str]:
-    held = (
-        BinStock.objects.values("sku_id", "bin__warehouse_id")
-        .annotate(units=Sum("quantity"))
-        .filter(units__gt=0)
-    )
-    on_hand = {
-        (sku, warehouse): units
-        for sku, warehouse, units in StockLevel.objects.filter(sku_id__in=held.values("sku_id")).values_list(
-            "sku_id", "warehouse_id", Coalesce("on_hand", 0)
-        )
-    }
-    for row in held.order_by("sku_id", "bin__warehouse_id"):
-        there = on_hand.get((row["sku_id"], row["bin__warehouse_id"]), 0)
-        if row["units"] > there:
-            yield f"sku {row['sku_id']} warehouse {row['bin__warehouse_id']}: bins hold {row['units']}, on hand {there}"
+@invariant("S13", "Bins and lots never hold more than is on hand; with a dock they hold exactly that.")
+def bins_sum_to_on_hand() -> Iterable[str]:
+    sql = """
+        SELECT coalesce(l.sku_id, b.sku_id), coalesce(l.warehouse_id, b.warehouse_id),
+               coalesce(l.on_hand, 0), coalesce(b.units, 0)
+        FROM (SELECT sku_id, warehouse_id, sum(quantity) AS units FROM inventory_binstock
+              GROUP BY sku_id, warehouse_id) b
+        FULL OUTER JOIN inventory_stocklevel l ON l.sku_id = b.sku_id AND l.warehouse_id = b.warehouse_id
+        WHERE coalesce(b.units, 0) > coalesce(l.on_hand, 0)
+           OR (coalesce(b.units, 0) <> coalesce(l.on_hand, 0) AND EXISTS (
+                SELECT 1 FROM inventory_bin d
+                WHERE d.warehouse_id = l.warehouse_id AND d.kind = 'dock' AND d.is_active))
+    """
+    for sku, warehouse, on_hand, units in _rows(sql):
+        yield f"sku {sku} warehouse {warehouse}: bins hold {units}, on hand {on_hand}"
+    for row in BinStock.objects.exclude(bin__isnull=True).exclude(bin__warehouse=F("warehouse"))[:50]:
+        yield f"bin stock {row.pk} names warehouse {row.warehouse_id}, its bin belongs to another"
+    for row in BinStock.objects.exclude(lot__isnull=True).exclude(lot__sku=F("sku"))[:50]:
+        yield f"bin stock {row.pk} of sku {row.sku_id} names a lot of another SKU"
+
+
+@invariant("S15", "What lies in a bin is the sum of its own record.")
+def bin_stock_is_recorded() -> Iterable[str]:
+    sql = """
+        SELECT coalesce(s.sku_id, m.sku_id), coalesce(s.warehouse_id, m.warehouse_id),
+               coalesce(s.bin, m.bin), coalesce(s.lot, m.lot), coalesce(s.quantity, 0), coalesce(m.units, 0)
+        FROM (SELECT sku_id, warehouse_id, coalesce(bin_id, 0) AS bin, coalesce(lot_id, 0) AS lot, quantity
+              FROM inventory_binstock) s
+        FULL OUTER JOIN
+             (SELECT sku_id, warehouse_id, coalesce(bin_id, 0) AS bin, coalesce(lot_id, 0) AS lot,
+                     sum(quantity) AS units
+              FROM inventory_binmovement GROUP BY 1, 2, 3, 4) m
+          ON m.sku_id = s.sku_id AND m.warehouse_id = s.warehouse_id AND m.bin = s.bin AND m.lot = s.lot
+        WHERE coalesce(s.quantity, 0) <> coalesce(m.units, 0)
+    """
+    for sku, warehouse, bin_id, lot, quantity, units in _rows(sql):
+        yield f"sku {sku} warehouse {warehouse} bin {bin_id} lot {lot}: holds {quantity}, recorded {units}"
+
+
+@invariant("S16", "Serial numbers in stock are never more than the units on hand.")
+def serials_within_on_hand() -> Iterable[str]:
+    sql = """
+        SELECT u.sku_id, u.warehouse_id, u.units, coalesce(l.on_hand, 0)
+        FROM (SELECT sku_id, warehouse_id, count(*) AS units FROM inventory_serialunit
+              WHERE state = 'in_stock' GROUP BY sku_id, warehouse_id) u
+        LEFT JOIN inventory_stocklevel l ON l.sku_id = u.sku_id AND l.warehouse_id = u.warehouse_id
+        WHERE u.units > coalesce(l.on_hand, 0)
+    """
+    for sku, warehouse, units, on_hand in _rows(sql):
+        yield f"sku {sku} warehouse {warehouse}: {units} serial numbers in stock, {on_hand} on hand"
 
 
 @invariant(

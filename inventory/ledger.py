@@ -148,7 +148,7 @@ def write_rows(
             )
         )
     insert_rows(rows)
-    bins.follow(movements, after)
+    bins.follow(movements, rows, after)
     tell(deltas, moment)
     return rows
 

@@ -15,7 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Upper
+from django.db.models.functions import Coalesce, Upper
 from django.utils import timezone
 
 from oms.core.fields import CurrencyField, MoneyAmountField
@@ -81,10 +81,14 @@ class Sku(models.Model):
         max_length=8, choices=Valuation.choices, blank=True, default="", editable=False,
         help_text="how units that leave are costed; changed by inventory.valuation.set_method()",
     )  # fmt: skip
-    lot_tracked = models.BooleanField(default=False)
-    serial_tracked = models.BooleanField(default=False)
+    lot_tracked = models.BooleanField(default=False, help_text="every receipt names its lot")
+    expiry_tracked = models.BooleanField(default=False, help_text="every lot needs an expiry date")
+    serial_tracked = models.BooleanField(default=False, help_text="every unit has a serial number of its own")
     shelf_life_days = models.PositiveIntegerField(null=True, blank=True)
     mcf_allowed = models.BooleanField(default=False, help_text="FBA stock may serve orders of other channels")
+    abc_class = models.CharField(
+        max_length=1, default="C", help_text="A, B or C by value sold; decides how often it is counted"
+    )
     is_active = models.BooleanField(default=True)
     merged_into = models.ForeignKey(
         "self", on_delete=models.PROTECT, null=True, blank=True, related_name="merged_from"
@@ -192,6 +196,12 @@ class Warehouse(models.Model):
     handling_cost = MoneyAmountField(default=0, help_text="own cost per shipment, used by cost ranking")
     currency = CurrencyField(default="USD")
     is_active = models.BooleanField(default=True)
+    expiry_told_on = models.DateField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="local day up to which expiries were told to listings",
+    )
 
     class Meta:
         ordering = ["priority", "code"]
@@ -269,6 +279,8 @@ class Lot(models.Model):
     source = models.CharField(
         max_length=120, blank=True, help_text="reference of the receipt that brought it in"
     )
+    is_blocked = models.BooleanField(default=False, help_text="recalled or suspect: nothing of it is sold")
+    note = models.CharField(max_length=255, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -342,6 +354,7 @@ class StockLevel(models.Model):
     snapshot_at = models.DateTimeField(
         null=True, blank=True, help_text="time of the operator's newest snapshot"
     )
+    counted_at = models.DateTimeField(null=True, blank=True, help_text="time of the newest whole count")
 
     objects = StockLevelQuerySet.as_manager()
 
@@ -383,9 +396,14 @@ class StockLevel(models.Model):
 
 
 class BinStock(models.Model):
-    """Where inside the warehouse the on-hand units lie; per level the bins sum to `on_hand`."""
+    """Where inside the warehouse units lie and of which lot they are; `bin` empty = not in a bin.
 
-    bin = models.ForeignKey(Bin, on_delete=models.PROTECT, related_name="stock")
+    A warehouse with a receiving dock works with bins: there the rows of a level sum to `on_hand`. Elsewhere rows
+    exist only for lots and named bins, and the rest of `on_hand` lies nowhere in particular.
+    """
+
+    warehouse = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="bin_stock")
+    bin = models.ForeignKey(Bin, on_delete=models.PROTECT, null=True, blank=True, related_name="stock")
     sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="bin_stock")
     lot = models.ForeignKey(Lot, on_delete=models.PROTECT, null=True, blank=True, related_name="bin_stock")
     quantity = models.IntegerField(default=0)
@@ -393,7 +411,7 @@ class BinStock(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["bin", "sku", "lot"], name="bin_stock_once", nulls_distinct=False
+                "sku", "warehouse", Coalesce("bin", 0), Coalesce("lot", 0), name="bin_stock_place_once"
             ),
             models.CheckConstraint(condition=Q(quantity__gte=0), name="bin_stock_not_negative"),
         ]
@@ -470,6 +488,69 @@ class StockMovement(models.Model):
 
     def __str__(self) -> str:
         return f"{self.quantity:+d} {self.bucket} {self.kind}"
+
+
+class BinMovement(models.Model):
+    """One signed change of one bin's stock of one lot: what a movement took from where, or a move between bins.
+
+    Append-only. It answers in which order a lot ended and what lay in a bin at any moment.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    movement = models.ForeignKey(
+        StockMovement, on_delete=models.PROTECT, null=True, blank=True, related_name="places"
+    )
+    warehouse = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="+")
+    bin = models.ForeignKey(Bin, on_delete=models.PROTECT, null=True, blank=True, related_name="movements")
+    sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="+")
+    lot = models.ForeignKey(Lot, on_delete=models.PROTECT, null=True, blank=True, related_name="places")
+    quantity = models.IntegerField(help_text="signed change, in eaches")
+    reason = models.CharField(max_length=60, blank=True)
+    actor = models.CharField(max_length=120)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.CheckConstraint(condition=~Q(quantity=0), name="bin_movement_not_zero")]
+        indexes = [
+            models.Index(fields=["sku", "warehouse", "id"], name="bin_movement_level_idx"),
+            models.Index(fields=["bin", "-id"], condition=Q(bin__isnull=False), name="bin_movement_bin_idx"),
+            models.Index(fields=["lot", "id"], condition=Q(lot__isnull=False), name="bin_movement_lot_idx"),
+        ]
+
+
+class SerialUnit(models.Model):
+    """One unit with a number of its own, from the dock to the buyer."""
+
+    class State(models.TextChoices):
+        IN_STOCK = "in_stock", "In stock"
+        SHIPPED = "shipped", "Shipped"
+        RETURNED = "returned", "Came back"
+        GONE = "gone", "Written off"
+
+    sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="serials")
+    serial = models.CharField(max_length=60)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.IN_STOCK)
+    warehouse = models.ForeignKey(
+        Warehouse, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    lot = models.ForeignKey(Lot, on_delete=models.PROTECT, null=True, blank=True, related_name="serials")
+    source = models.CharField(max_length=80, blank=True, help_text="receipt that brought it in")
+    reference = models.CharField(max_length=80, blank=True, help_text="shipment or return that moved it last")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint("sku", Upper("serial"), name="serial_once_per_sku"),
+            models.CheckConstraint(
+                condition=~Q(state="in_stock") | Q(warehouse__isnull=False), name="serial_in_stock_somewhere"
+            ),
+        ]
+        indexes = [models.Index(fields=["reference"], name="serial_reference_idx")]
+
+    def __str__(self) -> str:
+        return self.serial
 
 
 class StockCheckpoint(models.Model):
@@ -571,6 +652,12 @@ class Reservation(models.Model):
     firm = models.BooleanField(
         default=False, help_text="packed or labelled: never taken away when stock shrinks"
     )
+    channel_code = models.CharField(
+        max_length=40, blank=True, help_text="its sales use up that channel's fences"
+    )
+    min_shelf_days = models.PositiveSmallIntegerField(
+        default=0, help_text="days of life a unit must have left to serve it"
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -588,16 +675,23 @@ class Reservation(models.Model):
             models.Index(fields=["sku", "warehouse"], condition=Q(state="open"), name="reservation_open_idx"),
             models.Index(fields=["reference"], name="reservation_reference_idx"),
             models.Index(fields=["expires_at"], condition=Q(state="open"), name="reservation_expiry_idx"),
+            models.Index(
+                fields=["sku", "channel_code", "created_at"],
+                condition=~Q(channel_code=""),
+                name="reservation_fence_idx",
+            ),
         ]
 
 
 class RingFence(models.Model):
-    """Units kept for one sales channel (named by its code) until a date; unsold ones return by themselves."""
+    """Units kept for one sales channel (named by its code) until a date; unsold ones return by themselves.
+
+    What the channel has used is computed from its reservations since the start, so a cancelled order gives back.
+    """
 
     sku = models.ForeignKey(Sku, on_delete=models.CASCADE, related_name="ring_fences")
     channel_code = models.CharField(max_length=40)
     quantity = models.PositiveIntegerField()
-    used = models.PositiveIntegerField(default=0)
     starts_at = models.DateTimeField(default=timezone.now)
     ends_at = models.DateTimeField()
     note = models.CharField(max_length=160, blank=True)
@@ -605,7 +699,7 @@ class RingFence(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(condition=Q(ends_at__gt=F("starts_at")), name="ring_fence_period"),
-            models.CheckConstraint(condition=Q(used__lte=F("quantity")), name="ring_fence_used_within"),
+            models.CheckConstraint(condition=Q(quantity__gt=0), name="ring_fence_quantity_positive"),
         ]
 
 
@@ -640,7 +734,7 @@ class Transfer(models.Model):
 
 
 class TransferLine(models.Model):
-    """`shipped = received + lost + still in transit` at every step (invariant S7)."""
+    """`shipped = received + lost + returned + still in transit` at every step (invariant S7)."""
 
     transfer = models.ForeignKey(Transfer, on_delete=models.CASCADE, related_name="lines")
     sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="+")
@@ -648,15 +742,22 @@ class TransferLine(models.Model):
     shipped = models.PositiveIntegerField(default=0)
     received = models.PositiveIntegerField(default=0)
     lost = models.PositiveIntegerField(default=0)
+    returned = models.PositiveIntegerField(default=0, help_text="found at the source again")
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["transfer", "sku"], name="transfer_sku_once"),
             models.CheckConstraint(condition=Q(quantity__gt=0), name="transfer_quantity_positive"),
             models.CheckConstraint(
-                condition=Q(shipped__gte=F("received") + F("lost")), name="transfer_received_within_shipped"
+                condition=Q(shipped__gte=F("received") + F("lost") + F("returned")),
+                name="transfer_accounted_within_shipped",
             ),
         ]
+
+    @property
+    def open_units(self) -> int:
+        """Units still in transit."""
+        return self.shipped - self.received - self.lost - self.returned
 
 
 class DemandDay(models.Model):
@@ -715,6 +816,41 @@ class StockDay(models.Model):
         return (self.on_hand + self.in_transit) * self.unit_cost
 
 
+class AdjustmentReason(models.Model):
+    """Why a person may change on hand. Reasons of the software itself need no row."""
+
+    class Direction(models.TextChoices):
+        BOTH = "both", "More or fewer"
+        IN = "in", "More only"
+        OUT = "out", "Fewer only"
+
+    code = models.CharField(max_length=60, unique=True)
+    label = models.CharField(max_length=80)
+    direction = models.CharField(max_length=4, choices=Direction.choices, default=Direction.BOTH)
+    needs_note = models.BooleanField(default=False, help_text="the note says what proves it")
+    is_active = models.BooleanField(default=True)
+    position = models.PositiveSmallIntegerField(default=100)
+
+    class Meta:
+        ordering = ["position", "label"]
+
+    def __str__(self) -> str:
+        return self.label
+
+
+class AdjustmentLimit(models.Model):
+    """Value up to which people of a role adjust alone, business currency; other roles have the common limit."""
+
+    role = models.CharField(max_length=20, unique=True)
+    amount = MoneyAmountField()
+
+    class Meta:
+        ordering = ["role"]
+        constraints = [
+            models.CheckConstraint(condition=Q(amount__gte=0), name="adjustment_limit_not_negative"),
+        ]
+
+
 class AdjustmentRequest(models.Model):
     """An adjustment above its author's limit: no stock effect until a second person approves it."""
 
@@ -729,6 +865,11 @@ class AdjustmentRequest(models.Model):
     quantity = models.IntegerField()
     reason = models.CharField(max_length=60)
     note = models.CharField(max_length=255, blank=True)
+    kind = models.CharField(max_length=12, choices=StockMovement.Kind.choices, default="adjust")
+    lot = models.ForeignKey(Lot, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    bin = models.ForeignKey(Bin, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    unit_cost = MoneyAmountField(null=True, blank=True)
+    key = models.CharField(max_length=120, blank=True, help_text="the same key asks once")
     state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
     author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     decided_by = models.ForeignKey(
@@ -743,6 +884,7 @@ class AdjustmentRequest(models.Model):
                 condition=Q(decided_by__isnull=True) | ~Q(decided_by=F("author")),
                 name="adjustment_two_people",
             ),
+            models.UniqueConstraint(fields=["key"], condition=~Q(key=""), name="adjustment_asked_once"),
         ]
 
 
@@ -846,3 +988,67 @@ class StockDifference(models.Model):
     def gap(self) -> int:
         """Units that the operator has more (less, when negative) than our books of that time."""
         return self.theirs - self.ours
+
+
+class CountTask(models.Model):
+    """Somebody has to count one SKU, in one bin or in the whole warehouse.
+
+    `expected` is what the books said at the very moment of counting, so units that move before the difference is
+    posted stay moved: `posted = counted - expected`.
+    """
+
+    class Cause(models.TextChoices):
+        RULE = "rule", "Due by its class"
+        ZERO = "zero", "Is it really empty?"
+        SHORT_PICK = "short_pick", "A picker missed some"
+        MANUAL = "manual", "Asked for"
+
+    class State(models.TextChoices):
+        OPEN = "open", "To count"
+        COUNTED = "counted", "Difference to review"
+        WAITING = "waiting", "Waits for approval"
+        DONE = "done", "Done"
+        CANCELLED = "cancelled", "Cancelled"
+
+    warehouse = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="counts")
+    sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="counts")
+    bin = models.ForeignKey(Bin, on_delete=models.PROTECT, null=True, blank=True, related_name="counts")
+    cause = models.CharField(max_length=10, choices=Cause.choices, default=Cause.MANUAL)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.OPEN)
+    is_blind = models.BooleanField(default=True, help_text="the counter never learns what the books say")
+    due_on = models.DateField()
+    created_at = models.DateTimeField(default=timezone.now)
+    created_by = models.CharField(max_length=120)
+    note = models.CharField(max_length=255, blank=True)
+    expected = models.IntegerField(null=True, blank=True, help_text="the books at the moment of counting")
+    counted = models.PositiveIntegerField(null=True, blank=True)
+    counted_at = models.DateTimeField(null=True, blank=True)
+    counted_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    request = models.OneToOneField(
+        AdjustmentRequest, on_delete=models.PROTECT, null=True, blank=True, related_name="count"
+    )
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["due_on", "id"]
+        constraints = [
+            models.UniqueConstraint(
+                "sku", "warehouse", Coalesce("bin", 0), condition=Q(state="open"), name="count_open_once"
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=["open", "cancelled"])
+                | Q(counted__isnull=False, expected__isnull=False, counted_at__isnull=False),
+                name="count_has_figures",
+            ),
+        ]
+        indexes = [models.Index(fields=["warehouse", "state", "due_on"], name="count_queue_idx")]
+
+    def __str__(self) -> str:
+        return f"C-{self.pk}"
+
+    @property
+    def variance(self) -> int | None:
+        """Counted minus expected; None before it is counted."""
+        return None if self.counted is None or self.expected is None else self.counted - self.expected

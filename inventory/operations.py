@@ -1,4 +1,4 @@
-"""Everything that changes stock besides promises: adjust, count, receive, transfer, snapshot.
+"""What changes stock besides promises: adjust, receive, change of state, snapshots of an operator.
 
 Each function is one short transaction and one idempotency key. Where on hand falls below what is promised,
 promises are given up first, the latest first and never a packed one, and their owners are told.
@@ -7,27 +7,26 @@ promises are given up first, the latest first and never a packed one, and their 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import F, Q
+from django.db.models import F, Max
 
-from inventory import asof, differences, reservations
+from inventory import asof, differences, reservations, serials
 from inventory.ledger import Bucket, InsufficientStock, Kind, Movement, post_movements
 from inventory.locking import LostRace, Pair, lock_levels, stock_service
 from inventory.models import (
+    AdjustmentLimit,
+    AdjustmentReason,
     AdjustmentRequest,
-    KitComponent,
+    Lot,
     Reservation,
     Sku,
-    SkuAlias,
     StockDifference,
     StockLevel,
     StockMovement,
-    Transfer,
-    TransferLine,
     Warehouse,
 )
 from inventory.reconcile import Outcome, judge
@@ -37,11 +36,10 @@ from oms.core.audit import record
 from oms.core.clock import now
 from oms.core.errors import Conflict, NotAllowed, NotFound, UserError
 from oms.core.exceptions_inbox import close_item, raise_item
+from oms.core.models import Membership
 from oms.core.outbox import emit_many
 
 ATTEMPTS = 5
-#: reasons offered on screens; others may be typed through the API
-REASONS = ("count", "damaged", "expired", "found", "lost", "theft", "sample", "correction", "opening balance")
 #: states a unit may be in; `sellable` is on hand and in none of the others
 STATES = ("sellable", "damaged", "quarantine", "inspection")
 
@@ -77,21 +75,29 @@ def adjust(
 ) -> Adjusted:
     """Change on hand by a signed number of eaches, with a reason, once per `key`.
 
-    Above the business's adjustment limit (value at average cost) a person's change waits for a second person and
-    has no effect on stock before. Units taken away that are promised release promises, the latest first.
-    Raises `UserError` (no reason, zero, unknown SKU or warehouse, operator's pool), `Conflict` (too few).
+    A reason of the business brings its rules (only more, only fewer, a note). A person has the limit of value (at
+    average cost) of his role; above it the change waits for a second person and has no effect on stock before.
+    Units taken away that are promised release promises, the latest first.
+    Raises `UserError` (reason, zero, unknown SKU or warehouse, operator's pool), `Conflict` (too few).
     """
-    reason = _reason(reason)
+    reason = named_reason(reason)
     sku, warehouse = _place(sku_id, warehouse_id)
     if quantity == 0:
         raise UserError("quantity: an adjustment changes at least one unit.", field="quantity")
     known = list(StockMovement.objects.filter(key=key))
     if known:
         return Adjusted(known)
-    if actor.user_id is not None and _value(sku, warehouse, quantity) > Decimal(
-        str(business.get("adjustment_limit"))
-    ):
-        return Adjusted(request=_ask(sku, warehouse, quantity, reason, note, actor))
+    if actor.user_id is not None:
+        _check_reason(reason, quantity, note)
+        asked = AdjustmentRequest.objects.filter(key=key).first()
+        if asked is not None:
+            return Adjusted(request=asked)
+        if _value(sku, warehouse, quantity) > limit_of(actor.user_id):
+            request = AdjustmentRequest(
+                sku=sku, warehouse=warehouse, quantity=quantity, reason=reason, note=note[:255], kind=kind,
+                lot_id=lot_id, bin_id=bin_id, unit_cost=unit_cost, key=key, author_id=actor.user_id,
+            )  # fmt: skip
+            return Adjusted(request=_ask(request, actor))
     movement = Movement(
         sku_id=sku_id,
         warehouse_id=warehouse_id,
@@ -177,13 +183,17 @@ def approve_adjustment(request_id: int, *, actor: Actor) -> Adjusted:
         warehouse_id=request.warehouse_id,
         bucket=request.bucket,
         quantity=request.quantity,
-        kind=Kind.ADJUST,
+        kind=request.kind,
         key=f"adjustment:{request.pk}",
         reason=request.reason,
         reference=f"ADJ-{request.pk}",
         note=request.note,
+        lot_id=request.lot_id,
+        bin_id=request.bin_id,
+        unit_cost=request.unit_cost,
     )
     rows, lost = _post(movement.pair, [movement], max(0, -request.quantity), actor)
+    emit_many([("adjustment.decided", str(request.pk), {"state": request.state})])
     return Adjusted(rows, request, lost)
 
 
@@ -217,26 +227,43 @@ def _decide(request_id: int, state: str, actor: Actor) -> AdjustmentRequest:
     return request
 
 
-def _ask(
-    sku: Sku, warehouse: Warehouse, quantity: int, reason: str, note: str, actor: Actor
-) -> AdjustmentRequest:
-    request = AdjustmentRequest.objects.create(
-        sku=sku,
-        warehouse=warehouse,
-        quantity=quantity,
-        reason=reason,
-        note=note[:255],
-        author_id=actor.user_id or 0,
-    )
+def _ask(request: AdjustmentRequest, actor: Actor) -> AdjustmentRequest:
+    request.save()
     raise_item(
         "adjustment_approval",
         f"adjustment:{request.pk}",
-        f"Approve {quantity:+d} {sku} in {warehouse}: {reason}",
-        detail=f"asked by {actor.name}. {note}",
-        warehouse_code=warehouse.code,
-        money=_value(sku, warehouse, quantity),
+        f"Approve {request.quantity:+d} {request.sku} in {request.warehouse}: {request.reason}",
+        detail=f"asked by {actor.name}. {request.note}",
+        url="/stock/approvals/",
+        warehouse_code=request.warehouse.code,
+        money=_value(request.sku, request.warehouse, request.quantity),
     )
     return request
+
+
+def limit_of(user_id: int) -> Decimal:
+    """Value up to which a user adjusts alone, business currency: the highest of his roles' own limits; people whose
+    roles have none share the common setting.
+    """
+    own = AdjustmentLimit.objects.filter(
+        role__in=Membership.objects.filter(user=user_id).values("role")
+    ).aggregate(most=Max("amount"))["most"]
+    return Decimal(str(business.get("adjustment_limit"))) if own is None else Decimal(own)
+
+
+def _check_reason(code: str, quantity: int, note: str) -> None:
+    """The rules of a reason of the business. Other words are the software's own, such as a file's name."""
+    reason = AdjustmentReason.objects.filter(code=code).first()
+    if reason is None:
+        return
+    if not reason.is_active:
+        raise UserError(f"reason: '{reason}' is no longer in use; choose another.", field="reason")
+    if reason.direction == AdjustmentReason.Direction.IN and quantity < 0:
+        raise UserError(f"reason: '{reason}' only adds units.", field="reason")
+    if reason.direction == AdjustmentReason.Direction.OUT and quantity > 0:
+        raise UserError(f"reason: '{reason}' only takes units away.", field="reason")
+    if reason.needs_note and not note.strip():
+        raise UserError(f"note: '{reason}' needs a note that says what proves it.", field="note")
 
 
 def _value(sku: Sku, warehouse: Warehouse, quantity: int) -> Decimal:
@@ -267,7 +294,7 @@ def change_state(
     Promised units that become unfit release promises, the latest first. Once per `key`.
     Raises `UserError` (state, reason, quantity), `Conflict` (too few in the source state).
     """
-    reason = _reason(reason)
+    reason = named_reason(reason)
     _place(sku_id, warehouse_id)
     for name, value in (("source", source), ("target", target)):
         if value not in STATES:
@@ -314,17 +341,24 @@ class PurchasedGoods:
     quarantine: int = 0
     lot_id: int | None = None
     bin_id: int | None = None
+    serials: tuple[str, ...] = ()
 
 
 @stock_service
 def receive_purchase(goods: Sequence[PurchasedGoods], *, reference: str, actor: Actor) -> list[StockMovement]:
     """Take purchased goods in: on hand by all units, unfit ones also in their bucket; the average cost moves.
 
-    Each item posts once per its `key`. Raises `UserError` for an operator's pool or a negative figure.
+    Units of a SKU with serial numbers come with one each. Each item posts once per its `key`. Raises `UserError`
+    for an operator's pool, a negative figure or missing serial numbers, `Conflict` for one that is in stock already.
     """
     movements = []
+    posted = set(
+        StockMovement.objects.filter(key__in=[f"{item.key}:{Bucket.ON_HAND}" for item in goods]).values_list(
+            "key", flat=True
+        )
+    )
     for item in goods:
-        _place(item.sku_id, item.warehouse_id)
+        sku, _ = _place(item.sku_id, item.warehouse_id)
         if min(item.good, item.damaged, item.quarantine) < 0:
             raise UserError("quantity: received units cannot be negative.", field="quantity")
         figures = {
@@ -332,6 +366,10 @@ def receive_purchase(goods: Sequence[PurchasedGoods], *, reference: str, actor: 
             Bucket.DAMAGED: item.damaged,
             Bucket.QUARANTINE: item.quarantine,
         }
+        if f"{item.key}:{Bucket.ON_HAND}" not in posted:
+            numbers = serials.check(sku, item.serials, figures[Bucket.ON_HAND])
+            lot = Lot.objects.filter(pk=item.lot_id).first() if item.lot_id else None
+            serials.receive(sku, numbers, warehouse_id=item.warehouse_id, lot=lot, source=reference)
         movements += [
             Movement(
                 sku_id=item.sku_id,
@@ -349,244 +387,6 @@ def receive_purchase(goods: Sequence[PurchasedGoods], *, reference: str, actor: 
             if quantity
         ]
     return post_movements(movements, actor=actor)
-
-
-# --- transfers ------------------------------------------------------------------------------------
-
-
-@stock_service
-def request_transfer(
-    *,
-    source_id: int,
-    destination_id: int,
-    lines: Mapping[int, int],
-    actor: Actor,
-    expected_on: dt.date | None = None,
-    note: str = "",
-) -> Transfer:
-    """Ask for `{SKU id: eaches}` to be moved between two warehouses. Nothing moves yet.
-
-    Raises `UserError` for equal or unknown places, an operator's pool as source, or a quantity below 1.
-    """
-    places = Warehouse.objects.in_bulk([source_id, destination_id])
-    if len(places) != 2:
-        raise UserError("destination: choose two different warehouses.", field="destination")
-    if not places[source_id].counted_by_us:
-        raise UserError(
-            f"source: {places[source_id]} is counted by its operator; ask it for a removal.", field="source"
-        )
-    if not lines:
-        raise UserError("lines: name at least one SKU and a quantity.", field="lines")
-    known = Sku.objects.in_bulk(list(lines))
-    for sku_id, quantity in lines.items():
-        sku = known.get(sku_id)
-        if sku is None or sku.kind in (Sku.Kind.KIT, Sku.Kind.SERVICE):
-            raise UserError(f"lines: {sku or sku_id} has no stock of its own to move.", field="lines")
-        if quantity < 1:
-            raise UserError(f"quantity: {sku} needs a whole number of at least 1.", field="quantity")
-    transfer = Transfer.objects.create(
-        source_id=source_id,
-        destination_id=destination_id,
-        expected_on=expected_on,
-        actor=str(actor),
-        note=note[:255],
-    )
-    TransferLine.objects.bulk_create(
-        TransferLine(transfer=transfer, sku_id=sku_id, quantity=quantity)
-        for sku_id, quantity in sorted(lines.items())
-    )
-    record(
-        actor, "transfer.requested", transfer, after={"lines": {str(known[k]): v for k, v in lines.items()}}
-    )
-    return transfer
-
-
-@stock_service
-def ship_transfer(transfer_id: int, *, actor: Actor, quantities: Mapping[int, int] | None = None) -> Transfer:
-    """Send a requested transfer: units leave the source and are in transit to the destination.
-
-    `quantities` by SKU id may send less than requested. Only available units leave. Repeating changes nothing.
-    Raises `Conflict` (cancelled), `InsufficientStock`, `UserError` (more than requested, nothing at all).
-    """
-    transfer = _transfer(transfer_id)
-    if transfer.state in (Transfer.State.SHIPPED, Transfer.State.RECEIVED):
-        return transfer
-    if transfer.state == Transfer.State.CANCELLED:
-        raise Conflict(f"{transfer.number} is cancelled.", field="state")
-    lines = list(transfer.lines.select_related("sku").order_by("sku_id"))
-    movements = []
-    for line in lines:
-        units = line.quantity if quantities is None else quantities.get(line.sku_id, 0)
-        if not 0 <= units <= line.quantity:
-            raise UserError(
-                f"quantity: {line.sku} was requested {line.quantity} times, {units} given.", field="quantity"
-            )
-        line.shipped = units
-        if units:
-            movements += _two_sided(transfer, line.sku_id, units)
-    if not movements:
-        raise UserError("quantity: enter at least one unit to ship.", field="quantity")
-    TransferLine.objects.bulk_update(lines, ["shipped"])
-    transfer.state, transfer.shipped_at = Transfer.State.SHIPPED, now()
-    transfer.save(update_fields=["state", "shipped_at"])
-    record(actor, "transfer.shipped", transfer, after={str(line.sku): line.shipped for line in lines})
-    post_movements(movements, actor=actor)
-    return transfer
-
-
-@stock_service
-def receive_transfer(transfer_id: int, quantities: Mapping[int, int], *, actor: Actor, key: str) -> Transfer:
-    """Take arrived units `{SKU id: eaches}` from in transit to on hand, once per `key`.
-
-    What does not arrive stays in transit until somebody decides (`settle_transfer`), so the total over all pools
-    is the same at every step. At a marketplace's pool only in transit falls: its snapshot brings the units.
-    Raises `Conflict` (not shipped, more than in transit: record the surplus as found stock).
-    """
-    transfer = _transfer(transfer_id)
-    prefix = f"transfer:{transfer.pk}:in:{key}"
-    if StockMovement.objects.filter(key__startswith=prefix).exists():
-        return transfer
-    if transfer.state != Transfer.State.SHIPPED:
-        raise Conflict(
-            f"{transfer.number} is {transfer.get_state_display().lower()}: nothing is in transit.",
-            field="state",
-        )
-    lines = {line.sku_id: line for line in transfer.lines.select_related("sku")}
-    costs = dict(
-        StockMovement.objects.filter(
-            reference=transfer.number, kind=Kind.TRANSFER_OUT, bucket=Bucket.ON_HAND
-        ).values_list("sku_id", "unit_cost")
-    )
-    movements = []
-    for sku_id, units in sorted(quantities.items()):
-        line = lines.get(sku_id)
-        if line is None:
-            raise UserError(f"lines: SKU {sku_id} is not on {transfer.number}.", field="lines")
-        open_units = line.shipped - line.received - line.lost
-        if not 0 <= units <= open_units:
-            raise Conflict(
-                f"quantity: {line.sku} has {open_units} in transit, {units} received. Record a surplus as found stock.",
-                field="quantity",
-            )
-        if not units:
-            continue
-        line.received += units
-        arrives = Movement(
-            sku_id=sku_id,
-            warehouse_id=transfer.destination_id,
-            bucket=Bucket.IN_TRANSIT,
-            quantity=-units,
-            kind=Kind.TRANSFER_IN,
-            key=f"{prefix}:{sku_id}:t",
-            reference=transfer.number,
-        )
-        movements.append(arrives)
-        if transfer.destination.counted_by_us:
-            cost = costs.get(sku_id)
-            stays = replace(
-                arrives, bucket=Bucket.ON_HAND, quantity=units, key=f"{prefix}:{sku_id}:h", unit_cost=cost
-            )
-            movements.append(stays)
-    if not movements:
-        raise UserError("quantity: enter at least one unit that arrived.", field="quantity")
-    _close_transfer(transfer, lines, actor)
-    post_movements(movements, actor=actor)
-    return transfer
-
-
-@stock_service
-def settle_transfer(
-    transfer_id: int, quantities: Mapping[int, int], *, reason: str, actor: Actor, key: str
-) -> Transfer:
-    """Decide that units in transit `{SKU id: eaches}` are lost: they leave in transit with a reason.
-
-    Raises `UserError` (no reason), `Conflict` (more than in transit).
-    """
-    reason = _reason(reason)
-    transfer = _transfer(transfer_id)
-    prefix = f"transfer:{transfer.pk}:lost:{key}"
-    if StockMovement.objects.filter(key__startswith=prefix).exists():
-        return transfer
-    lines = {line.sku_id: line for line in transfer.lines.select_related("sku")}
-    movements = []
-    for sku_id, units in sorted(quantities.items()):
-        line = lines.get(sku_id)
-        open_units = line.shipped - line.received - line.lost if line else 0
-        if line is None or not 1 <= units <= open_units:
-            raise Conflict(f"quantity: {open_units} are in transit, {units} given as lost.", field="quantity")
-        line.lost += units
-        movements.append(
-            Movement(
-                sku_id=sku_id, warehouse_id=transfer.destination_id, bucket=Bucket.IN_TRANSIT, quantity=-units,
-                kind=Kind.WRITE_OFF, key=f"{prefix}:{sku_id}", reason=reason, reference=transfer.number,
-            )
-        )  # fmt: skip
-    if not movements:
-        raise UserError("quantity: enter at least one lost unit.", field="quantity")
-    _close_transfer(transfer, lines, actor)
-    post_movements(movements, actor=actor)
-    return transfer
-
-
-@stock_service
-def cancel_transfer(transfer_id: int, *, actor: Actor) -> Transfer:
-    """Withdraw a transfer that has not left yet. Raises `Conflict` once it is in transit."""
-    transfer = _transfer(transfer_id)
-    if transfer.state == Transfer.State.CANCELLED:
-        return transfer
-    if transfer.state != Transfer.State.REQUESTED:
-        raise Conflict(f"{transfer.number} has left already: receive or settle it.", field="state")
-    transfer.state = Transfer.State.CANCELLED
-    transfer.save(update_fields=["state"])
-    record(actor, "transfer.cancelled", transfer)
-    return transfer
-
-
-def _transfer(transfer_id: int) -> Transfer:
-    """The transfer under its lock; it comes before the levels in the order of locks."""
-    found = Transfer.objects.filter(pk=transfer_id).select_for_update(of=("self",), no_key=True).first()
-    if found is None:
-        raise NotFound(f"transfer: there is no transfer with id {transfer_id}.", field="transfer")
-    return found
-
-
-def _two_sided(transfer: Transfer, sku_id: int, units: int) -> list[Movement]:
-    key = f"transfer:{transfer.pk}:out:{sku_id}"
-    leaves = Movement(
-        sku_id=sku_id,
-        warehouse_id=transfer.source_id,
-        bucket=Bucket.ON_HAND,
-        quantity=-units,
-        kind=Kind.TRANSFER_OUT,
-        key=f"{key}:h",
-        reference=transfer.number,
-    )
-    travels = replace(
-        leaves, warehouse_id=transfer.destination_id, bucket=Bucket.IN_TRANSIT, quantity=units, key=f"{key}:t"
-    )
-    return [leaves, travels]
-
-
-def _close_transfer(transfer: Transfer, lines: Mapping[int, TransferLine], actor: Actor) -> None:
-    """Store counts; a transfer with nothing left in transit is received, otherwise a person is told."""
-    TransferLine.objects.bulk_update(lines.values(), ["received", "lost"])
-    left = {str(line.sku): line.shipped - line.received - line.lost for line in lines.values()}
-    missing = {code: units for code, units in left.items() if units}
-    alarm = f"transfer:{transfer.pk}"
-    if missing:
-        told = ", ".join(f"{units} × {code}" for code, units in missing.items())
-        raise_item(
-            "transfer_difference",
-            alarm,
-            f"{transfer.number}: {told} still in transit",
-            detail="Receive them when they come, or settle them as lost.",
-            warehouse_code=transfer.destination.code,
-        )
-    else:
-        transfer.state, transfer.received_at = Transfer.State.RECEIVED, now()
-        transfer.save(update_fields=["state", "received_at"])
-        close_item(alarm, "all units accounted for", actor=actor)
-    record(actor, "transfer.counted", transfer, after={"in transit": missing})
 
 
 # --- pools of others ------------------------------------------------------------------------------
@@ -724,7 +524,7 @@ def accept_theirs(
     Above the adjustment limit a second person approves first and the difference stays open until then. Raises
     `UserError` (no reason, an FBA or WFS pool), `Conflict` (closed, changed meanwhile, approval waits, too few left).
     """
-    reason = _reason(reason)
+    reason = named_reason(reason)
     row = differences.locked(difference_id, version)
     if not row.warehouse.counted_by_us:
         raise UserError(
@@ -758,7 +558,7 @@ def accept_theirs(
     return row
 
 
-# --- settings of a level, merges ------------------------------------------------------------------
+# --- settings of a level ----------------------------------------------------------------------------
 
 
 @stock_service
@@ -777,68 +577,11 @@ def set_safety(sku_id: int, warehouse_id: int, safety: int, *, actor: Actor) -> 
     return level
 
 
-@stock_service
-def merge_skus(source_id: int, target_id: int, *, actor: Actor) -> Sku:
-    """Two codes turned out to be one thing: stock and codes of `source` go to `target`; history stays readable.
-
-    Available stock moves by ledger rows that name both SKUs; the old code keeps finding the target. Refused with
-    `Conflict` while the source is promised, unfit, in transit, or part of a kit: settle these first.
-    """
-    both = Sku.objects.in_bulk([source_id, target_id])
-    if len(both) != 2:
-        raise UserError("target: choose two different SKUs that exist.", field="target")
-    source, target = both[source_id], both[target_id]
-    if source.kind != target.kind or source.merged_into_id or target.merged_into_id:
-        raise Conflict(
-            f"target: {source} and {target} must be of one kind and not merged already.", field="target"
-        )
-    if KitComponent.objects.filter(Q(component=source) | Q(kit=source)).exists():
-        raise Conflict(
-            f"source: {source} is part of a kit; change the kit's components first.", field="source"
-        )
-    movements = []
-    places = StockLevel.objects.filter(sku__in=both).values_list("warehouse_id", flat=True)
-    lock_levels((sku_id, place) for place in places for sku_id in both)
-    for level in StockLevel.objects.filter(sku=source).select_related("warehouse"):
-        if level.reserved or level.unavailable or level.in_transit:
-            raise Conflict(
-                f"source: {source} still has promised, unfit or moving units in {level.warehouse}; settle them first.",
-                field="source",
-            )
-        if level.on_hand:
-            step = f"merge:{source.pk}:{target.pk}:{level.warehouse_id}"
-            leaves = Movement(
-                sku_id=source.pk,
-                warehouse_id=level.warehouse_id,
-                bucket=Bucket.ON_HAND,
-                quantity=-level.on_hand,
-                kind=Kind.MERGE,
-                key=f"{step}:out",
-                reason="merge",
-                reference=target.code,
-            )
-            comes = replace(
-                leaves,
-                sku_id=target.pk,
-                quantity=level.on_hand,
-                key=f"{step}:in",
-                reference=source.code,
-                unit_cost=level.average_cost or source.unit_cost,
-            )
-            movements += [leaves, comes]
-    post_movements(movements, actor=actor)
-    SkuAlias.objects.filter(sku=source).update(sku=target)
-    Sku.objects.filter(Q(pk=source.pk) | Q(merged_into=source)).update(merged_into=target, is_active=False)
-    record(actor, "sku.merged", target, after={"source": source.code})
-    emit_many([("sku.merged", str(source.pk), {"target": target.pk})])
-    target.refresh_from_db()
-    return target
-
-
 # --- shared ---------------------------------------------------------------------------------------
 
 
-def _reason(reason: str) -> str:
+def named_reason(reason: str) -> str:
+    """The reason, trimmed. Raises `UserError` without one."""
     reason = reason.strip()
     if not reason:
         raise UserError("reason: say why the stock changes.", field="reason")

@@ -1,4 +1,4 @@
-"""What people set on a warehouse: address, working hours with cut-off, days it is closed, and its bins."""
+"""What people set on a warehouse: address, working hours with cut-off, days it is closed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zoneinfo import available_timezones
 
 from django.db import transaction
 
-from inventory.models import Bin, Warehouse, WarehouseClosure, WarehouseHours
+from inventory.models import Warehouse, WarehouseClosure, WarehouseHours
 from oms.core.actor import Actor
 from oms.core.audit import record
 from oms.core.errors import Conflict, NotFound, UserError
@@ -54,7 +54,7 @@ def set_facts(code: str, values: Mapping[str, Any], *, actor: Actor) -> Warehous
 def set_hours(code: str, cut_offs: Mapping[int, dt.time], *, actor: Actor) -> None:
     """The working week: weekday (0 = Monday) → local cut-off; a day that is not named is closed.
 
-    No row at all means that every day is open until midnight, so at least one day is asked for.
+    No row at all means Monday to Friday until 15:00 (`calendar.DEFAULT_CUT_OFFS`), so at least one day is asked for.
     """
     if not cut_offs:
         raise UserError("hours: name at least one working day.", field="hours")
@@ -100,36 +100,3 @@ def open_days(code: str, closure_id: int, *, actor: Actor) -> None:
         before = {"first": found.first_day, "last": found.last_day, "reason": found.reason}
         found.delete()
         record(actor, "warehouse.opened", place, before=before)
-
-
-def add_bin(
-    code: str, name: str, *, zone: str = "", sequence: int = 0, kind: str = "pick", actor: Actor
-) -> Bin:
-    """A place on a shelf. Raises `UserError`, `Conflict` for a name that is taken."""
-    name = name.strip().upper()
-    if not name or len(name) > 30:
-        raise UserError("bin: give it a code of 1 to 30 characters, such as A-03-2.", field="bin")
-    if kind not in Bin.Kind.values:
-        raise UserError("kind: choose one of the list.", field="kind")
-    with transaction.atomic():
-        place = _warehouse(code)
-        if place.bins.filter(code=name).exists():
-            raise Conflict(f"bin: {name} exists already.", field="bin")
-        made = Bin.objects.create(
-            warehouse=place, code=name, zone=zone.strip()[:30], pick_sequence=sequence, kind=kind
-        )
-        record(actor, "bin.added", made, after={"warehouse": code, "bin": name, "kind": kind})
-    return made
-
-
-def set_bin_active(code: str, bin_id: int, active: bool, *, actor: Actor) -> Bin:
-    """Use a bin again, or no longer. Raises `NotFound`."""
-    with transaction.atomic():
-        found = _warehouse(code).bins.filter(pk=bin_id).first()
-        if found is None:
-            raise NotFound("bin: there is no such bin.", field="bin")
-        if found.is_active != active:
-            found.is_active = active
-            found.save(update_fields=["is_active"])
-            record(actor, "bin.switched", found, after={"active": active})
-    return found

@@ -5,14 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from django.db import connection, transaction
 
-from inventory import kits, locking
+from inventory import fences, kits, locking, lots
 from inventory.allocation import Demand, Pair, Planned, Take, plan
-from inventory.ledger import Bucket, Kind, Movement, merged, shortage, tell, write_rows
+from inventory.ledger import Bucket, InsufficientStock, Kind, Movement, merged, shortage, tell, write_rows
 from inventory.locking import (
     BUCKETS,
     LostRace,
@@ -40,7 +40,8 @@ class ReserveLine:
     """A wish for `quantity` units (kits count as kits) from the candidate warehouses in order.
 
     `mcf`: FBA or WFS stock may serve it, if the SKU allows that too. `expires_at`: a checkout's hold ends by
-    itself. `promise_at`: when stock shrinks, the latest promise loses first.
+    itself. `promise_at`: when stock shrinks, the latest promise loses first. `channel_code`: units kept for other
+    channels stay theirs. `min_shelf_days`: days of life its units must have left.
     """
 
     reference: str
@@ -52,6 +53,8 @@ class ReserveLine:
     expires_at: dt.datetime | None = None
     mcf: bool = False
     promise_at: dt.datetime | None = None
+    channel_code: str = ""
+    min_shelf_days: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,8 @@ class SkuFact:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What was read at one moment, without a lock: SKUs, their MCF right, contents per kit, available per level,
-    warehouses that a marketplace operates, and closed ones."""
+    warehouses that a marketplace operates, and closed ones. `limited`: SKUs with lots or ring-fences, of which not
+    everybody may take everything that is available."""
 
     skus: dict[int, SkuFact]
     mcf: frozenset[int]
@@ -96,6 +100,8 @@ class Facts:
     available: dict[Pair, int]
     operated: frozenset[int]
     closed: frozenset[int]
+    reserved: dict[Pair, int] = field(default_factory=dict)
+    limited: frozenset[int] = frozenset()
 
 
 def reserve(
@@ -129,6 +135,9 @@ def reserve(
     for line in lines:
         if line.sku_id not in facts.skus:
             raise UserError(f"sku: there is no SKU with id {line.sku_id}.", field="sku")
+    if facts.limited and on_postgres():
+        # the guarded UPDATE knows nothing of lots and fences: where there are any, the rows are locked first
+        return _take(lines, _exact(facts), actor, ids)
     if restart or not on_postgres():
         # on SQLite writers are serial, so what was read still holds
         return _take(lines, facts, actor, ids)
@@ -136,9 +145,17 @@ def reserve(
         with transaction.atomic():
             return _take(lines, facts, actor, ids)
     except LostRace:
-        exact = lock_levels(facts.available)
-        facts = replace(facts, available={pair: level.available for pair, level in exact.items()})
-        return _take(lines, facts, actor, ids)
+        return _take(lines, _exact(facts), actor, ids)
+
+
+def _exact(facts: Facts) -> Facts:
+    """The same facts with the figures of now, their levels locked."""
+    levels = lock_levels(facts.available)
+    return replace(
+        facts,
+        available={pair: level.available for pair, level in levels.items()},
+        reserved={pair: level.reserved for pair, level in levels.items()},
+    )
 
 
 def read(sku_ids: Collection[int], warehouse_ids: Collection[int]) -> Facts:
@@ -163,6 +180,8 @@ def read(sku_ids: Collection[int], warehouse_ids: Collection[int]) -> Facts:
         facts.available | more.available,
         facts.operated | more.operated,
         facts.closed | more.closed,
+        facts.reserved | more.reserved,
+        facts.limited | more.limited,
     )
 
 
@@ -171,17 +190,22 @@ def _levels(sku_ids: set[int], places: set[int]) -> Facts:
         return Facts({}, frozenset(), {}, {}, frozenset(), frozenset())
     # a left join with a condition on the right side, which the ORM puts in the wrong order
     marks, where = ", ".join(["%s"] * len(sku_ids)), ", ".join(["%s"] * len(places)) or "NULL"
+    moment = connection.ops.adapt_datetimefield_value(now())
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
             SELECT s.id, s.code, s.kind, s.merged_into_id, s.mcf_allowed, l.warehouse_id, w.kind, w.is_active,
-                   l.on_hand - l.reserved - l.damaged - l.quarantine - l.inspection
+                   l.on_hand - l.reserved - l.damaged - l.quarantine - l.inspection, l.reserved,
+                   s.lot_tracked OR EXISTS (
+                       SELECT 1 FROM inventory_ringfence f
+                       WHERE f.sku_id = s.id AND f.starts_at <= %s AND f.ends_at > %s
+                   )
             FROM inventory_sku s
             LEFT JOIN inventory_stocklevel l ON l.sku_id = s.id AND l.warehouse_id IN ({where})
             LEFT JOIN inventory_warehouse w ON w.id = l.warehouse_id
             WHERE s.id IN ({marks})
             """,  # noqa: S608 - only placeholders are put in
-            [*sorted(places), *sorted(sku_ids)],
+            [moment, moment, *sorted(places), *sorted(sku_ids)],
         )
         rows = cursor.fetchall()
     skus: dict[int, SkuFact] = {}
@@ -189,22 +213,72 @@ def _levels(sku_ids: set[int], places: set[int]) -> Facts:
     available: dict[Pair, int] = {}
     operated: set[int] = set()
     closed: set[int] = set()
-    for sku_id, code, kind, merged_into, allowed, place, place_kind, is_active, free in rows:
+    reserved: dict[Pair, int] = {}
+    limited: set[int] = set()
+    for sku_id, code, kind, merged_into, allowed, place, place_kind, is_active, free, held, special in rows:
         if sku_id not in skus:
             skus[sku_id] = SkuFact(sku_id, code, kind, merged_into)
+        if special:
+            limited.add(sku_id)
         if allowed:
             mcf.add(sku_id)
         if place is None:
             continue
-        available[sku_id, place] = free
+        available[sku_id, place], reserved[sku_id, place] = free, held
         if place_kind in OPERATED:
             operated.add(place)
         if not is_active:
             closed.add(place)
-    return Facts(skus, frozenset(mcf), {}, available, frozenset(operated), frozenset(closed))
+    return Facts(
+        skus,
+        frozenset(mcf),
+        {},
+        available,
+        frozenset(operated),
+        frozenset(closed),
+        reserved,
+        frozenset(limited),
+    )
 
 
-def _demand(line: ReserveLine, facts: Facts) -> Demand | None:
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """Lots and ring-fences of the limited SKUs, read once per call."""
+
+    dates: Mapping[Pair, lots.Dated]
+    kept: Mapping[int, tuple[fences.Kept, ...]]
+
+    def held_back(
+        self, line: ReserveLine, parts: Sequence[tuple[int, int]], candidates: Sequence[int], facts: Facts
+    ) -> dict[Pair, int]:
+        """Available eaches that this line may not take; units kept for others are the ones it would reach last."""
+        held: dict[Pair, int] = {}
+        for sku, _ in parts:
+            if sku not in facts.limited:
+                continue
+            others = sum(
+                kept.remaining for kept in self.kept.get(sku, ()) if kept.channel_code != line.channel_code
+            )
+            for place in reversed(candidates):
+                reserved = facts.reserved.get((sku, place), 0)
+                fit = facts.available.get((sku, place), 0) + reserved
+                dated = self.dates.get((sku, place), lots.NOTHING)
+                blocked = dated.held_back(line.min_shelf_days, fit=fit, reserved=reserved)
+                fenced = min(others, max(0, fit - reserved - blocked))
+                others -= fenced
+                if blocked + fenced:
+                    held[sku, place] = blocked + fenced
+        return held
+
+
+def _limits(facts: Facts) -> _Limits | None:
+    if not facts.limited:
+        return None
+    dates = lots.dated(facts.limited, {place for _, place in facts.available})
+    return _Limits(dates, fences.remaining(facts.limited))
+
+
+def _demand(line: ReserveLine, facts: Facts, limits: _Limits | None) -> Demand | None:
     """The line in counted SKUs and permitted warehouses; None when it needs no stock or can never get any."""
     kind = facts.skus[line.sku_id].kind
     if kind == Sku.Kind.SERVICE:
@@ -220,13 +294,15 @@ def _demand(line: ReserveLine, facts: Facts) -> Demand | None:
     parts = tuple((sku, each) for sku, each in parts if facts.skus[sku].kind != Sku.Kind.SERVICE)
     if not parts or not candidates:
         return None
-    return Demand(line.quantity, parts, candidates, line.allow_split, line.split_kits)
+    held = limits.held_back(line, parts, candidates, facts) if limits else {}
+    return Demand(line.quantity, parts, candidates, line.allow_split, line.split_kits, held)
 
 
 def _take(
     lines: Sequence[ReserveLine], facts: Facts, actor: Actor, ids: Sequence[int]
 ) -> list[ReserveResult]:
-    demands = [_demand(line, facts) for line in lines]
+    limits = _limits(facts)
+    demands = [_demand(line, facts, limits) for line in lines]
     planned = iter(plan([demand for demand in demands if demand], facts.available))
     plans = [next(planned) if demand else Planned(0, ()) for demand in demands]
     takes = [(line, take) for line, decided in zip(lines, plans, strict=True) for take in decided.takes]
@@ -267,6 +343,8 @@ def _promise(takes: Sequence[tuple[ReserveLine, Take]], actor: Actor, spare: Seq
             reference=line.reference[:80],
             expires_at=line.expires_at,
             promise_at=line.promise_at,
+            channel_code=line.channel_code[:40],
+            min_shelf_days=line.min_shelf_days,
             created_at=moment,
         )
         for pk, (line, take) in zip(ids, takes, strict=True)
@@ -301,14 +379,15 @@ def _at_once(guard: str) -> str:
         whole AS (SELECT count(*) AS levels FROM changed HAVING count(*) = %s),
         asked AS (
             SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::int[], %s::int[], %s::text[],
-                                 %s::timestamptz[], %s::timestamptz[])
-                AS t (pk, sku, place, units, later, reference, expires_at, promise_at)
+                                 %s::timestamptz[], %s::timestamptz[], %s::text[], %s::int[])
+                AS t (pk, sku, place, units, later, reference, expires_at, promise_at, channel, life)
         ),
         held_now AS (
             INSERT INTO inventory_reservation (id, uid, sku_id, warehouse_id, quantity, consumed, released, state,
-                                               reference, expires_at, promise_at, firm, created_at)
-            SELECT pk, gen_random_uuid(), sku, place, units, 0, 0, 'open', reference, expires_at, promise_at, false,
-                   %s::timestamptz
+                                               reference, expires_at, promise_at, channel_code, min_shelf_days,
+                                               firm, created_at)
+            SELECT pk, gen_random_uuid(), sku, place, units, 0, 0, 'open', reference, expires_at, promise_at,
+                   channel, life, false, %s::timestamptz
             FROM asked, whole
         ),
         moved AS (
@@ -358,6 +437,8 @@ def _promise_at_once(
                 [line.reference[:80] for line, _ in takes],
                 [line.expires_at for line, _ in takes],
                 [line.promise_at for line, _ in takes],
+                [line.channel_code[:40] for line, _ in takes],
+                [line.min_shelf_days for line, _ in takes],
                 moment,
                 str(actor),
                 moment,
@@ -414,6 +495,15 @@ def release(
     return released
 
 
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """Units of a promise that were taken from a known bin or lot."""
+
+    quantity: int
+    bin_id: int | None = None
+    lot_id: int | None = None
+
+
 @stock_service
 def consume(
     quantities: Mapping[int, int],
@@ -422,10 +512,12 @@ def consume(
     reference: str,
     key: str,
     occurred_at: dt.datetime | None = None,
+    picked: Mapping[int, Sequence[Picked]] | None = None,
 ) -> dict[int, int]:
     """Ship promised units: on hand and reserved fall together, once per `key` (at most 80 characters).
 
-    `occurred_at` is when they left, for news that come late; now when left out.
+    `occurred_at` is when they left, for news that come late; now when left out. `picked` says per reservation what
+    was taken from where; the rest is drawn by rule (`inventory.bins`).
 
     Returns the consumed quantity per reservation id; empty when this key was used before. Raises `Conflict` when
     a reservation holds less than is shipped, `NotFound` for an unknown id, `UserError` for a quantity below 1.
@@ -456,12 +548,37 @@ def consume(
         consumed[pk] = quantity
         row.quantity -= quantity
         row.consumed += quantity
-        for bucket in (Bucket.ON_HAND, Bucket.RESERVED):
-            moved = _reserved(row, -quantity, Kind.SHIP, f"{key}:{pk}:{bucket}")
-            movements.append(replace(moved, bucket=bucket, reference=reference, occurred_at=occurred_at))
+        moved = _shipped(row, quantity, (picked or {}).get(pk, ()), reference, f"{key}:{pk}")
+        movements += [replace(one, occurred_at=occurred_at) for one in moved]
     _store([rows[pk] for pk in consumed])
     _apply(movements, actor)
     return consumed
+
+
+def _shipped(
+    row: Reservation, quantity: int, picked: Sequence[Picked], reference: str, key: str
+) -> list[Movement]:
+    """The movements of shipped units: reserved in one, on hand in one per place that was named."""
+    rest = quantity - sum(one.quantity for one in picked)
+    if rest < 0 or any(one.quantity < 1 for one in picked):
+        raise Conflict(
+            f"quantity: {quantity - rest} units were picked, {quantity} are shipped. Undo the picks that are too many.",
+            field="quantity",
+        )
+    pieces = [*picked, Picked(rest)] if rest else list(picked)
+    gone = replace(_reserved(row, -quantity, Kind.SHIP, f"{key}:reserved"), reference=reference)
+    left = [
+        replace(
+            gone,
+            bucket=Bucket.ON_HAND,
+            quantity=-piece.quantity,
+            key=f"{key}:on_hand" if number == 0 else f"{key}:on_hand:{number}",
+            bin_id=piece.bin_id,
+            lot_id=piece.lot_id,
+        )
+        for number, piece in enumerate(pieces)
+    ]
+    return [*left, gone]
 
 
 @stock_service
@@ -495,6 +612,7 @@ def move(
             "fulfilment switched on.",
             field="warehouse",
         )
+    _has_life(row, target, units)
     step = f"mov:{row.pk}:{uuid.uuid4().hex}"  # the locked reservation, not the key, makes it happen once
     away = _reserved(row, -units, Kind.RELEASE, f"{step}:out", "moved")
     if units == row.quantity and not row.consumed and not row.released:
@@ -510,11 +628,30 @@ def move(
             expires_at=row.expires_at,
             promise_at=row.promise_at,
             firm=row.firm,
+            channel_code=row.channel_code,
+            min_shelf_days=row.min_shelf_days,
+            created_at=row.created_at,
         )
         row.quantity -= units
         _store([row])
     _apply([away, _reserved(held, units, Kind.RESERVE, f"{step}:in", "moved")], actor)
     return held
+
+
+def _has_life(row: Reservation, target: Warehouse, units: int) -> None:
+    """Refuse a target whose available units are expired, blocked or too short-dated for the promise."""
+    if not row.sku.lot_tracked:
+        return
+    pair = (row.sku_id, target.pk)
+    level = lock_levels([pair]).get(pair)
+    if level is None:
+        return  # the move itself says what is missing
+    held = lots.held_back(
+        pair, lots.dated([row.sku_id], [target.pk]), row.min_shelf_days,
+        fit=level.available + level.reserved, reserved=level.reserved,
+    )  # fmt: skip
+    if level.available - held < units:
+        raise InsufficientStock(row.sku.code, target.code, units, max(0, level.available - held))
 
 
 def set_firm(reservation_ids: Iterable[int], firm: bool = True) -> int:

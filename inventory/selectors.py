@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
@@ -12,7 +12,7 @@ from django.db import connection
 from django.db.models import QuerySet
 from django.db.models.functions import Upper
 
-from inventory import kits
+from inventory import kits, lots
 from inventory.models import KitComponent, Sku, SkuAlias, StockLevel
 from oms.core.db import on_postgres, pg_array
 
@@ -32,10 +32,22 @@ class LevelView:
     in_transit: int = 0
     safety: int = 0
     average_cost: Decimal = Decimal(0)
+    dates: lots.Dated = lots.NOTHING
+
+    @property
+    def expired(self) -> int:
+        """Units of expired or blocked lots that the buckets still call available."""
+        return self.too_old_for(0)
 
     @property
     def available(self) -> int:
-        return self.on_hand - self.reserved - self.unavailable
+        return self.on_hand - self.reserved - self.unavailable - self.expired
+
+    def too_old_for(self, min_days: int) -> int:
+        """Available units that have not `min_days` of life left, expired and blocked ones included."""
+        if not self.dates.batches:
+            return 0
+        return self.dates.held_back(min_days, fit=self.on_hand - self.unavailable, reserved=self.reserved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +68,8 @@ def find_codes(codes: Collection[str]) -> dict[str, Code]:
     merged: dict[str, int] = {}
 
     def take(rows: Iterable[tuple[Any, ...]]) -> None:
-        for fold, pk, code, kind, lots, serials, cost, target in rows:
-            found[fold] = Code(pk, code, kind, lots or serials, cost)
+        for fold, pk, code, kind, by_lot, by_serial, cost, target in rows:
+            found[fold] = Code(pk, code, kind, by_lot or by_serial, cost)
             if target:
                 merged[fold] = target
 
@@ -120,7 +132,7 @@ def resolve_codes(codes: Iterable[str]) -> dict[str, Sku]:
 
     A SKU's own code wins over an alias. Merged SKUs answer with the one they were merged into.
     """
-    asked = {code: _folds(code.strip()) for code in codes if code and code.strip()}
+    asked = {code: _folds(code.strip()) + gtin_forms(code.strip()) for code in codes if code and code.strip()}
     found = _by_fold({fold for folds in asked.values() for fold in folds})
     answer = {}
     for code, folds in asked.items():
@@ -128,6 +140,22 @@ def resolve_codes(codes: Iterable[str]) -> dict[str, Sku]:
         if sku is not None:
             answer[code] = sku
     return answer
+
+
+def gtin_forms(code: str) -> tuple[str, ...]:
+    """The other lengths in which the same GTIN is printed: a UPC of 12 digits is an EAN of 13 and a GTIN of 14 with
+    leading zeros. Empty for anything else, a wrong check digit included.
+    """
+    if not (code.isascii() and code.isdigit() and 8 <= len(code) <= 14):
+        return ()
+    padded = code.zfill(14)
+    total = sum(int(digit) * (3 if place % 2 == 0 else 1) for place, digit in enumerate(padded))
+    if total % 10:
+        return ()
+    bare = padded.lstrip("0")
+    return tuple(
+        bare.zfill(size) for size in (8, 12, 13, 14) if len(bare) <= size and bare.zfill(size) != code
+    )
 
 
 def _folds(code: str) -> tuple[str, ...]:
@@ -156,7 +184,7 @@ def _by_fold(folds: Collection[str]) -> dict[str, Sku]:
 
 
 def levels(sku_ids: Collection[int], warehouse_ids: Collection[int] | None = None) -> dict[Pair, LevelView]:
-    """Levels by (SKU id, warehouse id); pairs without a row are left out. One query."""
+    """Levels by (SKU id, warehouse id); pairs without a row are left out. One query, three where lots are kept."""
     rows = StockLevel.objects.filter(sku_id__in=sku_ids)
     if warehouse_ids is not None:
         rows = rows.filter(warehouse_id__in=warehouse_ids)
@@ -170,7 +198,13 @@ def levels(sku_ids: Collection[int], warehouse_ids: Collection[int] | None = Non
         "safety",
         "average_cost",
     )
-    return {(row[0], row[1]): LevelView(*row) for row in rows.values_list(*names)}
+    found = list(rows.values_list(*names, "sku__lot_tracked"))
+    dated = {row[0] for row in found if row[-1]}
+    dates = lots.dated(dated, warehouse_ids) if dated else {}
+    return {
+        (row[0], row[1]): replace(LevelView(*row[:-1]), dates=dates.get((row[0], row[1]), lots.NOTHING))
+        for row in found
+    }
 
 
 def kit_parts(sku_ids: Iterable[int]) -> dict[int, kits.Parts]:

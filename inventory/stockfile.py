@@ -14,6 +14,7 @@ from decimal import Decimal
 from django.db import IntegrityError
 from django.db.models import Exists, OuterRef, Sum
 
+from inventory import bins
 from inventory.ledger import Bucket, Kind, Movement, post_movements
 from inventory.locking import Balances, LostRace, Pair, change_levels, lock_levels, read_levels, stock_service
 from inventory.models import BinStock, StockLevel, StockMovement
@@ -187,6 +188,7 @@ def post(lines: Sequence[StockLine], *, actor: Actor, reference: str, replay: bo
     if not moving:
         return answer
     binned = _binned({one.line.pair for one in moving if one.change < 0})
+    docks = bins.dock_of({one.line.warehouse_id for one in moving if one.change > 0})
     slow_pairs = {
         one.line.pair
         for one in moving
@@ -194,6 +196,7 @@ def post(lines: Sequence[StockLine], *, actor: Actor, reference: str, replay: bo
         or one.line.sku.tracked
         or (one.line.unit_cost is not None and one.change > 0)
         or one.line.pair in binned
+        or one.line.warehouse_id in docks
     }
     _quick([one for one in moving if one.line.pair not in slow_pairs], levels, actor, reference)
     slow = [one for one in moving if one.line.pair in slow_pairs]
@@ -218,10 +221,10 @@ def _binned(pairs: set[Pair]) -> set[Pair]:
         return set()
     rows = BinStock.objects.filter(
         sku_id__in={sku for sku, _ in pairs},
-        bin__warehouse_id__in={place for _, place in pairs},
+        warehouse_id__in={place for _, place in pairs},
         quantity__gt=0,
     )
-    return set(rows.values_list("sku_id", "bin__warehouse_id")) & pairs
+    return set(rows.values_list("sku_id", "warehouse_id")) & pairs
 
 
 def _kind(line: StockLine) -> str:

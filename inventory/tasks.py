@@ -1,8 +1,11 @@
-"""Clockwork of the stock floor: checkouts that end, checkpoints of the ledger."""
+"""Clockwork of the stock floor: checkouts that end, checkpoints of the ledger, due counts, news of dates."""
 
 from __future__ import annotations
 
-from inventory import asof, differences, reservations
+import datetime as dt
+
+from inventory import asof, counts, differences, fences, lots, reservations
+from oms.core.actor import task_actor
 from oms.core.clock import now
 from oms.core.doorbell import periodic
 
@@ -26,3 +29,26 @@ def write_checkpoints(subject: str = "") -> None:
 def show_overdue_differences(subject: str = "") -> None:
     """Gaps that news on its way explained, and the news did not come."""
     differences.overdue()
+
+
+@periodic(seconds=600)
+def tell_dates(subject: str = "") -> None:
+    """Listings look again after a local midnight with dated lots, and when a ring-fence began or ended.
+
+    An hour back each time: the clock may have stood still, and looking twice is harmless.
+    """
+    lots.tell_expiries()
+    moment = now()
+    fences.tell_changes(moment - dt.timedelta(hours=1), moment)
+
+
+@periodic(seconds=3600)
+def plan_counts(subject: str = "") -> None:
+    """Ask for the counts that are due."""
+    counts.plan_due(actor=task_actor("counts"))
+
+
+@periodic(seconds=24 * 3600)
+def classify_skus(subject: str = "") -> None:
+    """A, B or C by what was sold in the last year."""
+    counts.classify()

@@ -13,6 +13,7 @@ from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET, require_http_methods
 
 from inventory import operations, screens, selectors
+from inventory import transfers as moving
 from inventory.forms import AdjustForm, TransferForm
 from inventory.models import (
     AdjustmentRequest,
@@ -292,7 +293,7 @@ def transfers(request: HttpRequest) -> HttpResponse:
             data = form.cleaned_data
             require(request.user, "stock.transfer", data["source"].code)
             try:
-                made = operations.request_transfer(
+                made = moving.request_transfer(
                     source_id=data["source"].pk, destination_id=data["destination"].pk, lines=data["lines"],
                     expected_on=data["expected_on"], note=data["note"], actor=actor_of(request.user),
                 )  # fmt: skip
@@ -330,14 +331,14 @@ def transfer(request: HttpRequest, pk: int) -> HttpResponse:
         require(request.user, "stock.transfer", place.code)
         units = _units(request, lines)
         if step == "ship":
-            operations.ship_transfer(pk, quantities=units, actor=actor)
+            moving.ship_transfer(pk, quantities=units, actor=actor)
         elif step == "receive":
-            operations.receive_transfer(pk, units, actor=actor, key=key)
+            moving.receive_transfer(pk, units, actor=actor, key=key)
         elif step == "settle":
             lost = {sku_id: quantity for sku_id, quantity in units.items() if quantity}
-            operations.settle_transfer(pk, lost, reason=request.POST.get("reason", ""), actor=actor, key=key)
+            moving.settle_transfer(pk, lost, reason=request.POST.get("reason", ""), actor=actor, key=key)
         elif step == "cancel":
-            operations.cancel_transfer(pk, actor=actor)
+            moving.cancel_transfer(pk, actor=actor)
         else:
             raise UserError("step: choose ship, receive, settle or cancel.", field="step")
         messages.success(request, f"{item.number}: done.")
@@ -345,7 +346,7 @@ def transfer(request: HttpRequest, pk: int) -> HttpResponse:
     movements = (
         StockMovement.objects.filter(reference=item.number).select_related("sku", "warehouse").order_by("-id")
     )
-    rows = [{"line": line, "open": line.shipped - line.received - line.lost} for line in lines]
+    rows = [{"line": line, "open": line.open_units} for line in lines]
     context = {
         "item": item, "rows": rows, "form_key": new_form_key(),
         "may_ship": item.state == "requested" and can(request.user, "stock.transfer", item.source.code),

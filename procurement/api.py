@@ -133,6 +133,9 @@ class ArrivedRequest(serializers.Serializer[Any]):
     quarantine = serializers.IntegerField(min_value=0, max_value=10_000_000, default=0)
     lot = serializers.CharField(max_length=60, required=False, allow_blank=True, default="")
     expires_on = serializers.DateField(required=False)
+    serials = serializers.ListField(
+        child=serializers.CharField(max_length=60), required=False, default=list, help_text="one per unit"
+    )
 
 
 @extend_schema_serializer(component_name="PurchaseReceive")
@@ -284,8 +287,14 @@ class PurchaseOrderViewSet(
             order.pk,
             [
                 receiving.Arrived(
-                    x["line"], x["good"], x["damaged"], x["quarantine"], x["lot"], x.get("expires_on")
-                )
+                    x["line"],
+                    x["good"],
+                    x["damaged"],
+                    x["quarantine"],
+                    x["lot"],
+                    x.get("expires_on"),
+                    tuple(x["serials"]),
+                )  # fmt: skip
                 for x in data["lines"]
             ],
             actor=actor_of(principal),

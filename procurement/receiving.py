@@ -9,8 +9,7 @@ from decimal import ROUND_DOWN, Decimal
 
 from django.db import transaction
 
-from inventory import operations
-from inventory.models import Lot
+from inventory import lots, operations
 from oms.core.actor import Actor
 from oms.core.audit import record
 from oms.core.clock import now
@@ -31,6 +30,7 @@ class Arrived:
     quarantine: int = 0
     lot_code: str = ""
     expires_on: dt.date | None = None
+    serials: tuple[str, ...] = ()
 
     @property
     def units(self) -> int:
@@ -55,7 +55,7 @@ def receive(
     """Post what arrived: on hand by all units, sellable only by the good ones, cost by the landed sum.
 
     The same `key` posts once. More than ordered needs `allow_over` (a permission of the caller) and the
-    supplier's tolerance. Raises `UserError`, `Conflict`.
+    supplier's tolerance. Tracked goods come with lot, expiry date and serial numbers. Raises `UserError`, `Conflict`.
     """
     if not any(item.units for item in arrived):
         raise UserError("lines: enter how many units arrived for at least one line.", field="lines")
@@ -90,7 +90,7 @@ def receive(
                     + ("." if allow_over else " without the right to over-receive."),
                     field="quantity",
                 )
-            lot = _lot(line, item, receipt)
+            lot = lots.lot_for(line.sku, item.lot_code, expires_on=item.expires_on, source=receipt.number)
             unit_cost = landed.unit_cost(order, line, item.units)
             entry = ReceiptLine.objects.create(
                 receipt=receipt,
@@ -113,6 +113,7 @@ def receive(
                     quarantine=item.quarantine,
                     unit_cost=unit_cost,
                     lot_id=lot.pk if lot else None,
+                    serials=item.serials,
                     key=f"receipt:{entry.pk}",
                 )
             )
@@ -123,21 +124,3 @@ def receive(
         emit("receipt.posted", str(receipt.pk), at=now().isoformat())
         operations.receive_purchase(goods, reference=order.number, actor=actor)
     return receipt
-
-
-def _lot(line: PurchaseOrderLine, item: Arrived, receipt: Receipt) -> Lot | None:
-    if not item.lot_code:
-        if line.sku.lot_tracked:
-            raise UserError(
-                f"lot: {line.sku} is tracked by lot; enter the lot code printed on the goods.", field="lot"
-            )
-        return None
-    lot, created = Lot.objects.get_or_create(
-        sku=line.sku, code=item.lot_code, defaults={"expires_on": item.expires_on, "source": receipt.number}
-    )
-    if not created and item.expires_on and lot.expires_on and lot.expires_on != item.expires_on:
-        raise Conflict(
-            f"expires_on: lot {lot.code} of {line.sku} is known with {lot.expires_on}; {item.expires_on} differs.",
-            field="expires_on",
-        )
-    return lot

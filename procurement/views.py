@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from inventory import serials
 from inventory.models import Warehouse
 from inventory.selectors import resolve_codes
 from oms.core import business, lists
@@ -151,12 +152,16 @@ def order(request: HttpRequest, pk: int) -> HttpResponse:
         for share in charge.shares.all():
             shares[share.order_line_id] += share.amount
     lines = []
+    skus = []
     for line in item.lines.select_related("sku__product"):
+        skus.append(line.sku)
         landed_unit = line.unit_price * item.fx_rate + shares[line.pk] / line.quantity
         lines.append({"line": line, "landed": landed_unit})
     context = {
         "item": item,
         "lines": lines,
+        "tracked": any(sku.lot_tracked or sku.serial_tracked for sku in skus),
+        "sku_ids": ",".join(str(sku.pk) for sku in skus[:200]),
         "charges": charges,
         "receipts": item.receipts.prefetch_related("lines__order_line__sku"),
         "total": sum((line.quantity * line.unit_price for line in item.lines.all()), Decimal(0)),
@@ -194,6 +199,8 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
                 posted_whole(request, f"damaged-{line.pk}"),
                 posted_whole(request, f"quarantine-{line.pk}"),
                 request.POST.get(f"lot-{line.pk}", "").strip()[:60],
+                _posted_day(request, f"expires-{line.pk}"),
+                tuple(serials.parse(request.POST.get(f"serials-{line.pk}", "")[:100_000])),
             )
             for line in item.lines.all()
         ]
@@ -230,6 +237,14 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
     else:
         raise NotFound("step: unknown.")
     return redirect("procurement:order", pk=pk)
+
+
+def _posted_day(request: HttpRequest, name: str) -> dt.date | None:
+    text = request.POST.get(name, "").strip()
+    try:
+        return dt.date.fromisoformat(text) if text else None
+    except ValueError:
+        raise UserError(f"expires_on: '{text}' is not a date like 2027-05-31.", field=name) from None
 
 
 @screen("purchasing.edit")

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from fulfillment import carrier_accounts
 from fulfillment.models import CarrierAccount, LabelPurchase
-from inventory import places
+from inventory import places, putaway
 from inventory.models import Bin, Warehouse
 from oms.control.settings_views import _tabs
 from oms.core.clock import business_day
@@ -122,15 +122,19 @@ def warehouse_act(request: HttpRequest, code: str) -> HttpResponse:
         places.open_days(place.code, posted_whole(request, "closure"), actor=actor)
         messages.success(request, "It is open on these days again.")
     elif action == "bin":
-        made = places.add_bin(
-            place.code, request.POST.get("bin", ""), zone=request.POST.get("zone", ""),
-            sequence=posted_whole(request, "sequence"), kind=request.POST.get("kind", "pick"), actor=actor,
+        made = putaway.save_bin(
+            warehouse_id=place.pk, code=request.POST.get("bin", ""), zone=request.POST.get("zone", ""),
+            pick_sequence=posted_whole(request, "sequence"), kind=request.POST.get("kind", "pick"), actor=actor,
         )  # fmt: skip
         messages.success(request, f"Bin {made.code} added.")
     elif action in ("bin-on", "bin-off"):
-        found = places.set_bin_active(
-            place.code, posted_whole(request, "bin_id"), action == "bin-on", actor=actor
-        )
+        old = place.bins.filter(pk=posted_whole(request, "bin_id")).first()
+        if old is None:
+            raise NotFound("bin: there is no such bin.", field="bin")
+        found = putaway.save_bin(
+            warehouse_id=place.pk, bin_id=old.pk, code=old.code, zone=old.zone, pick_sequence=old.pick_sequence,
+            kind=old.kind, is_active=action == "bin-on", actor=actor,
+        )  # fmt: skip
         messages.success(
             request, f"Bin {found.code} is {'in use' if found.is_active else 'not used any more'}."
         )

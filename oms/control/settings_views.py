@@ -118,6 +118,8 @@ def _typed(key: str, text: str) -> Any:
         return text
     if not text:
         raise UserError(f"{label}: it may not be empty.", field=key)
+    if key == "backorder_priority" and text not in ("ship_by", "oldest", "value"):
+        raise UserError(f"{label}: '{text}' is not one of them.", field=key)
     return text[:200]
 
 

@@ -32,6 +32,10 @@ KNOWN: dict[str, Known] = {
     "adjustment_limit": Known("500", "Value of an adjustment above which a second person approves"),
     "valuation": Known("average", "How stock is valued: average or fifo (first in, first out)"),
     "low_stock_days": Known(7, "Days of cover below which a SKU is low on stock"),
+    "count_days_a": Known(30, "Days between counts of A items"),
+    "count_days_b": Known(90, "Days between counts of B items"),
+    "count_days_c": Known(180, "Days between counts of C items"),
+    "backorder_priority": Known("ship_by", "Who gets new stock first: ship_by, oldest or value"),
     "push_paused": Known(False, "All stock pushes are paused"),
 }
 

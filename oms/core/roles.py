@@ -6,6 +6,7 @@ PERMISSIONS: dict[str, str] = {
     "stock.view": "See stock",
     "stock.adjust": "Adjust stock",
     "stock.transfer": "Move stock between warehouses",
+    "stock.work": "Count stock and put it away",
     "orders.view": "See orders",
     "orders.edit": "Change orders",
     "orders.hold": "Put orders on hold",
@@ -51,7 +52,8 @@ ROLES: dict[str, tuple[str, frozenset[str]]] = {
     "floor": (
         "Warehouse floor",
         frozenset({"stock.view", "orders.view", "shipping.view", "shipping.work", "shipping.label", "returns.view",
-                   "returns.work", "purchasing.view", "purchasing.receive", "exceptions.work", "pii.view"}),
+                   "returns.work", "purchasing.view", "purchasing.receive", "exceptions.work", "pii.view",
+                   "stock.work"}),
     ),
     "buyer": (
         "Buyer",
@@ -68,7 +70,8 @@ ROLES: dict[str, tuple[str, frozenset[str]]] = {
     "viewer": ("Viewer", frozenset(_VIEW)),
     "datafixer": (
         "Data fixer",
-        frozenset(_VIEW | {"stock.adjust", "imports.run", "exceptions.work", "audit.view", "channels.manage"}),
+        frozenset(_VIEW | {"stock.adjust", "stock.work", "imports.run", "exceptions.work", "audit.view",
+                           "channels.manage"}),
     ),
 }  # fmt: skip
 
@@ -82,7 +85,7 @@ SCOPES: dict[str, frozenset[str]] = {
     "products:read": frozenset({"stock.view"}),
     "products:write": frozenset({"stock.view", "settings.manage"}),
     "stock:read": frozenset({"stock.view"}),
-    "stock:write": frozenset({"stock.view", "stock.adjust", "stock.transfer"}),
+    "stock:write": frozenset({"stock.view", "stock.adjust", "stock.transfer", "stock.work"}),
     "orders:read": frozenset({"orders.view"}),
     "orders:write": frozenset(
         {"orders.view", "orders.edit", "orders.hold", "orders.release", "orders.route"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from django.db.models import F
 
@@ -16,7 +17,10 @@ from inventory.locking import require_transaction, retrying, stock_transaction
 from inventory.models import Reservation, Warehouse
 from inventory.reservations import ReserveLine
 from inventory.selectors import kits_containing
+from oms.core import business
 from oms.core.actor import Actor
+from oms.core.audit import record
+from oms.core.clock import now
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.orders import holding, states, timeline, upkeep
 from oms.orders.models import Allocation, Order, OrderEvent, OrderLine
@@ -40,7 +44,8 @@ class Winner:
 def waiting_lines(sku_ids: Iterable[int]) -> list[OrderLine]:
     """Short lines of live orders that any of the SKUs may serve, kits included, in the order of service.
 
-    Ship-by first (orders without one last), then the older order. Priority is printed with each winner.
+    Lines that a person put first, then by the setting `backorder_priority`: ship-by (orders without one last), the
+    oldest order, or the value still short (business currency of the order's own figures); then the older order.
     """
     wanted = set(sku_ids)
     for kits in kits_containing(list(wanted)).values():
@@ -48,8 +53,54 @@ def waiting_lines(sku_ids: Iterable[int]) -> list[OrderLine]:
     return list(
         OrderLine.objects.filter(sku__in=wanted, short__gt=0, order__state__in=states.LIVE)
         .select_related("order__channel", "sku")
-        .order_by(F("order__ship_by").asc(nulls_last=True), "order__placed_at", "order_id", "id")
+        .order_by(
+            F("first_since").asc(nulls_last=True),
+            *PRIORITIES[str(business.get("backorder_priority"))][1],
+            "order__placed_at",
+            "order_id",
+            "id",
+        )
     )
+
+
+#: how waiting lines are ordered, and how a winner's timeline says it
+PRIORITIES: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "ship_by": ("ship-by date", (F("order__ship_by").asc(nulls_last=True),)),
+    "oldest": ("age", ()),
+    "value": ("value", ((F("short") * F("unit_price")).desc(),)),
+}
+
+
+def serve_first(line_id: int, *, reason: str, actor: Actor) -> OrderLine:
+    """Put a waiting line before all others, whatever the rule says, and offer it what is there now.
+
+    Audited with the reason. Raises `NotFound`, `UserError` without a reason, `Conflict` when it waits for nothing.
+    """
+    reason = reason.strip()
+    if not reason:
+        raise UserError("reason: say why this order goes before the others.", field="reason")
+    with stock_transaction():
+        found = OrderLine.objects.filter(pk=line_id).values_list("order_id", flat=True).first()
+        if found is None:
+            raise NotFound("line: there is no such order line.", field="line")
+        order = upkeep.lock(found)
+        line = OrderLine.objects.select_related("sku").get(pk=line_id)
+        if not line.short or line.sku_id is None or order.state not in states.LIVE:
+            raise Conflict(f"{order.number}: the line does not wait for stock.", field="line")
+        if line.first_since is None:
+            line.first_since = now()
+            line.save(update_fields=["first_since"])
+            text = f"{line.sku} is served before other orders: {reason}"
+            timeline.add(order.pk, "allocated", text[:400], actor=actor)
+            record(
+                actor,
+                "order.served_first",
+                order,
+                after={"sku": str(line.sku), "short": line.short, "reason": reason},
+            )
+    allocate_waiting([line.sku_id], actor=actor)
+    line.refresh_from_db()
+    return line
 
 
 def allocate_waiting(sku_ids: Iterable[int], *, actor: Actor) -> list[Winner]:
@@ -102,7 +153,13 @@ def _serve(line_ids: Sequence[int], offset: int, actor: Actor) -> list[Winner]:
         assert line.sku_id is not None
         wanted.append(
             ReserveLine(
-                name, line.sku_id, line.short, candidates[order.channel_id], promise_at=holding.promise(order)
+                name,
+                line.sku_id,
+                line.short,
+                candidates[order.channel_id],
+                promise_at=holding.promise(order),
+                channel_code=order.channel.code,
+                min_shelf_days=order.channel.min_shelf_life_days,
             )
         )
     links: list[Allocation] = []
@@ -132,9 +189,14 @@ def _serve(line_ids: Sequence[int], offset: int, actor: Actor) -> list[Winner]:
         assert line.sku_id is not None
         winners.append(Winner(number, order.pk, line.pk, line.sku_id, units, line.short))
         due = f"ship by {order.ship_by:%Y-%m-%d %H:%M} UTC" if order.ship_by else "no ship-by time"
+        rule = (
+            "put first by hand"
+            if line.first_since
+            else f"by {PRIORITIES[str(business.get('backorder_priority'))][0]}"
+        )
         where = ", ".join(sorted(codes[pk] for pk in places[line.pk]))
         rest = f"; {line.short} still short" if line.short else ""
-        text = f"Backorder: {units} of {line.sku} arrived at {where}, served as number {number} ({due}){rest}"
+        text = f"Backorder: {units} of {line.sku} arrived at {where}, served as number {number} ({rule}; {due}){rest}"
         events.append(
             timeline.entry(order.pk, "allocated", text, actor=actor, data={"rank": number, "units": units})
         )
@@ -414,3 +476,24 @@ def is_waited_for(sku_ids: Iterable[int]) -> set[int]:
     for target in short.values_list("sku_id", flat=True).distinct():
         found |= reach[target]
     return found
+
+
+def follow_merge(source_id: int, target_id: int, *, actor: Actor) -> int:
+    """Unshipped lines of a merged SKU become lines of the target and are offered its stock. Returns how many.
+
+    A merge is refused while the source is promised, so such a line only waits. Harmless to repeat.
+    """
+    lines = OrderLine.objects.filter(
+        sku=source_id, short__gt=0, reserved=0, shipped=0, order__state__in=states.LIVE
+    )
+    changed = 0
+    for line_id, order_id in lines.order_by("order_id", "id").values_list("id", "order_id"):
+        with stock_transaction():
+            upkeep.lock(order_id)
+            still = OrderLine.objects.filter(pk=line_id, sku=source_id, reserved=0, shipped=0)
+            if still.update(sku=target_id):
+                changed += 1
+                timeline.add(order_id, "lines", "A line follows the merge of its SKU", actor=actor)
+    if changed:
+        allocate_waiting([target_id], actor=actor)
+    return changed

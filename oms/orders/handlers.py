@@ -20,3 +20,10 @@ def wake_waiting_orders(events: list[OutboxEvent]) -> None:
 def settle_lost_reservations(events: list[OutboxEvent]) -> None:
     """A count, damage or an operator's snapshot took stock away that was promised."""
     allocation.settle_lost({int(event.key) for event in events}, actor=task_actor("stock"))
+
+
+@subscribe("sku.merged")
+def follow_merge(events: list[OutboxEvent]) -> None:
+    """Open lines of a merged SKU wait for the target from now on; what was shipped keeps its old code."""
+    for event in events:
+        allocation.follow_merge(int(event.key), int(event.data["target"]), actor=task_actor("merge"))

@@ -770,7 +770,15 @@ class _Batch:
                 name = holding.reference(work.order, line)
                 asks[name] = (work, line)
                 wanted.append(
-                    ReserveLine(name, line.sku_id, units, candidates, promise_at=holding.promise(work.order))
+                    ReserveLine(
+                        name,
+                        line.sku_id,
+                        units,
+                        candidates,
+                        promise_at=holding.promise(work.order),
+                        channel_code=self.channel.code,
+                        min_shelf_days=self.channel.min_shelf_life_days,
+                    )  # fmt: skip
                 )
         if not wanted:
             return []

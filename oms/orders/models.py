@@ -241,6 +241,9 @@ class OrderLine(models.Model):
     discount = MoneyAmountField(default=0)
     tax = MoneyAmountField(default=0)
     promise_on = models.DateField(null=True, blank=True, help_text="when a short quantity is expected")
+    first_since = models.DateTimeField(
+        null=True, blank=True, help_text="a person put it before the others that wait for stock"
+    )
 
     class Meta:
         ordering = ["id"]

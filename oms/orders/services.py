@@ -353,7 +353,15 @@ def _map_lines(order_id: int, line_ids: Sequence[int], sku: Sku, actor: Actor) -
             asks[holding.reference(order, line)] = line
     places = holding.candidates(order.channel_id) if asks else ()
     wanted = [
-        ReserveLine(name, sku.pk, line.outstanding, places, promise_at=holding.promise(order))
+        ReserveLine(
+            name,
+            sku.pk,
+            line.outstanding,
+            places,
+            promise_at=holding.promise(order),
+            channel_code=order.channel.code,
+            min_shelf_days=order.channel.min_shelf_life_days,
+        )  # fmt: skip
         for name, line in asks.items()
     ]
     links = []

@@ -11,7 +11,7 @@ from django.test import Client
 from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, Listing, StockPush
 from fulfillment import labels, shipping
 from fulfillment.models import LabelPurchase
-from inventory import operations
+from inventory import transfers
 from inventory.models import AdjustmentRequest
 from oms.control.models import ImportFile
 from oms.core import business, jobs, tokens
@@ -40,10 +40,10 @@ def furnish(world: World, owner: User) -> None:
         )
     make_kit("SET-2", {world.sku: 2})
     add_stock(world.sku, world.east, 5)  # the backorder has taken the rest
-    moved = operations.request_transfer(
+    moved = transfers.request_transfer(
         source_id=world.east.pk, destination_id=world.west.pk, lines={world.sku.pk: 2}, actor=person
     )
-    operations.ship_transfer(moved.pk, actor=person)
+    transfers.ship_transfer(moved.pk, actor=person)
     AdjustmentRequest.objects.create(
         sku=world.sku, warehouse=world.east, quantity=-3, reason="damage", author=make_user("ada")
     )

@@ -220,10 +220,10 @@ def test_bins_follow_and_are_drawn_in_pick_order(assert_invariants):
     post(sku, east, "on_hand", 2, "b2", bin_id=first.pk)
     post(sku, east, "on_hand", 1, "b3")  # lies nowhere in particular
     post(sku, east, "on_hand", -4, "out")
-    assert dict(BinStock.objects.values_list("bin__code", "quantity")) == {"A1": 0, "A2": 2}
+    assert dict(BinStock.objects.values_list("bin__code", "quantity")) == {"A1": 2, "A2": 0}  # one bin
     post(sku, east, "on_hand", 5, "b4")
-    with pytest.raises(Conflict, match="A2 holds 2, 3 asked"):
-        post(sku, east, "on_hand", -3, "too many", bin_id=second.pk)
+    with pytest.raises(Conflict, match="A1 holds 2, 3 asked"):
+        post(sku, east, "on_hand", -3, "too many", bin_id=first.pk)
     assert_invariants()
 
 

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from inventory import operations, reservations
+from inventory import operations, reservations, transfers
 from inventory.ledger import InsufficientStock
 from inventory.models import Reservation, StockLevel, StockMovement
 from inventory.operations import PoolFigure, PurchasedGoods
@@ -271,15 +271,15 @@ class Stock(RuleBasedStateMachine):
 
     @rule(sku=goods, source=places, units=few)
     def send(self, sku: int, source: int, units: int) -> None:
-        transfer = operations.request_transfer(
+        transfer = transfers.request_transfer(
             source_id=self.warehouses[source].pk, destination_id=self.warehouses[1 - source].pk,
             lines={self.skus[sku].pk: units}, actor=SYSTEM,
         )  # fmt: skip
         if self.book.available(sku, source) < units:
             with pytest.raises(InsufficientStock):
-                operations.ship_transfer(transfer.pk, actor=SYSTEM)
+                transfers.ship_transfer(transfer.pk, actor=SYSTEM)
             return
-        operations.ship_transfer(transfer.pk, actor=SYSTEM)
+        transfers.ship_transfer(transfer.pk, actor=SYSTEM)
         self.book[sku, source, "on_hand"] -= units
         self.book[sku, 1 - source, "in_transit"] += units
         self.travelling[transfer.pk] = [sku, 1 - source, units]
@@ -292,11 +292,11 @@ class Stock(RuleBasedStateMachine):
         units, key = min(units, left), self.key()
         for _ in range(2):
             if lost:
-                operations.settle_transfer(
+                transfers.settle_transfer(
                     pk, {self.skus[sku].pk: units}, reason="lost", actor=SYSTEM, key=key
                 )
             else:
-                operations.receive_transfer(pk, {self.skus[sku].pk: units}, actor=SYSTEM, key=key)
+                transfers.receive_transfer(pk, {self.skus[sku].pk: units}, actor=SYSTEM, key=key)
         self.book[sku, place, "in_transit"] -= units
         self.book[sku, place, "on_hand"] += 0 if lost else units
         self.travelling[pk][2] -= units

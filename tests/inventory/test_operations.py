@@ -9,7 +9,7 @@ import pytest
 import time_machine
 from django.db import transaction
 
-from inventory import asof, operations, reservations, selectors, valuation
+from inventory import asof, merging, operations, reservations, selectors, transfers, valuation
 from inventory.ledger import InsufficientStock, Movement, post_movements
 from inventory.models import (
     AdjustmentRequest,
@@ -245,25 +245,25 @@ def test_ship_ten_receive_nine_and_the_total_stands_at_every_step(assert_invaria
         reference="PO-1",
         actor=SYSTEM,
     )
-    transfer = operations.request_transfer(
+    transfer = transfers.request_transfer(
         source_id=east.pk, destination_id=west.pk, lines={sku.pk: 10}, actor=SYSTEM
     )
     assert totals(sku) == 10
-    operations.ship_transfer(transfer.pk, actor=SYSTEM)
-    operations.ship_transfer(transfer.pk, actor=SYSTEM)
+    transfers.ship_transfer(transfer.pk, actor=SYSTEM)
+    transfers.ship_transfer(transfer.pk, actor=SYSTEM)
     assert (level(sku, east).on_hand, level(sku, west).in_transit, level(sku, west).available) == (0, 10, 0)
     assert totals(sku) == 10
     assert_invariants()
-    operations.receive_transfer(transfer.pk, {sku.pk: 9}, actor=SYSTEM, key="dock1")
-    operations.receive_transfer(transfer.pk, {sku.pk: 9}, actor=SYSTEM, key="dock1")
+    transfers.receive_transfer(transfer.pk, {sku.pk: 9}, actor=SYSTEM, key="dock1")
+    transfers.receive_transfer(transfer.pk, {sku.pk: 9}, actor=SYSTEM, key="dock1")
     assert (level(sku, west).on_hand, level(sku, west).in_transit) == (9, 1)
     assert level(sku, west).average_cost == Decimal("2.5000")
     assert totals(sku) == 10
     assert "1 × " in ExceptionItem.objects.get(closed_at=None).title
     with pytest.raises(Conflict, match="1 in transit, 2 received"):
-        operations.receive_transfer(transfer.pk, {sku.pk: 2}, actor=SYSTEM, key="dock2")
+        transfers.receive_transfer(transfer.pk, {sku.pk: 2}, actor=SYSTEM, key="dock2")
     assert_invariants()
-    operations.settle_transfer(transfer.pk, {sku.pk: 1}, reason="lost on the way", actor=SYSTEM, key="s")
+    transfers.settle_transfer(transfer.pk, {sku.pk: 1}, reason="lost on the way", actor=SYSTEM, key="s")
     assert totals(sku) == 9
     assert Transfer.objects.get().state == "received"
     assert not ExceptionItem.objects.filter(closed_at=None).exists()
@@ -274,36 +274,30 @@ def test_a_transfer_takes_only_available_units_and_can_be_withdrawn_before_it_le
     sku, east, west = make_sku(), make_warehouse(), make_warehouse()
     add_stock(sku, east, 5)
     promise(sku, east, 3)
-    transfer = operations.request_transfer(
+    transfer = transfers.request_transfer(
         source_id=east.pk, destination_id=west.pk, lines={sku.pk: 3}, actor=SYSTEM
     )
     with pytest.raises(InsufficientStock):
-        operations.ship_transfer(transfer.pk, actor=SYSTEM)
-    operations.ship_transfer(transfer.pk, actor=SYSTEM, quantities={sku.pk: 2})
+        transfers.ship_transfer(transfer.pk, actor=SYSTEM)
+    transfers.ship_transfer(transfer.pk, actor=SYSTEM, quantities={sku.pk: 2})
     with pytest.raises(Conflict, match="has left already"):
-        operations.cancel_transfer(transfer.pk, actor=SYSTEM)
-    other = operations.request_transfer(
+        transfers.cancel_transfer(transfer.pk, actor=SYSTEM)
+    other = transfers.request_transfer(
         source_id=east.pk, destination_id=west.pk, lines={sku.pk: 1}, actor=SYSTEM
     )
-    assert operations.cancel_transfer(other.pk, actor=SYSTEM).state == "cancelled"
+    assert transfers.cancel_transfer(other.pk, actor=SYSTEM).state == "cancelled"
     with pytest.raises(Conflict, match="is cancelled"):
-        operations.ship_transfer(other.pk, actor=SYSTEM)
+        transfers.ship_transfer(other.pk, actor=SYSTEM)
 
 
 def test_transfer_requests_are_checked():
     sku, east, pool = make_sku(), make_warehouse(), make_warehouse(kind="fba")
     with pytest.raises(UserError, match="two different"):
-        operations.request_transfer(
-            source_id=east.pk, destination_id=east.pk, lines={sku.pk: 1}, actor=SYSTEM
-        )
+        transfers.request_transfer(source_id=east.pk, destination_id=east.pk, lines={sku.pk: 1}, actor=SYSTEM)
     with pytest.raises(UserError, match="removal"):
-        operations.request_transfer(
-            source_id=pool.pk, destination_id=east.pk, lines={sku.pk: 1}, actor=SYSTEM
-        )
+        transfers.request_transfer(source_id=pool.pk, destination_id=east.pk, lines={sku.pk: 1}, actor=SYSTEM)
     with pytest.raises(UserError, match="at least 1"):
-        operations.request_transfer(
-            source_id=east.pk, destination_id=pool.pk, lines={sku.pk: 0}, actor=SYSTEM
-        )
+        transfers.request_transfer(source_id=east.pk, destination_id=pool.pk, lines={sku.pk: 0}, actor=SYSTEM)
 
 
 # --- snapshots ------------------------------------------------------------------------------------
@@ -380,9 +374,9 @@ def test_a_merge_moves_stock_and_codes_and_keeps_history(assert_invariants):
     SkuAlias.objects.create(sku=old, value="123")
     held = promise(old, east, 1)
     with pytest.raises(Conflict, match="promised"):
-        operations.merge_skus(old.pk, new.pk, actor=SYSTEM)
+        merging.merge_skus(old.pk, new.pk, actor=SYSTEM)
     reservations.release([held], actor=SYSTEM, reason="x")
-    operations.merge_skus(old.pk, new.pk, actor=SYSTEM)
+    merging.merge_skus(old.pk, new.pk, actor=SYSTEM)
     assert (level(old, east).on_hand, level(new, east).on_hand) == (0, 10)
     assert {code: sku.code for code, sku in selectors.resolve_codes(["OLD", "123"]).items()} == {
         "OLD": "NEW",

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from inventory import asof, operations, reservations, valuation
+from inventory import asof, merging, operations, reservations, transfers, valuation
 from inventory.ledger import Movement, post_movements
 from inventory.models import Bin, Lot
 from inventory.reservations import ReserveLine
@@ -538,7 +538,7 @@ class StockMachine(RuleBasedStateMachine):
     @rule(skus=st.sets(sku_names, min_size=1, max_size=2), to=st.sampled_from(("west", "pool")), units=small)
     def ask_transfer(self, skus: set[str], to: str, units: int) -> None:
         wanted = {self._live(sku): units for sku in skus}
-        made = operations.request_transfer(
+        made = transfers.request_transfer(
             source_id=WORLD.places["east"].pk, destination_id=WORLD.places[to].pk,
             lines={WORLD.skus[sku].pk: n for sku, n in wanted.items()}, actor=SYSTEM,
         )  # fmt: skip
@@ -556,19 +556,19 @@ class StockMachine(RuleBasedStateMachine):
             return
         pk, trip = found
         if cancel:
-            operations.cancel_transfer(pk, actor=SYSTEM)
+            transfers.cancel_transfer(pk, actor=SYSTEM)
             trip.state = "cancelled"
             return
         sources = {sku: self.levels[sku, trip.source] for sku in trip.wanted}
         if any(sources[sku].available < units for sku, units in trip.wanted.items()):
-            self._refused(lambda: operations.ship_transfer(pk, actor=SYSTEM))
+            self._refused(lambda: transfers.ship_transfer(pk, actor=SYSTEM))
             return
-        operations.ship_transfer(pk, actor=SYSTEM)
+        transfers.ship_transfer(pk, actor=SYSTEM)
         for sku, units in trip.wanted.items():
             trip.costs[sku] = sources[sku].goes_out(units)
             self.levels[sku, trip.target].in_transit += units
         trip.open, trip.state = dict(trip.wanted), "shipped"
-        self.again = lambda: operations.ship_transfer(pk, actor=SYSTEM)
+        self.again = lambda: transfers.ship_transfer(pk, actor=SYSTEM)
 
     @precondition(lambda self: self.trips)
     @rule(number=which, part=small, lost=st.booleans())
@@ -581,9 +581,9 @@ class StockMachine(RuleBasedStateMachine):
         units = min(part, trip.open[sku])
         wanted, key = {WORLD.skus[sku].pk: units}, f"tr{next(_keys)}"
         if lost:
-            operations.settle_transfer(pk, wanted, reason="lost", actor=SYSTEM, key=key)
+            transfers.settle_transfer(pk, wanted, reason="lost", actor=SYSTEM, key=key)
         else:
-            self.again = lambda: operations.receive_transfer(pk, wanted, actor=SYSTEM, key=key)
+            self.again = lambda: transfers.receive_transfer(pk, wanted, actor=SYSTEM, key=key)
             self.again()
             self.levels[sku, trip.target].comes_in(units, trip.costs[sku])
             if trip.target == "pool":
@@ -636,7 +636,7 @@ class StockMachine(RuleBasedStateMachine):
         )
         if busy or any("old" in trip.wanted and trip.state == "requested" for trip in self.trips.values()):
             return
-        operations.merge_skus(WORLD.skus["old"].pk, WORLD.skus["pot"].pk, actor=SYSTEM)
+        merging.merge_skus(WORLD.skus["old"].pk, WORLD.skus["pot"].pk, actor=SYSTEM)
         self.merged = True
         for place, level in old.items():
             if level.on_hand:

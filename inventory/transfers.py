@@ -1,0 +1,323 @@
+"""Stock moved between two of our warehouses: requested, shipped, received with differences, differences decided.
+
+The total over all pools is the same at every step: what left is in transit until it arrives, is found at its source
+again, or somebody decides that it is lost. Lots travel with their units.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from django.db.models import Sum
+
+from inventory.ledger import Bucket, Kind, Movement, post_movements
+from inventory.locking import stock_service
+from inventory.models import BinMovement, Sku, StockMovement, Transfer, TransferLine, Warehouse
+from inventory.operations import named_reason
+from oms.core.actor import Actor
+from oms.core.audit import record
+from oms.core.clock import now
+from oms.core.errors import Conflict, NotFound, UserError
+from oms.core.exceptions_inbox import close_item, raise_item
+
+
+@stock_service
+def request_transfer(
+    *,
+    source_id: int,
+    destination_id: int,
+    lines: Mapping[int, int],
+    actor: Actor,
+    expected_on: dt.date | None = None,
+    note: str = "",
+) -> Transfer:
+    """Ask for `{SKU id: eaches}` to be moved between two warehouses. Nothing moves yet.
+
+    Raises `UserError` for equal or unknown places, an operator's pool as source, or a quantity below 1.
+    """
+    places = Warehouse.objects.in_bulk([source_id, destination_id])
+    if len(places) != 2:
+        raise UserError("destination: choose two different warehouses.", field="destination")
+    if not places[source_id].counted_by_us:
+        raise UserError(
+            f"source: {places[source_id]} is counted by its operator; ask it for a removal.", field="source"
+        )
+    if not lines:
+        raise UserError("lines: name at least one SKU and a quantity.", field="lines")
+    known = Sku.objects.in_bulk(list(lines))
+    for sku_id, quantity in lines.items():
+        sku = known.get(sku_id)
+        if sku is None or sku.kind in (Sku.Kind.KIT, Sku.Kind.SERVICE):
+            raise UserError(f"lines: {sku or sku_id} has no stock of its own to move.", field="lines")
+        if quantity < 1:
+            raise UserError(f"quantity: {sku} needs a whole number of at least 1.", field="quantity")
+    transfer = Transfer.objects.create(
+        source_id=source_id,
+        destination_id=destination_id,
+        expected_on=expected_on,
+        actor=str(actor),
+        note=note[:255],
+    )
+    TransferLine.objects.bulk_create(
+        TransferLine(transfer=transfer, sku_id=sku_id, quantity=quantity)
+        for sku_id, quantity in sorted(lines.items())
+    )
+    record(
+        actor, "transfer.requested", transfer, after={"lines": {str(known[k]): v for k, v in lines.items()}}
+    )
+    return transfer
+
+
+@stock_service
+def ship_transfer(transfer_id: int, *, actor: Actor, quantities: Mapping[int, int] | None = None) -> Transfer:
+    """Send a requested transfer: units leave the source and are in transit to the destination.
+
+    `quantities` by SKU id may send less than requested. Only available units leave, the earliest expiry first.
+    Repeating changes nothing. Raises `Conflict` (cancelled), `InsufficientStock`, `UserError` (more than
+    requested, nothing at all).
+    """
+    transfer = _locked(transfer_id)
+    if transfer.state in (Transfer.State.SHIPPED, Transfer.State.RECEIVED):
+        return transfer
+    if transfer.state == Transfer.State.CANCELLED:
+        raise Conflict(f"{transfer.number} is cancelled.", field="state")
+    lines = list(transfer.lines.select_related("sku").order_by("sku_id"))
+    movements = []
+    for line in lines:
+        units = line.quantity if quantities is None else quantities.get(line.sku_id, 0)
+        if not 0 <= units <= line.quantity:
+            raise UserError(
+                f"quantity: {line.sku} was requested {line.quantity} times, {units} given.", field="quantity"
+            )
+        line.shipped = units
+        if units:
+            leaves = Movement(
+                sku_id=line.sku_id,
+                warehouse_id=transfer.source_id,
+                bucket=Bucket.ON_HAND,
+                quantity=-units,
+                kind=Kind.TRANSFER_OUT,
+                key=f"transfer:{transfer.pk}:out:{line.sku_id}:h",
+                reference=transfer.number,
+            )
+            travels = replace(
+                leaves, warehouse_id=transfer.destination_id, bucket=Bucket.IN_TRANSIT, quantity=units,
+                key=f"transfer:{transfer.pk}:out:{line.sku_id}:t",
+            )  # fmt: skip
+            movements += [leaves, travels]
+    if not movements:
+        raise UserError("quantity: enter at least one unit to ship.", field="quantity")
+    TransferLine.objects.bulk_update(lines, ["shipped"])
+    transfer.state, transfer.shipped_at = Transfer.State.SHIPPED, now()
+    transfer.save(update_fields=["state", "shipped_at"])
+    record(actor, "transfer.shipped", transfer, after={str(line.sku): line.shipped for line in lines})
+    post_movements(movements, actor=actor)
+    return transfer
+
+
+@stock_service
+def receive_transfer(transfer_id: int, quantities: Mapping[int, int], *, actor: Actor, key: str) -> Transfer:
+    """Take arrived units `{SKU id: eaches}` from in transit to on hand, once per `key`.
+
+    What does not arrive stays in transit until somebody decides (`settle_transfer`), so the total over all pools
+    is the same at every step. At a marketplace's pool only in transit falls: its snapshot brings the units.
+    Raises `Conflict` (not shipped, more than in transit: record the surplus as found stock).
+    """
+    transfer = _locked(transfer_id)
+    prefix = f"transfer:{transfer.pk}:in:{key}"
+    if StockMovement.objects.filter(key__startswith=prefix).exists():
+        return transfer
+    if transfer.state != Transfer.State.SHIPPED:
+        raise Conflict(
+            f"{transfer.number} is {transfer.get_state_display().lower()}: nothing is in transit.",
+            field="state",
+        )
+    lines = _lines(transfer)
+
+    def arrive(line: TransferLine, units: int) -> list[Movement]:
+        line.received += units
+        gone = _out_of_transit(transfer, line, units, Kind.TRANSFER_IN, f"{prefix}:{line.sku_id}:t")
+        if not transfer.destination.counted_by_us:
+            return [gone]
+        return [gone, *_on_hand(transfer, line, units, transfer.destination_id, f"{prefix}:{line.sku_id}")]
+
+    movements = _each(
+        transfer, lines, quantities, arrive, "received. Record a surplus as found stock.", "that arrived"
+    )
+    _account(transfer, lines, actor)
+    post_movements(movements, actor=actor)
+    return transfer
+
+
+@stock_service
+def settle_transfer(
+    transfer_id: int,
+    quantities: Mapping[int, int],
+    *,
+    reason: str,
+    actor: Actor,
+    key: str,
+    found: bool = False,
+) -> Transfer:
+    """Decide about units in transit `{SKU id: eaches}` that never came, once per `key`: they are lost and leave in
+    transit with a reason, or with `found` they turned up at the source and lie there again.
+
+    Raises `UserError` (no reason), `Conflict` (more than in transit).
+    """
+    reason = named_reason(reason)
+    transfer = _locked(transfer_id)
+    prefix = f"transfer:{transfer.pk}:{'back' if found else 'lost'}:{key}"
+    if StockMovement.objects.filter(key__startswith=prefix).exists():
+        return transfer
+    lines = _lines(transfer)
+
+    def settle(line: TransferLine, units: int) -> list[Movement]:
+        if not found:
+            line.lost += units
+            gone = _out_of_transit(transfer, line, units, Kind.WRITE_OFF, f"{prefix}:{line.sku_id}")
+            return [replace(gone, reason=reason)]
+        line.returned += units
+        gone = _out_of_transit(transfer, line, units, Kind.TRANSFER_IN, f"{prefix}:{line.sku_id}:t")
+        back = _on_hand(transfer, line, units, transfer.source_id, f"{prefix}:{line.sku_id}")
+        return [replace(one, reason=reason) for one in (gone, *back)]
+
+    movements = _each(
+        transfer, lines, quantities, settle, f"given as {'found' if found else 'lost'}.", "to settle"
+    )
+    _account(transfer, lines, actor)
+    post_movements(movements, actor=actor)
+    return transfer
+
+
+@stock_service
+def cancel_transfer(transfer_id: int, *, actor: Actor) -> Transfer:
+    """Withdraw a transfer that has not left yet. Raises `Conflict` once it is in transit."""
+    transfer = _locked(transfer_id)
+    if transfer.state == Transfer.State.CANCELLED:
+        return transfer
+    if transfer.state != Transfer.State.REQUESTED:
+        raise Conflict(f"{transfer.number} has left already: receive or settle it.", field="state")
+    transfer.state = Transfer.State.CANCELLED
+    transfer.save(update_fields=["state"])
+    record(actor, "transfer.cancelled", transfer)
+    return transfer
+
+
+def _locked(transfer_id: int) -> Transfer:
+    """The transfer under its lock; it comes before the levels in the order of locks."""
+    found = (
+        Transfer.objects.filter(pk=transfer_id)
+        .select_related("source", "destination")
+        .select_for_update(of=("self",), no_key=True)
+        .first()
+    )
+    if found is None:
+        raise NotFound(f"transfer: there is no transfer with id {transfer_id}.", field="transfer")
+    return found
+
+
+def _lines(transfer: Transfer) -> dict[int, TransferLine]:
+    return {line.sku_id: line for line in transfer.lines.select_related("sku")}
+
+
+def _each(
+    transfer: Transfer,
+    lines: Mapping[int, TransferLine],
+    quantities: Mapping[int, int],
+    step: Callable[[TransferLine, int], Sequence[Movement]],
+    told: str,
+    wanted: str,
+) -> list[Movement]:
+    """Movements of `step` for each line with units, after the checks that all steps share."""
+    movements: list[Movement] = []
+    for sku_id, units in sorted(quantities.items()):
+        line = lines.get(sku_id)
+        if line is None:
+            raise UserError(f"lines: SKU {sku_id} is not on {transfer.number}.", field="lines")
+        if not 0 <= units <= line.open_units:
+            raise Conflict(
+                f"quantity: {line.sku} has {line.open_units} in transit, {units} {told}", field="quantity"
+            )
+        if units:
+            movements += step(line, units)
+    if not movements:
+        raise UserError(f"quantity: enter at least one unit {wanted}.", field="quantity")
+    return movements
+
+
+def _out_of_transit(transfer: Transfer, line: TransferLine, units: int, kind: str, key: str) -> Movement:
+    return Movement(
+        sku_id=line.sku_id, warehouse_id=transfer.destination_id, bucket=Bucket.IN_TRANSIT, quantity=-units, kind=kind,
+        key=key, reference=transfer.number,
+    )  # fmt: skip
+
+
+def _on_hand(transfer: Transfer, line: TransferLine, units: int, place_id: int, key: str) -> list[Movement]:
+    """Units of the transfer that lie on a shelf again: at the cost they left with, by the lots that left."""
+    cost = (
+        StockMovement.objects.filter(
+            reference=transfer.number, kind=Kind.TRANSFER_OUT, bucket=Bucket.ON_HAND, sku=line.sku_id
+        )
+        .values_list("unit_cost", flat=True)
+        .first()
+    )
+    return [
+        Movement(
+            sku_id=line.sku_id,
+            warehouse_id=place_id,
+            bucket=Bucket.ON_HAND,
+            quantity=part,
+            kind=Kind.TRANSFER_IN,
+            key=f"{key}:h" if number == 0 else f"{key}:h:{number}",
+            reference=transfer.number,
+            lot_id=lot_id,
+            unit_cost=cost,
+        )
+        for number, (lot_id, part) in enumerate(_lots_in_transit(transfer, line.sku_id, units))
+    ]
+
+
+def _lots_in_transit(transfer: Transfer, sku_id: int, units: int) -> list[tuple[int | None, int]]:
+    """Lots of the next `units` to arrive: those that left and are not on a shelf yet, the earliest expiry first.
+
+    Units lost in transit are not known by lot, so the last ones may be without.
+    """
+    rows = (
+        BinMovement.objects.filter(movement__reference=transfer.number, sku=sku_id, lot__isnull=False)
+        .values("lot_id", "lot__expires_on")
+        .annotate(units=Sum("quantity"))
+        .order_by("lot__expires_on", "lot_id")
+    )
+    found: list[tuple[int | None, int]] = []
+    for row in rows:
+        part = min(units, -row["units"])
+        if part > 0:
+            found.append((row["lot_id"], part))
+            units -= part
+    if units:
+        found.append((None, units))
+    return found
+
+
+def _account(transfer: Transfer, lines: Mapping[int, TransferLine], actor: Actor) -> None:
+    """Store counts; a transfer with nothing left in transit is received, otherwise a person is told."""
+    TransferLine.objects.bulk_update(lines.values(), ["received", "lost", "returned"])
+    missing = {str(line.sku): line.open_units for line in lines.values() if line.open_units}
+    alarm = f"transfer:{transfer.pk}"
+    if missing:
+        told = ", ".join(f"{units} × {code}" for code, units in missing.items())
+        raise_item(
+            "transfer_difference",
+            alarm,
+            f"{transfer.number}: {told} still in transit",
+            detail="Receive them when they come, or decide that they are lost or were found at the source.",
+            url=f"/stock/transfers/{transfer.pk}/",
+            warehouse_code=transfer.destination.code,
+        )
+    else:
+        transfer.state, transfer.received_at = Transfer.State.RECEIVED, now()
+        transfer.save(update_fields=["state", "received_at"])
+        close_item(alarm, "all units accounted for", actor=actor)
+    record(actor, "transfer.counted", transfer, after={"in transit": missing})
