@@ -7,6 +7,7 @@ urlpatterns = [
     path("", views.overview, name="list"),
     path("connect/", views.connect, name="connect"),
     path("listings/<int:pk>/", views.listing, name="listing"),
+    path("listings/<int:pk>/buffer/", views.buffer, name="buffer"),
     path("listings/<int:pk>/map/", views.map_one, name="map"),
     path("listings/<int:pk>/retry/", views.retry, name="retry"),
     path("listings/<int:pk>/drop/", views.drop, name="drop"),

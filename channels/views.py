@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
+from django.db import transaction
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -17,6 +18,7 @@ from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, 
 from channels.tasks import hook_address
 from inventory.models import Sku
 from inventory.selectors import resolve_codes
+from oms.core import cells
 from oms.core.access import can, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.charts import Series
@@ -231,8 +233,8 @@ def listings(request: HttpRequest, code: str) -> HttpResponse:
         )
     listed = keyset_page(rows, order=("external_sku", "id"), cursor=request.GET.get("cursor", ""), limit=50)
     context = {
-        "account": account, "rows": listed.items, "next_cursor": listed.next_cursor, "columns": 8, "q": query,
-        "tab": tab,
+        "account": account, "rows": listed.items, "next_cursor": listed.next_cursor, "columns": 9, "q": query,
+        "tab": tab, "buffers": {listing.pk: buffer_cell(listing) for listing in listed.items},
         "tabs": [
             {"label": label, "url": f"?state={key}", "count": None, "active": key == tab}
             for key, label in LISTING_TABS
@@ -280,6 +282,31 @@ def listing(request: HttpRequest, pk: int) -> HttpResponse:
         "may_manage": can(request.user, "channels.manage", channel_code=found.account.sales_channel.code),
     }  # fmt: skip
     return render(request, "channels/listing.html", context, status=status)
+
+
+@screen("channels.manage")
+@require_http_methods(["GET", "POST"])
+def buffer(request: HttpRequest, pk: int) -> HttpResponse:
+    """The buffer of a listing, edited in the list."""
+    _listing(request, pk, "channels.manage")
+
+    def current() -> cells.Cell:
+        return buffer_cell(Listing.objects.get(pk=pk))
+
+    def save(seen: int, new: int) -> bool:
+        with transaction.atomic():
+            present = Listing.objects.select_for_update().values_list("buffer", flat=True).get(pk=pk)
+            if present not in (seen, new):
+                return False
+            accounts.set_rules(pk, buffer=new, actor=actor_of(request.user))
+        return True
+
+    return cells.answer(request, current, save)
+
+
+def buffer_cell(listing: Listing) -> cells.Cell:
+    name = listing.external_sku or listing.external_id
+    return cells.Cell(reverse("channels:buffer", args=[listing.pk]), f"Buffer of {name}", listing.buffer)
 
 
 @screen("channels.manage")

@@ -149,6 +149,7 @@
   }
   document.addEventListener("keydown", (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") { event.preventDefault(); openPalette(); return; }
+    if (event.key === "Escape" && event.target.closest?.(".cell-form")) { $("[data-cancel]", event.target.closest(".cell-form")).click(); return; }
     if (event.key === "Escape") $$("details.menu[open]").forEach((menu) => { menu.open = false; $("summary", menu).focus(); });
     if (!("keys" in document.body.dataset) || event.ctrlKey || event.metaKey || event.altKey || typing(event.target) || $("dialog[open]")) return;
     const at = $("tr[data-href].at");
@@ -159,6 +160,7 @@
       case "?": $("#keys").showModal(); break;
       case "j": moveRow(1); break;
       case "k": moveRow(-1); break;
+      case "e": { const cell = $(".cell", at || document.createElement("i")) || $('main [data-key="e"]'); if (cell) { event.preventDefault(); cell.click(); } break; }
       case "x": $("input[data-row]", at || document.createElement("i"))?.click(); break;
       case "Enter": if (at && event.target === document.body) location.href = at.dataset.href; break;
       default: { const target = $(`main [data-key="${CSS.escape(event.key)}"]`); if (target) { event.preventDefault(); target.focus(); target.click(); } }
