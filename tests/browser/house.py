@@ -13,7 +13,7 @@ from fulfillment import labels, shipping
 from fulfillment.models import LabelPurchase
 from inventory import transfers
 from inventory.models import AdjustmentRequest
-from oms.control.models import ImportFile
+from oms.control.models import ImportFile, WebhookDelivery, WebhookEndpoint, WebhookEvent
 from oms.core import business, jobs, tokens
 from oms.core.actor import SYSTEM, Actor
 from oms.core.clock import now
@@ -48,6 +48,13 @@ def furnish(world: World, owner: User) -> None:
         sku=world.sku, warehouse=world.east, quantity=-3, reason="damage", author=make_user("ada")
     )
     tokens.issue(owner, "ERP", ["orders:read"], actor=person)
+    hook = WebhookEndpoint.objects.create(
+        url="https://erp.example/in", events=["order.shipped"], secret="whsec_x", created_by="user:owner"
+    )
+    event = WebhookEvent.objects.create(
+        uid="evt_1", type="order.shipped", subject="order:1", occurred_at=now(), data={"id": 1}
+    )
+    WebhookDelivery.objects.create(endpoint=hook, event=event, subject=event.subject)
     job = bulk.start("tag", [1, 2], {"tag": "gift"}, actor=person)
     jobs.run_job(job.pk, budget=5)
     client = Client()

@@ -40,6 +40,7 @@ ELSEWHERE = {
     "control:import-template": "a file",
     "control:import-errors": "a file",
     "control:import-preview": "a file",
+    "control:report-csv": "a file",
     "channels:buffer": "a table cell: tests/browser/test_work.py",
     "control:import-match": "only a file of unknown shape leads there: tests/control/test_import_screens.py",
 }
