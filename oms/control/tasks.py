@@ -5,9 +5,10 @@ from __future__ import annotations
 from oms.control.imports import running
 from oms.control.kpis import rollup
 from oms.control.webhooks import sending
+from oms.core.clock import business_day
 from oms.core.doorbell import periodic, ring
 
-__all__ = ["running", "roll_up_kpis"]
+__all__ = ["roll_up_kpis", "roll_up_sync", "running"]
 
 
 @periodic(seconds=600)
@@ -29,3 +30,9 @@ def ring_webhooks(subject: str) -> None:
 @periodic(seconds=3600)
 def forget_webhooks(subject: str) -> None:
     sending.forget()
+
+
+@periodic(seconds=60)
+def roll_up_sync(subject: str = "") -> None:
+    """How fast channels follow today is asked for while it happens."""
+    rollup.count("sync", business_day(), business_day())

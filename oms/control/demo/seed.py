@@ -7,7 +7,6 @@ import math
 import random
 from collections.abc import Callable
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 from django.db import transaction
 
@@ -25,14 +24,15 @@ from inventory.models import (
     WarehouseClosure,
     WarehouseHours,
 )
+from oms.control.demo import history as year
 from oms.control.demo.catalogue import SUPPLIERS, Item, items
+from oms.control.kpis import rollup
 from oms.core import business
 from oms.core.actor import Actor
 from oms.core.clock import business_day, now
 from oms.core.models import Membership, MembershipScope, User
-from oms.orders import demand, intake, pii, supply
-from oms.orders.drafts import ContactDraft, LineDraft, OrderDraft
-from oms.orders.models import ChannelWarehouse, Order, SalesChannel
+from oms.orders import demand, supply
+from oms.orders.models import ChannelWarehouse, SalesChannel
 from procurement import landed, purchase_orders, receiving
 from procurement.models import PurchaseOrder, Receipt, Supplier, SupplierOffer
 from returns.models import ReturnReason
@@ -133,8 +133,12 @@ def seed(say: Callable[[str], None] = lambda text: None, *, history: int = HISTO
         suppliers = _suppliers(skus)
     say(f"{len(skus)} SKUs, {len(places)} warehouses, {len(CHANNELS)} channels")
     catalogue = list(items())
-    _history(rng, catalogue, skus, history, say)
-    _opening_stock(rng, catalogue, skus, places)
+    shares = {code: (share, warehouses) for code, _, _, _, share, warehouses in CHANNELS}
+    year.write(
+        rng, catalogue, skus, places, shares, _levels(rng, catalogue, skus, places), history, say,
+        names=(_FIRST, _LAST), cities=PLACES,
+    )  # fmt: skip
+    _unfit_stock(catalogue, skus, places)
     _purchasing(rng, skus, places, suppliers)
     routing_service.publish(
         [
@@ -163,6 +167,9 @@ def seed(say: Callable[[str], None] = lambda text: None, *, history: int = HISTO
     demand.roll_up(today - dt.timedelta(days=back) for back in range(366))
     found = supply.plan_reorders(actor=ACTOR)
     say(f"{found['new']} reorder suggestions from a year of demand")
+    while not rollup.refresh(older=0, most=400):
+        pass
+    say("key figures counted")
     return True
 
 
@@ -473,133 +480,44 @@ def _suppliers(skus: dict[str, Sku]) -> dict[str, Supplier]:
     return made
 
 
-def season(day: dt.date) -> float:
-    """How strong a day sells: weekends, the run to Christmas, a quiet January."""
-    month = {
-        1: 0.7,
-        2: 0.75,
-        3: 0.85,
-        4: 0.9,
-        5: 1.0,
-        6: 0.95,
-        7: 0.9,
-        8: 0.9,
-        9: 1.0,
-        10: 1.15,
-        11: 1.6,
-        12: 1.9,
-    }[day.month]
-    return month * {5: 1.15, 6: 1.2}.get(day.weekday(), 1.0)
-
-
-def _history(
-    rng: random.Random, catalogue: list[Item], skus: dict[str, Sku], orders: int, say: Callable[[str], None]
-) -> None:
-    """A year of shipped orders. They are facts of the past: no stock is moved for them."""
-    today = business_day()
-    days = [today - dt.timedelta(days=back) for back in range(365, 0, -1)]
-    weights = [season(day) for day in days]
-    zone = ZoneInfo("America/New_York")
-    per_channel: dict[str, list[OrderDraft]] = {code: [] for code, *_ in CHANNELS}
-    codes = [code for code, *_ in CHANNELS]
-    shares = [share for *_, share, _w in CHANNELS]
-    popularity = [item.popularity for item in catalogue]
-    for number, day in enumerate(sorted(rng.choices(days, weights, k=orders)), start=1):
-        code = rng.choices(codes, shares)[0]
-        placed = dt.datetime.combine(
-            day, dt.time(rng.randint(7, 22), rng.randint(0, 59), rng.randint(0, 59)), zone
-        )
-        chosen = {
-            item.code: item
-            for item in rng.choices(catalogue, popularity, k=rng.choices((1, 2, 3, 4), (60, 25, 10, 5))[0])
-        }
-        lines = []
-        for position, item in enumerate(chosen.values(), start=1):
-            quantity = rng.choices((1, 2, 3, 6), (78, 15, 5, 2))[0]
-            lines.append(
-                LineDraft(
-                    external_id=str(position),
-                    quantity=quantity,
-                    shipped=quantity,
-                    sku_id=skus[item.code].pk,
-                    external_sku=item.code,
-                    title=item.title,
-                    unit_price=item.price,
-                )
-            )
-        subtotal = sum((line.unit_price * line.quantity for line in lines), Decimal(0))
-        shipping = Decimal("0.00") if subtotal > 60 else Decimal("5.90")
-        city, region, postal = rng.choice(PLACES)
-        delivered = day < today - dt.timedelta(days=6)
-        per_channel[code].append(
-            OrderDraft(
-                external_id=f"H{number:06d}",
-                external_number=f"{number + 1000}",
-                placed_at=placed,
-                channel_updated_at=placed,
-                currency="USD",
-                lines=tuple(lines),
-                shipping=shipping,
-                total=subtotal + shipping,
-                status="delivered" if delivered else "shipped",
-                contact=ContactDraft(
-                    name=f"{rng.choice(_FIRST)} {rng.choice(_LAST)}",
-                    address1=f"{rng.randint(1, 990)} {rng.choice(_LAST)} Street",
-                    city=city,
-                    region=region,
-                    postal_code=postal,
-                    country="US",
-                ),
-            )
-        )
-    for code, drafts in per_channel.items():
-        channel = SalesChannel.objects.get(code=code)
-        for start in range(0, len(drafts), 100):
-            intake.take(drafts[start : start + 100], channel=channel, actor=ACTOR, source="csv")
-    while pii.erase(limit=500) == 500:  # buyers of old Amazon orders are nobody's business any more
-        pass
-    say(f"{Order.objects.count()} orders of the last year")
-
-
-def _opening_stock(
+def _levels(
     rng: random.Random, catalogue: list[Item], skus: dict[str, Sku], places: dict[str, Warehouse]
-) -> None:
-    """Stock in proportion to what sells; a few SKUs nearly out, a few dead, some damaged or in quarantine."""
-    movements = []
-
-    def add(item: Item, place: str, bucket: str, quantity: int) -> None:
-        if quantity > 0:
-            movements.append(
-                Movement(
-                    sku_id=skus[item.code].pk,
-                    warehouse_id=places[place].pk,
-                    bucket=bucket,
-                    quantity=quantity,
-                    kind=StockMovement.Kind.OPENING,
-                    key=f"demo:{item.code}:{place}:{bucket}",
-                    reference="opening",
-                    reason="demo",
-                    unit_cost=item.cost if bucket == "on_hand" else None,
-                )
-            )
-
+) -> dict[tuple[int, int], int]:
+    """What every level holds today, in proportion to what sells; a few SKUs are nearly out."""
+    found: dict[tuple[int, int], int] = {}
     for index, item in enumerate(catalogue):
         if item.parts:
             continue
         base = max(2, round(item.popularity * 26 * rng.uniform(0.5, 1.6)))
         if index % 23 == 7:
             base = rng.randint(0, 3)
-        east, west = math.ceil(base * 0.5), round(base * 0.3)
-        add(item, "EAST", "on_hand", east)
-        add(item, "WEST", "on_hand", west)
-        add(item, "OHIO", "on_hand", round(base * 0.25))
-        if index % 31 == 3 and east > 2:
-            add(item, "EAST", "damaged", 1)
-        if index % 37 == 5 and west > 2:
-            add(item, "WEST", "quarantine", 1)
-    for start in range(0, len(movements), 500):
-        with transaction.atomic():
-            post_movements(movements[start : start + 500], actor=ACTOR)
+        for place, units in (
+            ("EAST", math.ceil(base * 0.5)),
+            ("WEST", round(base * 0.3)),
+            ("OHIO", round(base * 0.25)),
+        ):
+            found[skus[item.code].pk, places[place].pk] = units
+    return found
+
+
+def _unfit_stock(catalogue: list[Item], skus: dict[str, Sku], places: dict[str, Warehouse]) -> None:
+    """Some units lie damaged or in quarantine; a few levels keep one back from every channel."""
+    moves = []
+    free = {
+        (level.sku_id, level.warehouse_id): level.available
+        for level in StockLevel.objects.filter(warehouse__code__in=("EAST", "WEST"))
+    }
+    for index, item in enumerate(catalogue):
+        for place, bucket, chosen in (
+            ("EAST", "damaged", index % 31 == 3),
+            ("WEST", "quarantine", index % 37 == 5),
+        ):
+            pair = (skus[item.code].pk, places[place].pk)
+            if chosen and not item.parts and free.get(pair, 0) > 2:
+                key = f"demo:{item.code}:{place}:{bucket}"
+                moves.append(Movement(*pair, bucket, 1, StockMovement.Kind.STATE, key, reason="demo"))
+    with transaction.atomic():
+        post_movements(moves, actor=ACTOR)
     StockLevel.objects.filter(warehouse=places["EAST"], on_hand__gt=20).update(safety=1)
 
 
