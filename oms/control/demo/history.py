@@ -120,7 +120,9 @@ def _sales(
             for item in {item.code: item for item in chosen}.values()
         ]
         short = rng.random() < SHORT
-        shipped = min(_leaves(rng, placed, short), latest)
+        shipped = _leaves(rng, placed, short)
+        if shipped > latest:
+            shipped = placed + (latest - placed) * rng.uniform(0.2, 0.95)
         delivered = shipped + rng.uniform(1.6, 5.5) * ONE
         found.append(
             Sale(

@@ -568,6 +568,13 @@ class Reader:
     def __init__(self, ask: Asked) -> None:
         self.ask = ask
         self._found: dict[tuple[str, Window], Tallies] = {}
+        self._first: dict[str, dt.date] | None = None
+
+    def first_days(self) -> dict[str, dt.date]:
+        """The first day that was ever counted, per source."""
+        if self._first is None:
+            self._first = rollup.first_days()
+        return self._first
 
     def tallies(self, kpi: Kpi, window: Window) -> Tallies:
         key = (kpi.source, window)
@@ -603,11 +610,16 @@ def figure(kpi: Kpi, ask: Asked, reader: Reader | None = None) -> Figure:
         for age in ages:
             sync.add_latency(total, age)
     points = stretches(found, ask.window)
+    before = ask.window.before()
+    known = reader.first_days().get(kpi.source)
+    previous = None
+    if known is not None and known <= before.first:  # half a window is nothing to compare with
+        previous = kpi.headline(_total(reader.tallies(kpi, before)))
     counts = {key: total.whole(name) for key, _, name in kpi.drills if name}
     shown = Figure(
         kpi,
         kpi.headline(total),
-        kpi.headline(_total(reader.tallies(kpi, ask.window.before()))),
+        previous,
         kpi.target(),
         kpi.parts(total),
         lambda: kpi.chart(kpi, points, ask, found),

@@ -217,6 +217,12 @@ def restated(source: str, window: Window) -> list[dt.date]:
     return list(rows.order_by("day").values_list("day", flat=True))
 
 
+def first_days() -> dict[str, dt.date]:
+    """The first day that was ever counted, per source."""
+    rows = KpiClose.objects.order_by().values("source").annotate(day=Min("day"))
+    return {row["source"]: row["day"] for row in rows}
+
+
 def as_of() -> dt.datetime | None:
     """When the newest days were last counted; the oldest of the sources decides."""
     newest = KpiClose.objects.order_by().values("source").annotate(at=Max("computed_at"))
