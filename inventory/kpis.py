@@ -370,3 +370,14 @@ def out_days(sku_ids: Iterable[int], window: Window) -> dict[int, set[dt.date]]:
             begins + step * ONE for step in range(overlap(row, window))
         )
     return found
+
+
+def available_by_day(sku_id: int, window: Window, warehouse_ids: Iterable[int]) -> list[int | None]:
+    """Available units at each day's close, over these warehouses; None for days that were not closed."""
+    found: list[int | None] = [None] * window.days
+    rows = days_of(window).filter(sku=sku_id, warehouse__in=list(warehouse_ids))
+    for row in rows.only("first_day", "last_day", "available"):
+        begins = (max(row.first_day, window.first) - window.first).days
+        for index in range(begins, begins + overlap(row, window)):
+            found[index] = (found[index] or 0) + row.available
+    return found

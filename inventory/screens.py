@@ -10,12 +10,13 @@ from typing import Any
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 from django.db.models.functions import Upper
 
-from inventory import kits, selectors
+from inventory import kits, kpis, selectors
 from inventory.models import DemandDay, Sku, SkuAlias, StockLevel, StockMovement, Warehouse
 from inventory.selectors import LevelView
 from inventory.velocity import Velocity, cover_days, fill_days, velocity
 from oms.core.access import scope_of
 from oms.core.clock import business_day
+from oms.core.figures import Window
 
 NOTHING = LevelView(0, 0)
 
@@ -114,6 +115,7 @@ class Pace:
     units: list[int]
     velocity: Velocity
     cover: float | None
+    out: list[int]  # which of the days had nothing available all day
 
 
 def pace(sku: Sku, available: int) -> Pace:
@@ -125,7 +127,9 @@ def pace(sku: Sku, available: int) -> Pace:
         .annotate(units=Sum("units"))
         .order_by("day")
     )
-    filled = fill_days(sold, first, today - dt.timedelta(days=1))
+    last = today - dt.timedelta(days=1)
+    out = kpis.out_days([sku.pk], Window(first, last)).get(sku.pk, set())
+    filled = fill_days(sold, first, last, out_of_stock=out)
     found = velocity(filled)
     shown = filled[-28:]
     return Pace(
@@ -133,7 +137,30 @@ def pace(sku: Sku, available: int) -> Pace:
         [d.units for d in shown],
         found,
         cover_days(available, found.per_day),
+        [index for index, day in enumerate(shown) if not day.in_stock],
     )
+
+
+CLOSING_DAYS = 90
+
+
+@dataclass(frozen=True)
+class Closing:
+    """What was available at the close of each day, over the pools that we count."""
+
+    days: list[str]
+    units: list[int | None]
+    out: list[int]  # which of the days ended with nothing
+
+
+def closing(sku: Sku, warehouses: Sequence[Warehouse]) -> Closing:
+    """The last 90 days of a SKU over these warehouses."""
+    today = business_day()
+    window = Window(today - dt.timedelta(days=CLOSING_DAYS), today - dt.timedelta(days=1))
+    counted = [warehouse.pk for warehouse in warehouses if warehouse.counted_by_us]
+    units = kpis.available_by_day(sku.pk, window, counted)
+    out = [index for index, left in enumerate(units) if left == 0]
+    return Closing([day.isoformat() for day in window.all_days()], units, out)
 
 
 def ledger(sku: Sku, warehouse_ids: Sequence[int], filters: dict[str, str]) -> QuerySet[StockMovement]:

@@ -138,12 +138,15 @@ def sku(request: HttpRequest, code: str) -> HttpResponse:
         "may_adjust": can(request.user, "stock.adjust"),
         "may_transfer": can(request.user, "stock.transfer"),
         "see_costs": can(request.user, "costs.view"),
+        "may_buy": can(request.user, "purchasing.view"),
         "address": reverse("inventory:sku", kwargs={"code": item.code}),
     }
     context["cover"] = _cover(context["pace"].cover)
     context["tabs"] = [
         {"label": label, "url": f"?tab={key}", "count": None, "active": key == tab} for key, label in TABS
     ]
+    if tab == "velocity":
+        context["closing"] = screens.closing(item, places)
     if tab == "ledger":
         filters = {name: request.GET.get(name, "").strip() for name in ("bucket", "kind", "warehouse", "ref")}
         found = screens.ledger(item, [place.pk for place in places], filters)

@@ -11,5 +11,6 @@ urlpatterns = [
     path("suppliers/", views.suppliers, name="suppliers"),
     path("suppliers/<str:code>/", views.supplier, name="supplier"),
     path("skus/<int:sku_id>/panel/", views.sku_panel, name="sku_panel"),
+    path("skus/<int:sku_id>/stock/", views.sku_stock, name="sku_stock"),
     path("reorder/", views.reorder, name="reorder"),
 ]

@@ -13,8 +13,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from inventory import screens as stock_screens
 from inventory import serials
-from inventory.models import Warehouse
+from inventory.models import Sku, Warehouse
 from inventory.selectors import resolve_codes
 from oms.core import business, lists
 from oms.core.access import can, require, scope_of
@@ -132,6 +133,25 @@ def sku_panel(request: HttpRequest, sku_id: int) -> HttpResponse:
         "see_costs": can(request.user, "costs.view"),
     }
     return render(request, "procurement/_sku_panel.html", context)
+
+
+@screen("purchasing.view")
+@require_GET
+def sku_stock(request: HttpRequest, sku_id: int) -> HttpResponse:
+    """How the stock of one SKU went against its reorder point: the part of the SKU page that purchasing knows."""
+    sku = Sku.objects.filter(pk=sku_id).first()
+    if sku is None:
+        raise NotFound("SKU: there is no such SKU.")
+    places = stock_screens.visible_warehouses(request.user)
+    known = (
+        ReorderSuggestion.objects.filter(sku=sku, warehouse__in=places).order_by("-updated_at", "-pk").first()
+    )
+    context = {
+        "closing": stock_screens.closing(sku, places),
+        "suggestion": known,
+        "point": None if known is None else known.reorder_point,
+    }
+    return render(request, "procurement/_sku_stock.html", context)
 
 
 def _find(request: HttpRequest, pk: int, permission: str = "purchasing.view") -> PurchaseOrder:

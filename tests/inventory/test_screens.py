@@ -9,11 +9,13 @@ import pytest
 from django.db import transaction
 from rest_framework.test import APIClient
 
-from inventory import operations, reservations
-from inventory.models import Reservation, StockLevel, StockMovement, Transfer
+from inventory import kpis, operations, reservations, screens
+from inventory.ledger import Movement, post_movements
+from inventory.models import DemandDay, Reservation, StockLevel, StockMovement, Transfer
 from inventory.reservations import ReserveLine
+from oms.core import clock, figures
 from oms.core.actor import SYSTEM
-from oms.core.clock import now
+from oms.core.clock import business_day, now
 from tests.factories import add_stock, make_kit, make_sku, make_user, make_warehouse
 
 pytestmark = pytest.mark.django_db
@@ -312,3 +314,30 @@ def test_api_as_of_replays_the_ledger():
         {"sku": "MUG", "warehouse": "EAST", "on_hand": 10, "reserved": 0, "available": 10}
     ]
     assert api().get("/api/v1/stock/as-of/", {"at": "yesterday", "sku": "MUG"}).status_code == 400
+
+
+def test_the_velocity_tab_shades_days_without_stock(client):
+    """Days with nothing available all day are shaded and left out of the velocity."""
+    sign_in(client)
+    today = business_day()
+    sku, place = make_sku("VASE"), make_warehouse("NORTH")
+    with clock.telling(figures.midnight(today - dt.timedelta(days=20))):
+        add_stock(sku, place, 5)
+    with clock.telling(figures.midnight(today - dt.timedelta(days=10))), transaction.atomic():
+        post_movements([Movement(sku.pk, place.pk, "on_hand", -5, "ship", "gone")], actor=SYSTEM)
+    kpis.close_days(today - dt.timedelta(days=21), today - dt.timedelta(days=1))
+    DemandDay.objects.bulk_create(
+        DemandDay(sku=sku, channel_code="shop", day=today - dt.timedelta(days=back), units=2)
+        for back in range(11, 28)
+    )
+    pace = screens.pace(sku, 0)
+    assert [pace.days[index] for index in pace.out] == [
+        (today - dt.timedelta(days=back)).isoformat() for back in range(10, 0, -1)
+    ]
+    assert pace.velocity.in_stock_days == 80
+    html = client.get("/stock/VASE/?tab=velocity").content.decode()
+    assert html.count('class="shade"') == 10 and "forecast" in html and "/stock/" in html
+    closing = screens.closing(sku, [place])
+    assert closing.units[-21:] == [None] * 1 + [5] * 10 + [0] * 10
+    panel = client.get(f"/purchasing/skus/{sku.pk}/stock/").content.decode()
+    assert "Available at the close of the day" in panel and panel.count('class="shade"') == 10

@@ -344,16 +344,20 @@ def _series(values: Iterable[Any], name: str) -> list[charts.Series]:
 
 @register.simple_tag
 def line_chart(title: str, labels: Sequence[str], values: Iterable[Any], unit: str = "", target: Any = None,
-               shaded: Sequence[int] = (), name: str = "Value") -> SafeString:  # fmt: skip
-    return charts.line(title, labels, _series(values, name), unit=unit, target=target, shaded=shaded)
+               shaded: Sequence[int] = (), name: str = "Value", target_name: str = "target") -> SafeString:  # fmt: skip
+    return charts.line(
+        title, labels, _series(values, name), unit=unit, target=target, target_name=target_name, shaded=shaded
+    )
 
 
 @register.simple_tag
 def bar_chart(title: str, labels: Sequence[str], values: Iterable[Any], unit: str = "", target: Any = None,
-              stacked: bool = False, shaded: Sequence[int] = (), name: str = "Value") -> SafeString:  # fmt: skip
+              stacked: bool = False, shaded: Sequence[int] = (), name: str = "Value",
+              target_name: str = "target") -> SafeString:  # fmt: skip
     return charts.bars(
-        title, labels, _series(values, name), unit=unit, target=target, stacked=stacked, shaded=shaded
-    )
+        title, labels, _series(values, name), unit=unit, target=target, target_name=target_name, stacked=stacked,
+        shaded=shaded,
+    )  # fmt: skip
 
 
 @register.simple_tag
