@@ -160,7 +160,7 @@ def closing(sku: Sku, warehouses: Sequence[Warehouse]) -> Closing:
     counted = [warehouse.pk for warehouse in warehouses if warehouse.counted_by_us]
     units = kpis.available_by_day(sku.pk, window, counted)
     out = [index for index, left in enumerate(units) if left == 0]
-    return Closing([day.isoformat() for day in window.all_days()], units, out)
+    return Closing([f"{day.day} {day:%b}" for day in window.all_days()], units, out)
 
 
 def ledger(sku: Sku, warehouse_ids: Sequence[int], filters: dict[str, str]) -> QuerySet[StockMovement]:

@@ -331,9 +331,7 @@ def test_the_velocity_tab_shades_days_without_stock(client):
         for back in range(11, 28)
     )
     pace = screens.pace(sku, 0)
-    assert [pace.days[index] for index in pace.out] == [
-        (today - dt.timedelta(days=back)).isoformat() for back in range(10, 0, -1)
-    ]
+    assert pace.out == list(range(18, 28)) and len(pace.days) == 28
     assert pace.velocity.in_stock_days == 80
     html = client.get("/stock/VASE/?tab=velocity").content.decode()
     assert html.count('class="shade"') == 10 and "forecast" in html and "/stock/" in html
