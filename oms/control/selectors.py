@@ -18,13 +18,11 @@ from channels.kpis import sync_latency
 from channels.models import Drift, Listing
 from fulfillment.models import LabelPurchase, Shipment
 from inventory.models import Sku, SkuAlias, StockLevel
-from oms.control.kpis import rollup
 from oms.core import beat
 from oms.core.access import can, scope_of
 from oms.core.clock import business_day, business_zone, now
 from oms.core.context import visible_items
 from oms.core.exceptions_inbox import open_items
-from oms.core.figures import Window
 from oms.core.models import Doorbell, ExceptionItem, Heartbeat, Job, OutboxEvent
 from oms.orders.models import Order
 from procurement.models import PurchaseOrder, ReorderSuggestion, Supplier
@@ -209,28 +207,6 @@ def _stockouts(principal: Any) -> int:
         )
         cache.set(key, count, CACHE_SECONDS)
     return int(count)
-
-
-TREND_DAYS = 28
-
-
-def trend(principal: Any) -> tuple[list[str], list[int]] | None:
-    """(days, order lines asked for) of the last four weeks, from the roll-ups; None without the right or figures."""
-    if not can(principal, "orders.view"):
-        return None
-    scope = scope_of(principal, "orders.view")
-    codes = None if scope.channels is None else sorted(scope.channels)
-    today = business_day()
-    window = Window(today - dt.timedelta(days=TREND_DAYS - 1), today)
-    key = f"control.trend.{today}.{hash(tuple(codes or ('*',)))}"
-    found: tuple[list[str], list[int]] | None = cache.get(key)
-    if found is None:
-        counts = dict.fromkeys(window.all_days(), 0)
-        for place, tally in rollup.read("demand", window, channels=codes).items():
-            counts[place.day] += tally.whole("lines")
-        found = ([f"{day.day} {day:%b}" for day in counts], list(counts.values()))
-        cache.set(key, found, CACHE_SECONDS)
-    return found if any(found[1]) else None
 
 
 # --- exceptions ---------------------------------------------------------------------------------

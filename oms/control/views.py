@@ -52,7 +52,6 @@ def today(request: HttpRequest) -> HttpResponse:
         "waiting": sum(cause.count for cause in causes),
         "mine": mine,
         "at": now(),
-        "trend": selectors.trend(user),
         "version": version,
         "may_work": can(user, "exceptions.work"),
         "first_use": can(user, "settings.manage") and not _anything(),
