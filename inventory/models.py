@@ -102,6 +102,7 @@ class Sku(models.Model):
             models.UniqueConstraint(Upper("code"), name="sku_code_unique_ci"),
             models.CheckConstraint(condition=~Q(code=""), name="sku_code_not_empty"),
         ]
+        indexes = [models.Index(fields=["code", "id"], name="sku_list_idx")]
 
     def __str__(self) -> str:
         return self.code
@@ -371,6 +372,15 @@ class StockLevel(models.Model):
                 condition=Q(on_hand__gte=F("reserved") + F("damaged") + F("quarantine") + F("inspection")),
                 name="stock_promised_within_on_hand",
             ),
+        ]
+        # of columns that orders do not touch: an update of `on_hand` or `reserved` stays in place
+        indexes = [
+            models.Index(
+                fields=["sku"],
+                condition=Q(damaged__gt=0) | Q(quarantine__gt=0) | Q(inspection__gt=0),
+                name="stock_unfit_idx",
+            ),
+            models.Index(fields=["sku"], condition=Q(in_transit__gt=0), name="stock_transit_idx"),
         ]
 
     def __str__(self) -> str:

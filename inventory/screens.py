@@ -11,7 +11,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 from django.db.models.functions import Upper
 
 from inventory import kits, kpis, selectors
-from inventory.models import DemandDay, Sku, SkuAlias, StockLevel, StockMovement, Warehouse
+from inventory.models import DemandDay, Reservation, Sku, SkuAlias, StockLevel, StockMovement, Warehouse
 from inventory.selectors import LevelView
 from inventory.velocity import Velocity, cover_days, fill_days, velocity
 from oms.core.access import scope_of
@@ -48,26 +48,41 @@ def find_skus(query: str, view: str, warehouse_ids: Sequence[int]) -> QuerySet[S
     found = Sku.objects.filter(merged_into__isnull=True).exclude(kind=Sku.Kind.SERVICE)
     query = query.strip()
     if query:
-        by_alias = SkuAlias.objects.annotate(fold=Upper("value")).filter(fold=query.upper()).values("sku_id")
-        found = found.filter(
-            Q(code__icontains=query)
-            | Q(title__icontains=query)
-            | Q(product__title__icontains=query)
-            | Q(pk__in=by_alias)
-        )
-    levels = StockLevel.objects.filter(sku=OuterRef("pk"), warehouse__in=warehouse_ids)
-    held = F("reserved") + F("damaged") + F("quarantine") + F("inspection")
+        found = found.filter(pk__in=_matching(query))
+    # what a row must have is asked of the few rows that have it; only `out` looks at each SKU
+    levels = StockLevel.objects.filter(warehouse__in=warehouse_ids)
     if view == "out":
-        found = found.filter(~Exists(levels.filter(on_hand__gt=held)), is_active=True).exclude(
-            kind=Sku.Kind.KIT
-        )
+        held = F("reserved") + F("damaged") + F("quarantine") + F("inspection")
+        sellable = levels.filter(sku=OuterRef("pk"), on_hand__gt=held)
+        found = found.filter(~Exists(sellable), is_active=True).exclude(kind=Sku.Kind.KIT)
     elif view == "held":
-        found = found.filter(Exists(levels.filter(reserved__gt=0)))
+        promises = Reservation.objects.filter(state=Reservation.State.OPEN, warehouse__in=warehouse_ids)
+        found = found.filter(pk__in=promises.values("sku"))
     elif view == "unfit":
-        found = found.filter(Exists(levels.exclude(damaged=0, quarantine=0, inspection=0)))
+        unfit = Q(damaged__gt=0) | Q(quarantine__gt=0) | Q(inspection__gt=0)
+        found = found.filter(pk__in=levels.filter(unfit).values("sku"))
     elif view == "transit":
-        found = found.filter(Exists(levels.filter(in_transit__gt=0)))
+        found = found.filter(pk__in=levels.filter(in_transit__gt=0).values("sku"))
     return found.select_related("product")
+
+
+def _matching(query: str) -> QuerySet[Any]:
+    """Ids of SKUs found by a text: each place is asked by its own index, so none of them reads a whole table.
+
+    Three letters and more are found anywhere in code and titles, fewer only at their beginning; other codes whole.
+    """
+    how = "icontains" if len(query) >= 3 else "istartswith"
+    by_alias = SkuAlias.objects.annotate(fold=Upper("value")).filter(fold=query.upper())
+    return (
+        Sku.objects.filter(**{f"code__{how}": query})
+        .order_by()
+        .values("pk")
+        .union(
+            Sku.objects.filter(**{f"title__{how}": query}).order_by().values("pk"),
+            Sku.objects.filter(**{f"product__title__{how}": query}).order_by().values("pk"),
+            by_alias.order_by().values("sku_id"),
+        )
+    )
 
 
 def rows(skus: Sequence[Sku], warehouses: Sequence[Warehouse]) -> list[Row]:
