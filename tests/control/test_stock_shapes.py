@@ -1,0 +1,335 @@
+"""X03: stock files as other systems write them; a wrong cell is a sentence with row and column, never 0."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.test import Client
+
+from inventory import reservations, stockfile
+from inventory.models import Bin, BinStock, Sku, StockLevel, StockMovement, Warehouse
+from inventory.reservations import ReserveLine
+from inventory.selectors import Code
+from inventory.stockfile import Standing, StockLine
+from oms.control.imports import running, service
+from oms.control.imports.profiles import PROFILES, detect
+from oms.control.imports.report import Report
+from oms.control.imports.stock import StockFile
+from oms.control.models import ImportFile
+from oms.core.actor import SYSTEM
+from oms.core.errors import Conflict, UserError
+from tests.control.test_import_screens import owner, upload, work  # noqa: F401
+from tests.factories import add_stock, make_sku, make_warehouse
+
+pytestmark = pytest.mark.django_db
+
+SHOPIFY = (
+    "Handle,Title,Option1 Name,Option1 Value,Option2 Name,Option2 Value,Option3 Name,Option3 Value,SKU,HS Code,COO,"
+    "Location,Bin name,Incoming (not editable),Unavailable (not editable),Committed (not editable),"
+    "Available (not editable),On hand (current),On hand (new)\n"
+)
+
+
+def shopify(sku: str, current: str, new: str, place: str = "East side") -> str:
+    return f"mug,Mug,Title,Default,,,,,{sku},,,{place},,0,0,0,{current},{current},{new}\n"
+
+
+def put(tmp_path: Path, text: str | bytes, name: str = "file.csv") -> Path:
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def seen(path: Path, **choices: Any) -> tuple[Report, list[tuple[str, int, int]]]:
+    """Report and preview of a file, its shape found by its headers."""
+    profile = service.choose_profile(path, "stock")
+    report = Report(profile.name)
+    options = service.options_for("stock", **choices)
+    rows = list(StockFile(path, profile, options).preview(report))
+    return report, [(one.line.sku.code, one.before, one.after) for one in rows]
+
+
+def applied(path: Path, **choices: Any) -> Report:
+    profile = service.choose_profile(path, "stock")
+    return service.apply(path, profile, service.options_for("stock", **choices), actor=SYSTEM)
+
+
+def on_hand(sku: Sku, place: Warehouse) -> int:
+    level = StockLevel.objects.filter(sku=sku, warehouse=place).first()
+    return level.on_hand if level else 0
+
+
+@pytest.fixture
+def east() -> Warehouse:
+    return make_warehouse("EAST", name="East side")
+
+
+@pytest.mark.parametrize(
+    ("headers", "name"),
+    [
+        ("Quantity; SKU ;Warehouse", "stock"),
+        (SHOPIFY.strip(), "shopify_inventory"),
+        ("sku\tprice\tquantity", "amazon_price_quantity"),
+        (
+            "sku\tfnsku\tasin\tafn-warehouse-quantity\tafn-fulfillable-quantity\tafn-unsellable-quantity\t"
+            "afn-reserved-quantity",
+            "amazon_fba_inventory",
+        ),
+        ("SKU*,Stock Level*,Location*,Minimum Level,Unit Cost,Stock Value,Bin Rack", "linnworks_stock"),
+        ("sku code,LOCATION CODE,Quantity On Hand", "hub_stock"),
+        ("articleNumber;warehouse;binLocation;physicalStock;purchasePrice", "pickware_relative"),
+    ],
+)
+def test_shapes_are_found_by_their_headers(headers: str, name: str) -> None:
+    separator = max(",;\t", key=headers.count)
+    found = detect(headers.split(separator), "stock")
+    assert found is not None and found.name == name
+
+
+def test_shopify_changes_only_what_was_edited_and_refuses_what_moved(east: Warehouse, tmp_path: Path) -> None:
+    mug, tee, cap = make_sku("MUG"), make_sku("TEE"), make_sku("CAP")
+    for sku in (mug, tee, cap):
+        add_stock(sku, east, 10)
+    text = SHOPIFY + shopify("MUG", "10", "14") + shopify("TEE", "9", "12") + shopify("CAP", "8", "8")
+    text += shopify("CAP", "not stocked", "not stocked") + shopify("MUG", "10", "")
+    report = applied(put(tmp_path, text))
+    assert (on_hand(mug, east), on_hand(tee, east), on_hand(cap, east)) == (14, 10, 10)
+    assert dict(report.counts) == {
+        "change": 1, "units_in": 4, "errors": 1, "untouched": 2, "not_stocked": 1,
+    }  # fmt: skip
+    problem = report.problems[0]
+    assert (problem.row, problem.column) == (3, "On hand (current)")
+    assert problem.message == ("On hand of TEE was 9 when the file was made and is 10 now: export it again.")
+
+
+def test_amazon_leaves_empty_and_fba_rows_alone(east: Warehouse, tmp_path: Path) -> None:
+    mug, tee = make_sku("MUG"), make_sku("TEE")
+    add_stock(mug, east, 5)
+    add_stock(tee, east, 5)
+    text = "sku\tprice\tquantity\tfulfillment-channel\nMUG\t9.99\t8\tDEFAULT\nTEE\t9.99\t\tDEFAULT\nTEE\t9\t4\tAMAZON_NA\n"
+    report = applied(put(tmp_path, text), warehouse_code="EAST")
+    assert (on_hand(mug, east), on_hand(tee, east)) == (8, 5)
+    assert dict(report.counts) == {"change": 1, "units_in": 3, "untouched": 1, "fba_rows": 1}
+
+
+def test_an_fba_report_is_a_snapshot_of_the_pool_and_its_sum_is_checked(
+    east: Warehouse, tmp_path: Path, assert_invariants: Any
+) -> None:
+    pool, mug, tee = make_warehouse("FBA", kind="fba"), make_sku("MUG"), make_sku("TEE")
+    head = "sku\tfnsku\tasin\tafn-warehouse-quantity\tafn-fulfillable-quantity\tafn-unsellable-quantity\tafn-reserved-quantity\n"
+    path = put(tmp_path, head + "MUG\tX1\tB1\t12\t9\t2\t1\nTEE\tX2\tB2\t12\t9\t2\t0\n")
+    report, rows = seen(path, warehouse_code="FBA")
+    assert rows == [("MUG", 0, 11)]
+    assert report.problems[0].message == (
+        "afn-warehouse-quantity 12 is not fulfillable 9 + unsellable 2 + reserved 0: "
+        "the file was changed or cut; fetch it again."
+    )
+    applied(path, warehouse_code="FBA")
+    level = StockLevel.objects.get(sku=mug, warehouse=pool)
+    assert (level.on_hand, level.damaged, on_hand(tee, pool)) == (11, 2, 0)
+    refused = applied(path, warehouse_code="EAST")
+    assert "EAST is no FBA pool" in refused.problems[0].message
+    own = applied(put(tmp_path, "sku,warehouse,quantity,mode\nMUG,FBA,5,set\n", "own.csv"))
+    assert "counted by its operator" in own.problems[0].message
+    assert_invariants()
+
+
+def test_linnworks_negative_is_nothing_and_no_sku_is_made(east: Warehouse, tmp_path: Path) -> None:
+    mug = make_sku("MUG-BLU")
+    add_stock(mug, east, 5)
+    text = "SKU*,Stock Level*,Location*,Unit Cost\nMUG-BLU,-3,East side,2.50\nMUG-BL,4,EAST,1\n"
+    report = applied(put(tmp_path, text))
+    assert on_hand(mug, east) == 0
+    assert report.problems[0].message == "SKU* 'MUG-BL' is unknown, MUG-BLU?"
+    assert Sku.objects.count() == 1
+
+
+def test_pickware_changes_have_to_be_said_aloud(east: Warehouse, tmp_path: Path) -> None:
+    mug = make_sku("MUG")
+    add_stock(mug, east, 5)
+    path = put(tmp_path, "articleNumber;warehouse;binLocation;physicalStock;purchasePrice\nMUG;EAST;;-2;\n")
+    with pytest.raises(UserError, match="say so by choosing add"):
+        applied(path)
+    with pytest.raises(UserError, match=r"holds changes \(add\) only"):
+        applied(path, mode="set")
+    applied(path, mode="add")
+    assert on_hand(mug, east) == 3
+
+
+@pytest.mark.parametrize(
+    "cell", ["12 pcs", "", "1.5", "1,000", "NaN", "Infinity", "1_000", "٣", "--1", "9999999999"]
+)
+def test_a_cell_that_is_no_number_is_told_and_never_0(east: Warehouse, tmp_path: Path, cell: str) -> None:
+    mug = make_sku("MUG")
+    add_stock(mug, east, 5)
+    report = applied(put(tmp_path, f'SKU,Warehouse,Qty\nMUG,EAST,"{cell}"\n'), mode="set")
+    assert report.counts["errors"] == 1 and report.problems[0].column == "Qty"
+    assert on_hand(mug, east) == 5
+
+
+def test_decimal_comma_by_choice(east: Warehouse, tmp_path: Path) -> None:
+    mug = make_sku("MUG")
+    path = put(tmp_path, "sku;warehouse;quantity;unit_cost\nMUG;EAST;12,0;3,25\n")
+    assert applied(path, mode="set").counts["errors"] == 1
+    applied(path, mode="set", decimal=",")
+    level = StockLevel.objects.get(sku=mug, warehouse=east)
+    assert (level.on_hand, str(level.average_cost)) == (12, "3.2500")
+
+
+def test_bins_follow_a_file_and_a_named_bin_is_counted_alone(
+    east: Warehouse, tmp_path: Path, assert_invariants: Any
+) -> None:
+    mug, shelf = make_sku("MUG"), Bin.objects.create(warehouse=east, code="A-1")
+    applied(put(tmp_path, "sku,warehouse,bin,quantity,mode\nMUG,EAST,a-1,6,add\nMUG,EAST,,4,add\n"))
+    assert (on_hand(mug, east), BinStock.objects.get(bin=shelf).quantity) == (10, 6)
+    applied(put(tmp_path, "sku,warehouse,bin,quantity,mode\nMUG,EAST,A-1,8,set\n", "2.csv"))
+    assert (on_hand(mug, east), BinStock.objects.get(bin=shelf).quantity) == (12, 8)
+    applied(put(tmp_path, "sku,warehouse,quantity,mode\nMUG,EAST,5,set\n", "3.csv"))
+    assert (on_hand(mug, east), BinStock.objects.get(bin=shelf).quantity) == (5, 5)
+    assert_invariants()
+
+
+def test_quick_and_slow_rows_write_the_same_ledger(east: Warehouse, assert_invariants: Any) -> None:
+    """What is written in bulk and what goes through `post_movements` differ in nothing but their keys."""
+    quick, slow = make_sku("QUICK", unit_cost=4), make_sku("SLOW", unit_cost=4, lot_tracked=True)
+    codes = {
+        sku: Code(sku.pk, sku.code, tracked=sku.lot_tracked, unit_cost=sku.unit_cost) for sku in (quick, slow)
+    }
+    for sku, code in codes.items():
+        lines = [
+            StockLine(n, code, east.pk, units, add, f"k:{sku.code}:{n}", reason="stocktake")
+            for n, (units, add) in enumerate([(30, False), (-4, True), (20, False)])
+        ]
+        stockfile.post(lines, actor=SYSTEM, reference="file.csv")
+        again = stockfile.post(lines, actor=SYSTEM, reference="file.csv")
+        assert (again.known, again.decided) == (3, [])
+    compared = [
+        field.attname
+        for field in StockMovement._meta.concrete_fields
+        if field.attname not in ("id", "sku_id", "key", "created_at", "occurred_at")
+    ]
+    rows = [
+        list(StockMovement.objects.filter(sku=sku).order_by("id").values_list(*compared)) for sku in codes
+    ]
+    assert rows[0] == rows[1] and len(rows[0]) == 3
+    assert_invariants()
+
+
+def test_rows_see_what_rows_before_them_did() -> None:
+    code = Code(1, "MUG")
+    lines = [
+        StockLine(2, code, 9, 8, False, "a"),
+        StockLine(3, code, 9, -3, True, "b"),
+        StockLine(4, code, 9, -4, True, "c"),
+        StockLine(5, code, 9, 5, False, "d"),
+    ]
+    decided = stockfile.decide(lines, {(1, 9): Standing(10, 2)})
+    assert [(one.before, one.after, bool(one.problem)) for one in decided] == [
+        (10, 8, False), (8, 5, False), (5, 5, True), (5, 5, False),
+    ]  # fmt: skip
+
+
+# --- the whole way --------------------------------------------------------------------------------
+
+
+def begin(client: Client, file: ImportFile, **choices: str) -> ImportFile:
+    client.post(f"/imports/{file.pk}/apply/", {"take": "good", **choices})
+    work(file)
+    return file
+
+
+def test_undo_reverses_while_nothing_later_depends_on_it(
+    client: Client,
+    owner: Any,
+    east: Warehouse,
+    assert_invariants: Any,
+) -> None:
+    mug, tee = make_sku("MUG"), make_sku("TEE")
+    add_stock(mug, east, 10)
+    text = "sku,warehouse,quantity,mode\nMUG,EAST,4,set\nTEE,EAST,7,add\n"
+    file = begin(client, upload(client, text, "stock"))
+    assert (on_hand(mug, east), on_hand(tee, east)) == (4, 7)
+    client.post(f"/imports/{file.pk}/undo/")
+    work(file)
+    assert (file.state, on_hand(mug, east), on_hand(tee, east)) == ("undone", 10, 0)
+    assert StockMovement.objects.filter(kind="correction").count() == 2, (
+        "reversed by new rows, nothing is erased"
+    )
+    again = begin(client, upload(client, text, "stock"))
+    assert (on_hand(mug, east), on_hand(tee, east)) == (4, 7), "a file that was undone may come back"
+    add_stock(mug, east, 1)
+    with pytest.raises(Conflict, match="1 of its levels moved since"):
+        running.begin_undo(again, actor=SYSTEM)
+    assert_invariants()
+
+
+def test_all_or_nothing_takes_back_what_it_wrote(
+    client: Client,
+    owner: Any,
+    east: Warehouse,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("oms.control.imports.stock.CHUNK", 2)
+    skus = [make_sku(f"S-{n}") for n in range(5)]
+    for sku in skus:
+        add_stock(sku, east, 10)
+    rows = "".join(f"{sku.code},EAST,5,set\n" for sku in skus)
+    file = upload(client, "sku,warehouse,quantity,mode\n" + rows, "stock")
+    reservations.reserve([ReserveLine("L-1", skus[4].pk, 9, (east.pk,))], actor=SYSTEM)
+    begin(client, file, take="whole")
+    assert file.job is not None
+    assert (file.state, file.job.state) == ("undone", "failed")
+    assert "row 6" in file.job.message and "nothing of the file was kept" in file.job.message
+    assert [on_hand(sku, east) for sku in skus] == [10] * 5
+
+
+def test_a_file_that_empties_many_levels_has_to_be_meant(
+    client: Client,
+    owner: Any,
+    east: Warehouse,
+) -> None:
+    skus = [make_sku(f"S-{n}") for n in range(4)]
+    for sku in skus:
+        add_stock(sku, east, 3)
+    file = upload(
+        client, "sku,warehouse,quantity,mode\n" + "".join(f"{s.code},EAST,0,set\n" for s in skus), "stock"
+    )
+    refused = client.post(f"/imports/{file.pk}/apply/", {"take": "good"}, follow=True).content.decode()
+    assert "4 levels would go to 0" in refused
+    assert on_hand(skus[0], east) == 3
+    begin(client, file, zero_seen="on")
+    assert on_hand(skus[0], east) == 0
+
+
+def test_a_killed_run_repeats_no_row(east: Warehouse, tmp_path: Path) -> None:
+    """The rows of a chunk and its position are one transaction; what was posted is not posted again."""
+    mug = make_sku("MUG")
+    path = put(tmp_path, "sku,warehouse,quantity,mode\n" + "MUG,EAST,1,add\n" * 7)
+    profile, options = PROFILES["stock"], service.options_for("stock")
+    for _ in range(2):
+        StockFile(path, profile, options).write(Report("stock"), actor=SYSTEM, prefix="p:", reference="f")
+    assert on_hand(mug, east) == 7
+    seen: list[int] = []
+
+    def killed(part: Report) -> None:
+        seen.append(part.items)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), transaction.atomic():
+        StockFile(path, profile, options).write(
+            Report("stock"), actor=SYSTEM, prefix="q:", reference="f", commit=killed
+        )
+    assert (on_hand(mug, east), seen) == (7, [7])
+
+
+def test_the_preview_is_a_download_of_every_row(client: Client, owner: Any, east: Warehouse) -> None:  # noqa: F811
+    mug = make_sku("=MUG")
+    add_stock(mug, east, 3)
+    file = upload(client, "sku,warehouse,quantity,mode\n'=MUG,EAST,8,set\n", "stock")
+    answer = client.get(f"/imports/{file.pk}/preview.csv")
+    assert b"".join(answer).decode("utf-8-sig").splitlines() == [
+        "Row,SKU,Warehouse,Before,After,Change", "2,'=MUG,EAST,3,8,5",
+    ]  # fmt: skip
