@@ -21,8 +21,9 @@ from oms.control.imports.stock import StockFile
 from oms.control.models import ImportFile
 from oms.core.actor import SYSTEM
 from oms.core.errors import Conflict, UserError
-from tests.control.test_import_screens import owner, upload, work  # noqa: F401
-from tests.factories import add_stock, make_sku, make_warehouse
+from oms.core.models import User
+from tests.control.test_import_screens import upload, work
+from tests.factories import add_stock, make_sku, make_user, make_warehouse
 
 pytestmark = pytest.mark.django_db
 
@@ -67,6 +68,13 @@ def east() -> Warehouse:
     return make_warehouse("EAST", name="East side")
 
 
+@pytest.fixture
+def owner(client: Client) -> User:
+    user = make_user(role="owner")
+    client.force_login(user)
+    return user
+
+
 @pytest.mark.parametrize(
     ("headers", "name"),
     [
@@ -109,7 +117,8 @@ def test_amazon_leaves_empty_and_fba_rows_alone(east: Warehouse, tmp_path: Path)
     mug, tee = make_sku("MUG"), make_sku("TEE")
     add_stock(mug, east, 5)
     add_stock(tee, east, 5)
-    text = "sku\tprice\tquantity\tfulfillment-channel\nMUG\t9.99\t8\tDEFAULT\nTEE\t9.99\t\tDEFAULT\nTEE\t9\t4\tAMAZON_NA\n"
+    text = "sku\tprice\tquantity\tfulfillment-channel\n"
+    text += "MUG\t9.99\t8\tDEFAULT\nTEE\t9.99\t\tDEFAULT\nTEE\t9\t4\tAMAZON_NA\n"
     report = applied(put(tmp_path, text), warehouse_code="EAST")
     assert (on_hand(mug, east), on_hand(tee, east)) == (8, 5)
     assert dict(report.counts) == {"change": 1, "units_in": 3, "untouched": 1, "fba_rows": 1}
@@ -119,7 +128,8 @@ def test_an_fba_report_is_a_snapshot_of_the_pool_and_its_sum_is_checked(
     east: Warehouse, tmp_path: Path, assert_invariants: Any
 ) -> None:
     pool, mug, tee = make_warehouse("FBA", kind="fba"), make_sku("MUG"), make_sku("TEE")
-    head = "sku\tfnsku\tasin\tafn-warehouse-quantity\tafn-fulfillable-quantity\tafn-unsellable-quantity\tafn-reserved-quantity\n"
+    head = "sku\tfnsku\tasin\tafn-warehouse-quantity\tafn-fulfillable-quantity\tafn-unsellable-quantity\t"
+    head += "afn-reserved-quantity\n"
     path = put(tmp_path, head + "MUG\tX1\tB1\t12\t9\t2\t1\nTEE\tX2\tB2\t12\t9\t2\t0\n")
     report, rows = seen(path, warehouse_code="FBA")
     assert rows == [("MUG", 0, 11)]
@@ -131,7 +141,7 @@ def test_an_fba_report_is_a_snapshot_of_the_pool_and_its_sum_is_checked(
     level = StockLevel.objects.get(sku=mug, warehouse=pool)
     assert (level.on_hand, level.damaged, on_hand(tee, pool)) == (11, 2, 0)
     refused = applied(path, warehouse_code="EAST")
-    assert "EAST is no FBA pool" in refused.problems[0].message
+    assert any("EAST is no FBA pool" in one.message for one in refused.problems)
     own = applied(put(tmp_path, "sku,warehouse,quantity,mode\nMUG,FBA,5,set\n", "own.csv"))
     assert "counted by its operator" in own.problems[0].message
     assert_invariants()
@@ -243,7 +253,7 @@ def begin(client: Client, file: ImportFile, **choices: str) -> ImportFile:
 
 def test_undo_reverses_while_nothing_later_depends_on_it(
     client: Client,
-    owner: Any,
+    owner: User,
     east: Warehouse,
     assert_invariants: Any,
 ) -> None:
@@ -268,7 +278,7 @@ def test_undo_reverses_while_nothing_later_depends_on_it(
 
 def test_all_or_nothing_takes_back_what_it_wrote(
     client: Client,
-    owner: Any,
+    owner: User,
     east: Warehouse,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -288,7 +298,7 @@ def test_all_or_nothing_takes_back_what_it_wrote(
 
 def test_a_file_that_empties_many_levels_has_to_be_meant(
     client: Client,
-    owner: Any,
+    owner: User,
     east: Warehouse,
 ) -> None:
     skus = [make_sku(f"S-{n}") for n in range(4)]
@@ -325,7 +335,7 @@ def test_a_killed_run_repeats_no_row(east: Warehouse, tmp_path: Path) -> None:
     assert (on_hand(mug, east), seen) == (7, [7])
 
 
-def test_the_preview_is_a_download_of_every_row(client: Client, owner: Any, east: Warehouse) -> None:  # noqa: F811
+def test_the_preview_is_a_download_of_every_row(client: Client, owner: User, east: Warehouse) -> None:
     mug = make_sku("=MUG")
     add_stock(mug, east, 3)
     file = upload(client, "sku,warehouse,quantity,mode\n'=MUG,EAST,8,set\n", "stock")

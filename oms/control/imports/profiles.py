@@ -668,6 +668,10 @@ PROFILES: dict[str, Profile] = {
 
 def detect(headers: Iterable[str], kind: str) -> Profile | None:
     """The profile of a kind whose required headers are all there; the one asking most wins."""
+    headers = list(headers)
     have = {normal(header) for header in headers}
     fitting = [p for p in PROFILES.values() if p.kind == kind and p.required <= have and not p.foreign & have]
+    own = PROFILES.get(kind)
+    if not fitting and own is not None and not own.missing(own.bind(headers)):
+        return own  # under other usual names
     return max(fitting, key=lambda p: len(p.required), default=None)
