@@ -59,6 +59,7 @@ class Code:
     kind: str = Sku.Kind.STOCK
     tracked: bool = False
     unit_cost: Decimal = Decimal(0)
+    valuation: str = ""
 
 
 def find_codes(codes: Collection[str]) -> dict[str, Code]:
@@ -68,8 +69,8 @@ def find_codes(codes: Collection[str]) -> dict[str, Code]:
     merged: dict[str, int] = {}
 
     def take(rows: Iterable[tuple[Any, ...]]) -> None:
-        for fold, pk, code, kind, by_lot, by_serial, cost, target in rows:
-            found[fold] = Code(pk, code, kind, by_lot or by_serial, cost)
+        for fold, pk, code, kind, by_lot, by_serial, cost, method, target in rows:
+            found[fold] = Code(pk, code, kind, by_lot or by_serial, cost, method)
             if target:
                 merged[fold] = target
 
@@ -78,7 +79,7 @@ def find_codes(codes: Collection[str]) -> dict[str, Code]:
     take(_code_rows(rest, "value", "sku__"))
     if merged:
         targets = {
-            row[0]: Code(row[0], row[1], row[2], row[3] or row[4], row[5])
+            row[0]: Code(row[0], row[1], row[2], row[3] or row[4], row[5], row[6])
             for row in Sku.objects.filter(pk__in=set(merged.values())).values_list(*_CODE)
         }
         found.update({fold: targets[pk] for fold, pk in merged.items()})
@@ -91,7 +92,7 @@ def find_codes(codes: Collection[str]) -> dict[str, Code]:
     return answer
 
 
-_CODE = ("id", "code", "kind", "lot_tracked", "serial_tracked", "unit_cost", "merged_into_id")
+_CODE = ("id", "code", "kind", "lot_tracked", "serial_tracked", "unit_cost", "valuation", "merged_into_id")
 
 
 def _code_rows(folds: Collection[str], column: str, path: str) -> Iterable[tuple[Any, ...]]:

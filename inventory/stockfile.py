@@ -17,8 +17,9 @@ from django.db.models import Exists, OuterRef, Sum
 from inventory import bins
 from inventory.ledger import Bucket, Kind, Movement, post_movements
 from inventory.locking import Balances, LostRace, Pair, change_levels, lock_levels, read_levels, stock_service
-from inventory.models import BinStock, StockLevel, StockMovement
+from inventory.models import BinStock, Sku, StockLevel, StockMovement
 from inventory.selectors import Code
+from oms.core import business
 from oms.core.actor import Actor
 from oms.core.clock import now
 from oms.core.inserts import insert_columns
@@ -187,6 +188,7 @@ def post(lines: Sequence[StockLine], *, actor: Actor, reference: str, replay: bo
     moving = [one for one in answer.decided if one.change]
     if not moving:
         return answer
+    usual = str(business.get("valuation"))
     binned = _binned({one.line.pair for one in moving if one.change < 0})
     docks = bins.dock_of({one.line.warehouse_id for one in moving if one.change > 0})
     slow_pairs = {
@@ -194,6 +196,7 @@ def post(lines: Sequence[StockLine], *, actor: Actor, reference: str, replay: bo
         for one in moving
         if one.line.bin_id is not None
         or one.line.sku.tracked
+        or (one.line.sku.valuation or usual) == Sku.Valuation.FIFO
         or (one.line.unit_cost is not None and one.change > 0)
         or one.line.pair in binned
         or one.line.warehouse_id in docks
@@ -272,6 +275,7 @@ def _quick(moving: list[Decided], levels: Mapping[Pair, Standing], actor: Actor,
                     average or line.sku.unit_cost for average, line in zip(averages, lines, strict=True)
                 ],
                 "average_cost": averages,
+                "stock_value": [one.after * average for one, average in zip(moving, averages, strict=True)],
                 "occurred_at": moment,
                 "created_at": moment,
                 "key": [line.key for line in lines],
@@ -330,7 +334,9 @@ def _reversal(row: StockMovement) -> StockLine:
     sku = row.sku
     return StockLine(
         number=row.pk,
-        sku=Code(sku.pk, sku.code, sku.kind, sku.lot_tracked or sku.serial_tracked, sku.unit_cost),
+        sku=Code(
+            sku.pk, sku.code, sku.kind, sku.lot_tracked or sku.serial_tracked, sku.unit_cost, sku.valuation
+        ),
         warehouse_id=row.warehouse_id,
         quantity=-row.quantity,
         add=True,

@@ -152,7 +152,7 @@ class StockFile:
             return int(text)
         try:
             value = Decimal(text.replace(",", ".") if self._comma else text)
-            if "_" in text or not value.is_finite() or value != value.to_integral_value():
+            if "_" in text or not text.isascii() or value != value.to_integral_value():
                 raise InvalidOperation
             if abs(value) > 1_000_000_000:
                 raise InvalidOperation
@@ -164,7 +164,7 @@ class StockFile:
     def _amount(self, text: str) -> Decimal:
         try:
             value = Decimal(text.replace(",", ".") if self._comma else text)
-            if "_" in text or not value.is_finite() or not 0 <= value < Decimal("1e10"):
+            if "_" in text or not text.isascii() or not 0 <= value < Decimal("1e10"):
                 raise InvalidOperation
             return value
         except InvalidOperation:

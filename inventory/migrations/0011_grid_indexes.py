@@ -44,7 +44,7 @@ def no_search(apps: Any, editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("inventory", "0006_stock_days")]
+    dependencies = [("inventory", "0010_bin_stock_warehouse")]
 
     operations = [
         migrations.AddIndex("sku", models.Index(fields=["code", "id"], name="sku_list_idx")),
