@@ -15,6 +15,7 @@ from django.db import IntegrityError
 from django.db.models import Exists, OuterRef, Sum
 
 from inventory import bins
+from inventory.bins import dock_of
 from inventory.ledger import Bucket, Kind, Movement, post_movements
 from inventory.locking import Balances, LostRace, Pair, change_levels, lock_levels, read_levels, stock_service
 from inventory.models import BinStock, Sku, StockLevel, StockMovement
@@ -188,6 +189,7 @@ def post(lines: Sequence[StockLine], *, actor: Actor, reference: str, replay: bo
     moving = [one for one in answer.decided if one.change]
     if not moving:
         return answer
+    docks = dock_of({one.line.warehouse_id for one in moving})
     usual = str(business.get("valuation"))
     binned = _binned({one.line.pair for one in moving if one.change < 0})
     docks = bins.dock_of({one.line.warehouse_id for one in moving if one.change > 0})
@@ -199,6 +201,7 @@ def post(lines: Sequence[StockLine], *, actor: Actor, reference: str, replay: bo
         or (one.line.sku.valuation or usual) == Sku.Valuation.FIFO
         or (one.line.unit_cost is not None and one.change > 0)
         or one.line.pair in binned
+        or (one.change > 0 and one.line.warehouse_id in docks)
         or one.line.warehouse_id in docks
     }
     _quick([one for one in moving if one.line.pair not in slow_pairs], levels, actor, reference)
