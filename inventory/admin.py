@@ -11,8 +11,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from import_export import resources
-from import_export.admin import ImportExportModelAdmin
+from import_export import fields
+from import_export.widgets import ForeignKeyWidget
 
 from inventory import operations, selectors
 from inventory.ledger import Kind
@@ -37,20 +37,20 @@ from inventory.models import (
 )
 from oms.core.access import can
 from oms.core.actor import actor_of
-from oms.core.admin import ReadOnlyAdmin
+from oms.core.admin import MasterDataAdmin, ReadOnlyAdmin, SafeResource
 from oms.core.errors import UserError
 from oms.core.screens import form_key, new_form_key
 
 # --- master data ----------------------------------------------------------------------------------
 
 
-class ProductResource(resources.ModelResource):
+class ProductResource(SafeResource):
     class Meta:
         model = Product
         fields = ("id", "title", "brand", "category", "description", "is_active")
 
 
-class SkuResource(resources.ModelResource):
+class SkuResource(SafeResource):
     """One row per SKU, found by its code. Costs and balances are not master data."""
 
     class Meta:
@@ -64,11 +64,37 @@ class SkuResource(resources.ModelResource):
         skip_unchanged = True
 
 
-class WarehouseResource(resources.ModelResource):
+class WarehouseResource(SafeResource):
     class Meta:
         model = Warehouse
         import_id_fields = ("code",)
         exclude = ("id",)
+        skip_unchanged = True
+
+
+class BinResource(SafeResource):
+    """One row per bin, found by warehouse and code."""
+
+    warehouse = fields.Field(
+        column_name="warehouse", attribute="warehouse", widget=ForeignKeyWidget(Warehouse, "code")
+    )
+
+    class Meta:
+        model = Bin
+        import_id_fields = ("warehouse", "code")
+        fields = ("warehouse", "code", "zone", "kind", "pick_sequence", "is_active")
+        skip_unchanged = True
+
+
+class AliasResource(SafeResource):
+    """Codes, barcodes and channel codes that find a SKU."""
+
+    sku = fields.Field(column_name="sku", attribute="sku", widget=ForeignKeyWidget(Sku, "code"))
+
+    class Meta:
+        model = SkuAlias
+        import_id_fields = ("value",)
+        fields = ("value", "kind", "sku")
         skip_unchanged = True
 
 
@@ -127,17 +153,16 @@ class SkuInline(admin.TabularInline):
 
 
 @admin.register(Product)
-class ProductAdmin(ImportExportModelAdmin):
+class ProductAdmin(MasterDataAdmin):
     resource_classes = (ProductResource,)
     list_display = ("title", "brand", "category", "is_active")
     list_filter = ("is_active",)
     search_fields = ("title", "brand", "skus__code")
-    show_full_result_count = False
     inlines = (SkuInline,)
 
 
 @admin.register(Sku)
-class SkuAdmin(ImportExportModelAdmin):
+class SkuAdmin(MasterDataAdmin):
     resource_classes = (SkuResource,)
     form = UniqueCodeForm
     list_display = ("code", "title", "kind", "price", "currency", "is_active")
@@ -145,7 +170,6 @@ class SkuAdmin(ImportExportModelAdmin):
     search_fields = ("code", "title", "aliases__value")
     autocomplete_fields = ("product",)
     readonly_fields = ("merged_into", "created_at", "updated_at")
-    show_full_result_count = False
     inlines = (AliasInline, PackInline, ComponentInline)
 
 
@@ -160,7 +184,7 @@ class ClosureInline(admin.TabularInline):
 
 
 @admin.register(Warehouse)
-class WarehouseAdmin(ImportExportModelAdmin):
+class WarehouseAdmin(MasterDataAdmin):
     resource_classes = (WarehouseResource,)
     list_display = ("code", "name", "kind", "country", "time_zone", "priority", "is_active")
     list_filter = ("kind", "is_active")
@@ -168,8 +192,19 @@ class WarehouseAdmin(ImportExportModelAdmin):
     inlines = (HoursInline, ClosureInline)
 
 
+@admin.register(SkuAlias)
+class AliasAdmin(MasterDataAdmin):
+    resource_classes = (AliasResource,)
+    list_display = ("value", "kind", "sku")
+    list_filter = ("kind",)
+    list_select_related = ("sku",)
+    search_fields = ("value", "sku__code")
+    autocomplete_fields = ("sku",)
+
+
 @admin.register(Bin)
-class BinAdmin(admin.ModelAdmin):
+class BinAdmin(MasterDataAdmin):
+    resource_classes = (BinResource,)
     list_display = ("code", "warehouse", "zone", "kind", "pick_sequence", "is_active")
     list_filter = ("warehouse", "kind")
     list_select_related = ("warehouse",)
@@ -177,16 +212,15 @@ class BinAdmin(admin.ModelAdmin):
 
 
 @admin.register(Lot)
-class LotAdmin(admin.ModelAdmin):
+class LotAdmin(MasterDataAdmin):
     list_display = ("code", "sku", "expires_on", "source")
     list_select_related = ("sku",)
     search_fields = ("code", "sku__code")
     autocomplete_fields = ("sku",)
-    show_full_result_count = False
 
 
 @admin.register(RingFence)
-class RingFenceAdmin(admin.ModelAdmin):
+class RingFenceAdmin(MasterDataAdmin):
     list_display = ("sku", "channel_code", "quantity", "starts_at", "ends_at")
     list_select_related = ("sku",)
     autocomplete_fields = ("sku",)

@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import transaction
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from import_export import resources, widgets
+from import_export.admin import ImportExportModelAdmin
 
-from oms.core import models
+from oms.core import audit, jobs, models, outbox
+from oms.core.actor import actor_of
+from oms.core.csvsafe import safe_cell, undo_cell
+from oms.core.errors import UserError
+from oms.core.masking import secret_name
+
+#: label of a model → the screen that shows one of its rows; the top floor fills it
+SCREEN_OF: dict[str, Callable[[Any], str]] = {}
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
-    """For ledgers, trails and queues: look, do not touch."""
+class DeskAdmin(admin.ModelAdmin):
+    """What every list and page of the desk shares: no full counts, and a way back to the screen."""
 
     show_full_result_count = False
     list_per_page = 50
+
+    def get_list_select_related(self, request: HttpRequest) -> Any:
+        """The relations that the list shows, unless the class names them."""
+        if self.list_select_related:
+            return self.list_select_related
+        relations = {field.name for field in self.opts.concrete_fields if field.is_relation}
+        return [name for name in self.get_list_display(request) if name in relations]
+
+    def view_on_site(self, obj: Model) -> str | None:
+        found = SCREEN_OF.get(obj._meta.label)
+        return found(obj) if found else None
+
+
+class ReadOnlyAdmin(DeskAdmin):
+    """For ledgers, trails and queues: look, do not touch."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -25,6 +53,117 @@ class ReadOnlyAdmin(admin.ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+# --- master data ----------------------------------------------------------------------------------
+
+
+def _how(widget: widgets.Widget, value: Any) -> str:
+    """What is wrong with a cell, and how it is written right."""
+    if isinstance(widget, widgets.ForeignKeyWidget):
+        return f"there is no {widget.model._meta.verbose_name} '{value}'; make it first, or name a known {widget.field}"
+    for kind, how in (
+        (widgets.IntegerWidget, "is not a whole number; write it like 12"),
+        (widgets.NumberWidget, "is not a number; write it like 12.50"),
+        (widgets.DateTimeWidget, "is not a time; write it like 2026-11-23 08:00:00"),
+        (widgets.DateWidget, "is not a day; write it like 2026-11-23"),
+        (widgets.BooleanWidget, "is neither yes nor no; write 1 or 0"),
+    ):
+        if isinstance(widget, kind):
+            return f"'{value}' {how}"
+    return f"'{value}' cannot be read"
+
+
+class SafeResource(resources.ModelResource):
+    """Export that no spreadsheet executes, import that takes it back and names column and fix of a wrong cell."""
+
+    def export_field(self, field: Any, instance: Any, **kwargs: Any) -> Any:
+        return safe_cell(super().export_field(field, instance, **kwargs))
+
+    def get_instance(self, instance_loader: Any, row: Any) -> Any:
+        """The row to change, when the columns that name it can be read."""
+        for name in self.get_import_id_fields():
+            field = self.fields[name]
+            try:
+                field.clean(row)
+            except (ValueError, ArithmeticError, LookupError, ObjectDoesNotExist) as error:
+                how = _how(field.widget, row.get(field.column_name))
+                raise ValueError(f"column '{field.column_name}': {how}.") from error
+        return super().get_instance(instance_loader, row)
+
+    def import_field(self, field: Any, instance: Any, row: Any, is_m2m: bool = False, **kwargs: Any) -> None:
+        value = row.get(field.column_name)
+        if isinstance(value, str):
+            row[field.column_name] = value = undo_cell(value)
+        try:
+            if isinstance(field.widget, widgets.BooleanWidget) and str(value).lower() not in _YES_OR_NO:
+                raise ValueError
+            super().import_field(field, instance, row, is_m2m, **kwargs)
+        except (ValueError, ArithmeticError, LookupError, ObjectDoesNotExist) as error:
+            raise ValueError(f"column '{field.column_name}': {_how(field.widget, value)}.") from error
+
+    def after_import(self, dataset: Any, result: Any, **kwargs: Any) -> None:
+        """One line in the audit trail per file."""
+        user = kwargs.get("user")
+        if not kwargs.get("dry_run") and user is not None:
+            name = self._meta.model._meta.label_lower
+            counts = {key: count for key, count in result.totals.items() if count}
+            audit.record(actor_of(user), "admin.imported", None, after={"model": name, **counts}, via="admin")
+
+
+_YES_OR_NO = {"1", "0", "true", "false", "yes", "no", "t", "f", "y", "n", "1.0", "0.0"}
+
+
+class MasterDataAdmin(DeskAdmin, ImportExportModelAdmin):
+    """Data that people keep: edited here and in files, each change in the audit trail."""
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        stored = type(obj)._default_manager.filter(pk=obj.pk).first() if change else None
+        with transaction.atomic():
+            super().save_model(request, obj, form, change)
+            names = [name for name in form.changed_data if hasattr(obj, name) and not secret_name(name)]
+            audit.record(
+                actor_of(request.user),
+                "admin.changed" if change else "admin.added",
+                obj,
+                before={name: _plain(stored, name) for name in names} if stored is not None else None,
+                after={name: _plain(obj, name) for name in names},
+                via="admin",
+            )
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        with transaction.atomic():
+            audit.record(actor_of(request.user), "admin.deleted", obj, via="admin")
+            super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        with transaction.atomic():
+            for obj in queryset:
+                audit.record(actor_of(request.user), "admin.deleted", obj, via="admin")
+            super().delete_queryset(request, queryset)
+
+
+def _plain(obj: Any, name: str) -> Any:
+    value = getattr(obj, name)
+    return value if isinstance(value, bool | int | str | None) else str(value)
+
+
+def each(
+    site: admin.ModelAdmin, request: HttpRequest, rows: QuerySet[Any], work: Callable[[Any], Any], word: str
+) -> None:
+    """Call a service for each chosen row; what it refuses is told, the others go on."""
+    done = 0
+    for row in rows:
+        try:
+            work(row)
+            done += 1
+        except UserError as error:
+            site.message_user(request, f"{row}: {error.message}", messages.ERROR)
+    if done:
+        site.message_user(request, f"{done} {word}.", messages.SUCCESS)
+
+
+# --- people and the ground floor ------------------------------------------------------------------
 
 
 class MembershipInline(admin.TabularInline):
@@ -50,7 +189,7 @@ class ScopeInline(admin.TabularInline):
 
 
 @admin.register(models.Membership)
-class MembershipAdmin(admin.ModelAdmin):
+class MembershipAdmin(DeskAdmin):
     inlines = [ScopeInline]
     list_display = ["user", "role", "created_at"]
     list_filter = ["role"]
@@ -84,6 +223,15 @@ class AuditSealAdmin(ReadOnlyAdmin):
 class OutboxEventAdmin(ReadOnlyAdmin):
     list_display = ["id", "topic", "key", "created_at", "attempts", "next_attempt_at", "dead", "error"]
     list_filter = ["dead", "topic"]
+    actions = ["again", "give_up"]
+
+    @admin.action(description="Try dead news again")
+    def again(self, request: HttpRequest, rows: QuerySet[models.OutboxEvent]) -> None:
+        each(self, request, rows, lambda row: outbox.revive(row.pk), "tried again")
+
+    @admin.action(description="Give dead news up")
+    def give_up(self, request: HttpRequest, rows: QuerySet[models.OutboxEvent]) -> None:
+        each(self, request, rows, lambda row: outbox.discard(row.pk), "given up")
 
 
 @admin.register(models.ExceptionItem)
@@ -110,6 +258,15 @@ class JobAdmin(ReadOnlyAdmin):
     inlines = [JobRowInline]
     list_display = ["id", "kind", "title", "state", "position", "total", "failed", "created_by", "created_at"]
     list_filter = ["state", "kind"]
+    actions = ["stop", "go_on"]
+
+    @admin.action(description="Stop after the current rows")
+    def stop(self, request: HttpRequest, rows: QuerySet[models.Job]) -> None:
+        each(self, request, rows, lambda row: jobs.stop(row.pk, actor=actor_of(request.user)), "stopping")
+
+    @admin.action(description="Go on after the last row done")
+    def go_on(self, request: HttpRequest, rows: QuerySet[models.Job]) -> None:
+        each(self, request, rows, lambda row: jobs.resume(row.pk, actor=actor_of(request.user)), "going on")
 
 
 @admin.register(models.OutboundCall)

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from oms.core.admin import ReadOnlyAdmin
+from oms.core.admin import MasterDataAdmin, ReadOnlyAdmin, SafeResource
 from oms.orders.models import ChannelWarehouse, FxRate, Hold, Order, OrderEvent, OrderLine, SalesChannel
 
 
@@ -41,7 +41,7 @@ class OrderAdmin(ReadOnlyAdmin):
     list_filter = ("state", "channel")
     list_select_related = ("channel",)
     search_fields = ("=external_id", "=external_number")
-    date_hierarchy = None
+    date_hierarchy = "placed_at"
     inlines = (LineInline, HoldInline)
 
 
@@ -57,7 +57,7 @@ class WarehouseInline(admin.TabularInline):
 
 
 @admin.register(SalesChannel)
-class SalesChannelAdmin(admin.ModelAdmin):
+class SalesChannelAdmin(MasterDataAdmin):
     list_display = ("code", "name", "kind", "currency", "handling_days", "hold_minutes", "is_active")
     inlines = (WarehouseInline,)
 
@@ -65,7 +65,16 @@ class SalesChannelAdmin(admin.ModelAdmin):
         return False
 
 
+class FxRateResource(SafeResource):
+    class Meta:
+        model = FxRate
+        import_id_fields = ("currency", "day")
+        fields = ("currency", "day", "rate")
+        skip_unchanged = True
+
+
 @admin.register(FxRate)
-class FxRateAdmin(admin.ModelAdmin):
+class FxRateAdmin(MasterDataAdmin):
+    resource_classes = (FxRateResource,)
     list_display = ("currency", "day", "rate")
     list_filter = ("currency",)
