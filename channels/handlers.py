@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from channels import effects
+from channels import blackbox, effects
 from channels import engines as engines  # registers what the dispatcher runs
 from channels.models import Listing
 from channels.pushing import mark_stale
@@ -13,7 +13,7 @@ from oms.core.models import OutboxEvent
 from oms.core.outbox import subscribe
 
 
-@subscribe("stock.changed")
+@subscribe("stock.changed", urgent=True)
 def stock_changed(events: list[OutboxEvent]) -> None:
     """Every listing of the SKUs becomes stale, from the commit time of its oldest change on."""
     changes: dict[int, dt.datetime] = {}
@@ -25,7 +25,7 @@ def stock_changed(events: list[OutboxEvent]) -> None:
     mark_stale(changes)
 
 
-@subscribe("inbox.received")
+@subscribe("inbox.received", urgent=True)
 def inbox_received(events: list[OutboxEvent]) -> None:
     for account_id in {event.key for event in events}:
         ring("channels.tasks.drain_inbox", account_id)
@@ -57,7 +57,10 @@ def order_cancelled_here(events: list[OutboxEvent]) -> None:
 
 @subscribe("order.created")
 def order_created(events: list[OutboxEvent]) -> None:
-    effects.plan_acknowledge(int(event.key) for event in events)
+    ids = [int(event.key) for event in events]
+    effects.plan_acknowledge(ids)
+    if blackbox.any_short(ids):
+        ring("channels.tasks.find_oversells")
 
 
 @subscribe("sku.merged")

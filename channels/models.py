@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from inventory.models import Sku, Warehouse
 from oms.core.fields import EncryptedJSONField
-from oms.orders.models import Order, SalesChannel
+from oms.orders.models import Order, OrderLine, SalesChannel
 
 
 def new_hook_key() -> str:
@@ -104,7 +104,17 @@ class Listing(models.Model):
     data = models.JSONField(
         default=dict, blank=True, help_text="what the connector needs to push: product type, offer id …"
     )
+
+    class BufferMode(models.TextChoices):
+        FIXED = "fixed", "A person's figure"
+        TUNED = "tuned", "Follows from what is measured"
+
     # how many we show
+    buffer_mode = models.CharField(max_length=5, choices=BufferMode.choices, default=BufferMode.FIXED)
+    buffer_risk = models.FloatField(
+        null=True, blank=True, help_text="tuned: accepted chance of selling twice; empty = 0.001"
+    )
+    buffer_why = models.CharField(max_length=255, blank=True, help_text="tuned: how the figure came about")
     pack_size = models.PositiveIntegerField(default=1)
     buffer = models.PositiveIntegerField(default=0)
     percent = models.PositiveSmallIntegerField(default=100)
@@ -324,3 +334,41 @@ class Drift(models.Model):
                 fields=["listing"], condition=Q(closed_at__isnull=True), name="drift_open_once"
             ),
         ]
+
+
+class OversellIncident(models.Model):
+    """One line that a channel sold although nothing was left: who was slow, and what mends it."""
+
+    class Hop(models.TextChoices):
+        NOTICE = "notice", "The first channel told us late"
+        INTAKE = "intake", "We booked late"
+        DISPATCH = "dispatch", "We sent the new figure late"
+        CHANNEL = "channel", "The second channel accepted late"
+        KEPT_SELLING = "kept_selling", "The second channel sold after it had accepted"
+        NOT_TOLD = "not_told", "The second channel could not be told"
+        TOO_CLOSE = "too_close", "Both sales at the same moment"
+        STOCK_FELL = "stock_fell", "Stock was lowered"
+
+    line = models.OneToOneField(OrderLine, on_delete=models.CASCADE, related_name="oversell")
+    order = models.ForeignKey(Order, on_delete=models.CASCADE, related_name="oversells")
+    rival = models.ForeignKey(
+        Order,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text="took the last units",
+    )
+    sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="oversells")
+    listing = models.ForeignKey(Listing, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    units = models.PositiveIntegerField()
+    hop = models.CharField(max_length=12, choices=Hop.choices)
+    hop_ms = models.BigIntegerField(default=0)
+    why = models.CharField(max_length=255)
+    timeline = models.JSONField(default=list, help_text="at, ms since the first sale, what happened")
+    remedies = models.JSONField(default=list, help_text="kind, cost, text; cheapest first")
+    found_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["-found_at"], name="oversell_found_idx")]

@@ -16,7 +16,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import Count, F, Q, QuerySet
 
-from channels import quantities
+from channels import pacing, quantities
 from channels.connectors.base import Access, ListingRef, PushItem, PushResult, Retry, get_connector
 from channels.models import BulkPush, ChannelAccount, Listing, StockPush
 from channels.session import access_of
@@ -25,6 +25,7 @@ from oms.core import business
 from oms.core.clock import now
 from oms.core.db import on_postgres
 from oms.core.exceptions_inbox import close_item, raise_item
+from oms.core.inserts import insert_rows
 from oms.core.outbox import emit
 
 MAX_REJECTIONS = 5
@@ -151,56 +152,90 @@ def pushable() -> QuerySet[Listing]:
     )  # fmt: skip
 
 
+#: what is read of a claimed listing, after the fields that decide its figure
+_CLAIM_FIELDS = (
+    "external_id", "external_sku", "version", "stale_since", "attempts", "data", "acked_quantity", "acked_at",
+    "read_quantity", "read_at",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A claimed listing as it was read."""
+
+    facts: quantities.ListingFacts
+    external_id: str
+    external_sku: str
+    version: int
+    stale_since: dt.datetime
+    attempts: int
+    data: Mapping[str, Any]
+    acked_quantity: int | None
+    acked_at: dt.datetime | None
+    read_quantity: int | None
+    read_at: dt.datetime | None
+
+
 def plan(slots: Mapping[int, int]) -> Plan:
-    """Claim and compute the next batches. `slots` = calls an account may start now; absent = all it may have."""
-    counts = dict(pushable().values_list("account").annotate(n=Count("pk")).values_list("account", "n"))
-    found = Plan(waiting=counts)
-    if not counts or business.get("push_paused"):
-        return found
-    accounts = {account.pk: account for account in ChannelAccount.objects.filter(pk__in=counts)}
-    token, at = uuid.uuid4(), now()
-    ids: list[int] = []
+    """Claim and compute the next batches. `slots` = calls an account may start now; absent = all it may have.
+
+    A dozen statements, however many accounts and listings.
+    """
+    waiting = {
+        account: (connector, count)
+        for account, connector, count in pushable()
+        .values_list("account", "account__connector")
+        .annotate(n=Count("pk"))
+        .values_list("account", "account__connector", "n")
+    }
+    found = Plan(waiting={account: count for account, (_, count) in waiting.items()})
+    limits: dict[int, tuple[int, dt.timedelta]] = {}
     bulk: set[int] = set()
-    for account_id, account in sorted(accounts.items()):
-        rules = get_connector(account.connector).capabilities
+    for account_id, (connector, count) in sorted(waiting.items()):
+        rules = get_connector(connector).capabilities
         free = slots.get(account_id, rules.quantity_connections)
         if free <= 0:
             continue
-        limit, lease = free * rules.quantity_batch, LEASE
-        if rules.bulk_from and counts[account_id] >= rules.bulk_from and _bulk_free(account_id):
+        limits[account_id] = (free * rules.quantity_batch, LEASE)
+        if rules.bulk_from and count >= rules.bulk_from and _bulk_free(account_id):
             bulk.add(account_id)
-            limit, lease = BULK_LIMIT, BULK_LEASE
-        ids += _claim(account_id, limit, token, at, at + lease)
+            limits[account_id] = (BULK_LIMIT, BULK_LEASE)
+    if not limits or business.get("push_paused"):
+        return found
+    token, at = uuid.uuid4(), now()
+    ids = _claim(limits, token, at)
     if not ids:
         return found
-    rows = list(
-        Listing.objects.filter(pk__in=ids, lease_token=token)
-        .select_related("account__sales_channel")
+    rows = [
+        _Row(quantities.ListingFacts(*values[: len(quantities.FACT_FIELDS)]), *values[len(quantities.FACT_FIELDS) :])
+        for values in Listing.objects.filter(pk__in=ids, lease_token=token)
         .order_by("stale_since", "pk")
-    )
-    shown = quantities.compute(
-        [
-            quantities.ListingFacts(
-                row.pk, row.account_id, row.account.sales_channel_id, row.account.sales_channel.code,
-                row.account.connector, row.sku_id or 0, row.location_id, row.pack_size, row.buffer,
-                row.percent, row.cap, row.stop_at, row.account.sales_channel.min_shelf_life_days,
-            )
-            for row in rows
-        ]
-    )  # fmt: skip
-    same: list[tuple[Claimed, int]] = []
+        .values_list(*quantities.FACT_FIELDS, *_CLAIM_FIELDS)
+    ]  # fmt: skip
+    shown = quantities.compute([row.facts for row in rows])
+    accounts = {
+        account.pk: account
+        for account in ChannelAccount.objects.filter(pk__in={row.facts.account_id for row in rows})
+    }
+    paces = pacing.paces(rows, shown, at)
+    same: list[Claimed] = []
+    held: dict[int, dt.datetime] = {}
     by_account: dict[int, list[Claimed]] = {}
     for row in rows:
-        entry = _claimed(row, shown[row.pk].quantity)
-        if _shows_already(row, accounts[row.account_id], entry.item.quantity):
-            same.append((entry, entry.item.quantity))
+        entry = _claimed(row, shown[row.facts.id].quantity, token)
+        if _shows_already(row, accounts[row.facts.account_id], entry.item.quantity):
+            same.append(entry)
+        elif row.facts.id in paces:
+            held[row.facts.id] = paces[row.facts.id]
         else:
-            by_account.setdefault(row.account_id, []).append(entry)
+            by_account.setdefault(row.facts.account_id, []).append(entry)
     if same:
-        acknowledge(
-            token, [(entry.item.listing_id, entry.version, quantity, at) for entry, quantity in same], at
-        )
+        acknowledge(token, [(one.item.listing_id, one.version, one.item.quantity, at) for one in same], at)
         found.settled = len(same)
+    for until in sorted(set(held.values())):
+        Listing.objects.filter(pk__in=[pk for pk, when in held.items() if when == until], lease_token=token).update(
+            lease_token=None, lease_until=None, next_attempt_at=until
+        )  # fmt: skip
     for account_id, entries in by_account.items():
         account = accounts[account_id]
         access = access_of(account)
@@ -220,56 +255,68 @@ def _bulk_free(account_id: int) -> bool:
     ).exists()
 
 
-def _claim(account_id: int, limit: int, token: uuid.UUID, at: dt.datetime, until: dt.datetime) -> list[int]:
-    """First in, first out, listings near zero first; a row that somebody else holds is passed by."""
+def _claim(limits: Mapping[int, tuple[int, dt.timedelta]], token: uuid.UUID, at: dt.datetime) -> list[int]:
+    """First in, first out, listings near zero first; a row that somebody else holds is passed by.
+
+    `limits` = how many listings each account may take, and for how long. One statement on PostgreSQL, one per
+    account on SQLite.
+    """
     time_of = connection.ops.adapt_datetimefield_value
-    skip = "FOR NO KEY UPDATE SKIP LOCKED" if on_postgres() else ""
-    sql = f"""
-        UPDATE channels_listing SET lease_token = %s, lease_until = %s
-        WHERE id IN (
-            SELECT id FROM channels_listing
-            WHERE account_id = %s AND stale_since IS NOT NULL AND NOT dead AND sku_id IS NOT NULL
-              AND state = 'active' AND fulfilment = 'merchant'
+    token_value = Listing._meta.get_field("lease_token").get_db_prep_value(token, connection)
+    postgres = on_postgres()
+    ids: list[int] = []
+    groups = [limits] if postgres else [{account: limit} for account, limit in limits.items()]
+    for group in groups:
+        asked = ", ".join(["(%s, %s, %s)"] * len(group))
+        due = f"""
+            SELECT id{", a.until" if postgres else ""} FROM channels_listing
+            WHERE account_id = {"a.account" if postgres else "%s"} AND stale_since IS NOT NULL AND NOT dead
+              AND sku_id IS NOT NULL AND state = 'active' AND fulfilment = 'merchant'
               AND (lease_until IS NULL OR lease_until <= %s) AND (next_attempt_at IS NULL OR next_attempt_at <= %s)
             ORDER BY CASE WHEN COALESCE(acked_quantity, 0) <= %s OR stale_since <= %s THEN 0 ELSE 1 END, stale_since, id
-            LIMIT %s {skip}
-        )
-        RETURNING id
-    """  # noqa: S608 (only a fixed clause is inserted)
-    token_value = Listing._meta.get_field("lease_token").get_db_prep_value(token, connection)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            sql,
-            [
-                token_value,
-                time_of(until),
-                account_id,
-                time_of(at),
-                time_of(at),
-                NEAR_ZERO,
-                time_of(at - FAIR_AFTER),
-                limit,
-            ],
-        )
-        return [row[0] for row in cursor.fetchall()]
+            LIMIT {"a.most" if postgres else "%s"}
+        """  # noqa: S608 (fixed names only)
+        order = [time_of(at), time_of(at), NEAR_ZERO, time_of(at - FAIR_AFTER)]
+        parameters: list[Any]
+        if postgres:
+            sql = f"""
+                WITH a (account, most, until) AS (VALUES {asked}),
+                due AS (SELECT l.* FROM a, LATERAL ({due} FOR NO KEY UPDATE SKIP LOCKED) AS l)
+                UPDATE channels_listing SET lease_token = %s, lease_until = due.until FROM due
+                WHERE channels_listing.id = due.id RETURNING channels_listing.id
+            """  # noqa: S608 (placeholders and fixed names only)
+            parameters = [
+                value
+                for account, (most, lease) in sorted(group.items())
+                for value in (account, most, time_of(at + lease))
+            ]
+            parameters += [*order, token_value]
+        else:
+            ((account, (most, lease)),) = group.items()
+            sql = f"""
+                UPDATE channels_listing SET lease_token = %s, lease_until = %s WHERE id IN ({due}) RETURNING id
+            """  # noqa: S608 (placeholders and fixed names only)
+            parameters = [token_value, time_of(at + lease), account, *order, most]
+        with connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            ids += [row[0] for row in cursor.fetchall()]
+    return ids
 
 
-def _claimed(row: Listing, quantity: int) -> Claimed:
+def _claimed(row: _Row, quantity: int, token: uuid.UUID) -> Claimed:
     """`key` is new for every claim: the same version may have to be told with another base or figure, and a
     repeated request whose answer was lost is caught by compare-and-set."""
-    assert row.stale_since is not None
     return Claimed(
         PushItem(
-            listing_id=row.pk, external_id=row.external_id, external_sku=row.external_sku, location_id=row.location_id,
-            quantity=quantity, key=f"{row.pk}:{row.version}:{row.lease_token}",
-            expected=row.acked_quantity if row.acked_quantity is not None else row.read_quantity,
-            fulfilled_by_channel=row.fulfilment == Listing.Fulfilment.CHANNEL, data=row.data,
+            listing_id=row.facts.id, external_id=row.external_id, external_sku=row.external_sku,
+            location_id=row.facts.location_id, quantity=quantity, key=f"{row.facts.id}:{row.version}:{token}",
+            expected=row.acked_quantity if row.acked_quantity is not None else row.read_quantity, data=row.data,
         ),
         version=row.version, changed_at=row.stale_since, attempts=row.attempts,
     )  # fmt: skip
 
 
-def _shows_already(row: Listing, account: ChannelAccount, quantity: int) -> bool:
+def _shows_already(row: _Row, account: ChannelAccount, quantity: int) -> bool:
     """True when the channel shows this figure for sure: it told us so, or we did and it has sold nothing since."""
     if row.acked_at is None or row.acked_quantity is None:
         return False
@@ -365,9 +412,8 @@ def settle(batch: Batch, outcomes: Sequence[Outcome]) -> int:
         for one in outcomes:
             if one.provisional and one.result.failure is None:
                 _provisional(batch, one)
-            elif one.result.failure is not None:
-                _failed(batch, one)
-        StockPush.objects.bulk_create(_rows(outcomes))
+        _failed(batch, [one for one in outcomes if one.result.failure is not None])
+        insert_rows(_rows(outcomes))
         if accepted:
             ChannelAccount.objects.filter(pk=batch.access.account_id).update(last_push_at=now())
     for one in accepted:
@@ -404,24 +450,35 @@ def _provisional(batch: Batch, one: Outcome) -> None:
     )  # fmt: skip
 
 
-def _failed(batch: Batch, one: Outcome) -> None:
-    result, item = one.result, one.claimed.item
-    attempts = min(one.claimed.attempts + 1, 1000)
-    changes: dict[str, Any] = {"lease_token": None, "lease_until": None, "last_error": result.message[:400]}
-    if result.failure is Retry.REJECTED:
-        changes |= {"attempts": attempts, "last_quantity": one.quantity, "dead": attempts >= MAX_REJECTIONS}
-        changes["next_attempt_at"] = now() + dt.timedelta(seconds=_pause(attempts, 600))
-    elif result.failure in (Retry.THROTTLED, Retry.AUTH):
-        changes["next_attempt_at"] = now() + dt.timedelta(seconds=min(result.retry_after or 0.2, 900))
-    elif result.failure is Retry.STALE:
-        changes["next_attempt_at"] = now() + dt.timedelta(seconds=0.3)
-    else:  # transient or in doubt: a quantity is absolute, so it is simply told again
-        # an outage is no fault of the listing: it never counts towards giving up
-        wait = min(result.retry_after, 30) if result.retry_after else _pause(min(attempts, 5), 30)
-        changes["next_attempt_at"] = now() + dt.timedelta(seconds=wait)
-    held = Listing.objects.filter(pk=item.listing_id, lease_token=batch.token)
-    if held.update(**changes) and changes.get("dead"):
-        _tell(item.listing_id, result.message)
+def _failed(batch: Batch, failures: Sequence[Outcome]) -> None:
+    """Let the listings go and say when they are due again: one statement for all that failed in the same way."""
+    alike: dict[tuple[Retry | None, int, str, float | None, int | None], list[int]] = {}
+    for one in failures:
+        attempts = min(one.claimed.attempts + 1, 1000)
+        rejected = one.result.failure is Retry.REJECTED
+        kind = (
+            one.result.failure, attempts, one.result.message[:400], one.result.retry_after,
+            one.quantity if rejected else None,
+        )  # fmt: skip
+        alike.setdefault(kind, []).append(one.claimed.item.listing_id)
+    for (failure, attempts, message, retry_after, quantity), ids in alike.items():
+        changes: dict[str, Any] = {"lease_token": None, "lease_until": None, "last_error": message}
+        if failure is Retry.REJECTED:
+            changes |= {"attempts": attempts, "last_quantity": quantity, "dead": attempts >= MAX_REJECTIONS}
+            changes["next_attempt_at"] = now() + dt.timedelta(seconds=_pause(attempts, 600))
+        elif failure in (Retry.THROTTLED, Retry.AUTH):
+            changes["next_attempt_at"] = now() + dt.timedelta(seconds=min(retry_after or 0.2, 900))
+        elif failure is Retry.STALE:
+            changes["next_attempt_at"] = now() + dt.timedelta(seconds=0.3)
+        else:  # transient or in doubt: a quantity is absolute, so it is simply told again
+            # an outage is no fault of the listing: it never counts towards giving up
+            wait = min(retry_after, 30) if retry_after else _pause(min(attempts, 5), 30)
+            changes["next_attempt_at"] = now() + dt.timedelta(seconds=wait)
+        held = Listing.objects.filter(pk__in=sorted(ids), lease_token=batch.token)
+        given_up = sorted(held.values_list("pk", flat=True)) if changes.get("dead") else []
+        held.update(**changes)
+        for listing_id in given_up:
+            _tell(listing_id, message)
 
 
 def _pause(attempts: int, most: float) -> float:

@@ -32,8 +32,8 @@ from oms.core.exceptions_inbox import close_item
 log = logging.getLogger("lading.push")
 
 LOOK_SECONDS = 0.25
-#: a call with room for a batch may wait so long for company: fewer calls, hardly later
-GATHER_SECONDS = 0.01
+#: shortest time from one look to the next: fewer and fuller calls, hardly later
+GATHER_SECONDS = 0.03
 STOP_SECONDS = 12.0
 DISPATCHER_SILENT = dt.timedelta(seconds=15)
 
@@ -56,11 +56,15 @@ class StockPusher:
         self._wake = wake
         while not stop.is_set():
             wake.clear()
-            if not await self.tick():
+            began = time.monotonic()
+            taken = await self.tick()
+            if not taken:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(wake.wait(), LOOK_SECONDS)
-            else:
-                await asyncio.sleep(GATHER_SECONDS)
+            # news of a busy shop gather for a moment: each look then finds more, and costs the same
+            rest = GATHER_SECONDS - (time.monotonic() - began)
+            if rest > 0:
+                await asyncio.sleep(rest)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
 

@@ -8,7 +8,7 @@ import logging
 from django.conf import settings
 from django.db.models import Q
 
-from channels import asking, drift, effects, inbox, pulls, sync
+from channels import asking, blackbox, drift, effects, inbox, pulls, silence, sync, tuning
 from channels.connectors.base import ChannelError, get_connector
 from channels.models import BulkPush, ChannelAccount, ChannelEffect, InboxMessage, StockPush
 from channels.session import do
@@ -39,6 +39,10 @@ def drain_inbox(subject: str) -> None:
 
 def drain_effects(subject: str) -> None:
     effects.drain(int(subject))
+
+
+def find_oversells(subject: str) -> None:
+    blackbox.investigate_recent()
 
 
 def pull_account(subject: str) -> None:
@@ -161,6 +165,21 @@ def read_back(subject: str) -> None:
     for account in _chosen(subject):
         if drift.due(account.pk, limit=1):
             ring("channels.tasks.read_back_account", str(account.pk))
+
+
+@periodic(seconds=86_400)
+def tune_buffers(subject: str) -> None:
+    """Buffers that follow from yesterday's latency and the last weeks' sales."""
+    for account in _chosen(subject):
+        tuning.tune(account.pk)
+
+
+@periodic(seconds=300)
+def watch_silence(subject: str) -> None:
+    """No notification for three times the usual gap: poll at once and say so."""
+    for account in _chosen(subject):
+        if silence.watch(account):
+            ring("channels.tasks.pull_account", str(account.pk))
 
 
 @periodic(seconds=86_400)

@@ -12,6 +12,7 @@ urlpatterns = [
     path("listings/<int:pk>/retry/", views.retry, name="retry"),
     path("listings/<int:pk>/drop/", views.drop, name="drop"),
     path("drifts/<int:pk>/heal/", views.heal, name="heal"),
+    path("oversells/<int:pk>/", views.oversell, name="oversell"),
     path("effects/<int:pk>/", views.effect, name="effect"),
     path("messages/<int:pk>/", views.message, name="message"),
     path("orders/<int:order_id>/panel/", views.order_panel, name="order_panel"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from django.contrib import messages
@@ -14,7 +15,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from channels import accounts, drift, effects, forms, inbox, kpis, quantities, selectors, sync
 from channels.connectors.base import ChannelError, get_connector
-from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, Listing
+from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, Listing, OversellIncident
 from channels.tasks import hook_address
 from inventory.models import Sku
 from inventory.selectors import resolve_codes
@@ -48,6 +49,32 @@ def overview(request: HttpRequest) -> HttpResponse:
         request,
         "channels/list.html",
         {"lines": lines, "total": total, "may_connect": can(request.user, "channels.manage")},
+    )
+
+
+@screen("channels.view")
+@require_GET
+def oversell(request: HttpRequest, pk: int) -> HttpResponse:
+    """The black box of one oversell: both sales and the pushes between them in milliseconds, and the ways out."""
+    scope = scope_of(request.user, "channels.view")
+    incident = (
+        OversellIncident.objects.filter(scope.q(channel="order__channel__code"), pk=pk)
+        .select_related("order__channel", "rival__channel", "sku", "listing")
+        .first()
+    )
+    if incident is None:
+        raise NotFound("oversell: there is no such incident.")
+    published, available, exposed = quantities.exposure(incident.sku_id)
+    return render(
+        request,
+        "channels/oversell.html",
+        {
+            "incident": incident,
+            "timeline": [{**row, "at": dt.datetime.fromisoformat(row["at"])} for row in incident.timeline],
+            "published": published,
+            "available": available,
+            "exposed": exposed,
+        },
     )
 
 

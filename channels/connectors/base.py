@@ -90,6 +90,8 @@ class Capabilities:
     quantity_connections: int = 2
     #: pushes per second the account may start; 0 = only what the channel's own answers say
     pushes_per_second: float = 0.0
+    #: changes of one listing's quantity that the channel takes in 24 hours (eBay: 250); 0 = no such limit
+    revisions_per_day: int = 0
     #: from so many waiting listings on, one bulk file is cheaper than single calls; 0 = no bulk way
     bulk_from: int = 0
     per_location: bool = False

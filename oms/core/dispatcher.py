@@ -32,6 +32,8 @@ log = logging.getLogger("lading.dispatcher")
 LEADER_LOCK = 7_410_002
 BATCH = 500
 POLL_SQLITE, POLL_POSTGRES = 0.1, 0.25
+#: shortest time from one drain that found something to the next, for urgent news and for others
+DRAIN_SECONDS = {True: 0.02, False: 0.1}
 STANDBY_SECONDS = 1.0
 STOP_SECONDS = 15.0
 
@@ -59,6 +61,7 @@ class Dispatcher:
         self.stop = asyncio.Event()
         self.active = asyncio.Event()
         self._news = asyncio.Event()
+        self._urgent_news = asyncio.Event()
         self._wakes: list[asyncio.Event] = []
         self._engines = _engines if engines is None else engines
         self._listener: psycopg.AsyncConnection[Any] | None = None
@@ -103,7 +106,8 @@ class Dispatcher:
         ending = asyncio.Event()
         self._wakes = [asyncio.Event() for _ in self._engines]
         loops: list[asyncio.Task[None]] = [
-            asyncio.create_task(self._drain(ending), name="drain"),
+            asyncio.create_task(self._drain(ending, self._urgent_news, urgent=True), name="drain urgent"),
+            asyncio.create_task(self._drain(ending, self._news, urgent=False), name="drain"),
             asyncio.create_task(self._housekeeping(ending), name="housekeeping"),
             asyncio.create_task(self._wait_for_stop(ending), name="stop"),
         ]
@@ -138,17 +142,23 @@ class Dispatcher:
 
     # --- loops -------------------------------------------------------------------------------------
 
-    async def _drain(self, ending: asyncio.Event) -> None:
+    async def _drain(self, ending: asyncio.Event, news: asyncio.Event, *, urgent: bool) -> None:
+        """Two of these run beside each other, so that a stock change never waits for other news."""
         poll = POLL_SQLITE if self._listener is None else POLL_POSTGRES
         while not ending.is_set():
-            self._news.clear()
-            handled = await in_db(outbox.drain, BATCH)
+            news.clear()
+            began = time.monotonic()
+            handled = await in_db(outbox.drain, BATCH, urgent=urgent)
             if handled:
                 for wake in self._wakes:
                     wake.set()
+                # what comes together is handled together: one transaction for many small ones
+                rest = DRAIN_SECONDS[urgent] - (time.monotonic() - began)
+                if rest > 0 and handled < BATCH:
+                    await self._sleep(rest, ending)
                 continue
             try:
-                await asyncio.wait_for(self._news.wait(), poll)
+                await asyncio.wait_for(news.wait(), poll)
             except TimeoutError:
                 pass
 
@@ -157,6 +167,7 @@ class Dispatcher:
         while True:
             async for _ in listener.notifies(timeout=5.0):
                 self._news.set()
+                self._urgent_news.set()
             await asyncio.wait_for(listener.execute("SELECT 1"), 10)  # a silent death must not keep the lead
 
     async def _housekeeping(self, ending: asyncio.Event) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import OperationalError, connection, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.db.utils import InterfaceError
 
 from oms.core import metrics
@@ -37,14 +37,20 @@ MAX_ATTEMPTS = 8
 
 Handler = Callable[[list[OutboxEvent]], None]
 _handlers: dict[str, list[Handler]] = defaultdict(list)
+_urgent: set[str] = set()
 _local = threading.local()  # a transaction belongs to one thread, and so do the news it gathers
 
 
-def subscribe(*topics: str) -> Callable[[Handler], Handler]:
-    """Register a handler for topics. It runs inside the draining transaction and gets events in order of id."""
+def subscribe(*topics: str, urgent: bool = False) -> Callable[[Handler], Handler]:
+    """Register a handler for topics. It runs inside the draining transaction and gets events in order of id.
+
+    Events of `urgent` topics are drained on their own, so that they wait for no other handler.
+    """
 
     def register(handler: Handler) -> Handler:
         for topic in topics:
+            if urgent:
+                _urgent.add(topic)
             if handler not in _handlers[topic]:
                 _handlers[topic].append(handler)
         return handler
@@ -111,25 +117,37 @@ def _notify() -> None:
         cursor.execute(f"NOTIFY {CHANNEL}")
 
 
-def drain(limit: int = 500) -> int:
-    """Handle up to `limit` due events; returns how many were handled. Safe to run in several processes."""
-    due = Q(dead=False) & (Q(next_attempt_at__isnull=True) | Q(next_attempt_at__lte=now()))
-    ids = list(OutboxEvent.objects.filter(due).order_by("id").values_list("id", flat=True)[:limit])
-    return _work(ids, whole=len(ids)) if ids else 0
+def drain(limit: int = 500, *, urgent: bool | None = None) -> int:
+    """Handle up to `limit` due events; returns how many were handled. Safe to run in several processes.
+
+    `urgent` True takes the urgent topics only, False all others.
+    """
+    due = OutboxEvent.objects.filter(
+        Q(dead=False) & (Q(next_attempt_at__isnull=True) | Q(next_attempt_at__lte=now()))
+    ).order_by("id")
+    if urgent is not None:
+        topics = Q(topic__in=sorted(_urgent))
+        due = due.filter(topics if urgent else ~topics)
+    ids: list[int] = []
+    return _attempt(due, limit, ids)
 
 
-def _work(ids: Sequence[int], whole: int) -> int:
-    """Handle `ids` in one transaction; on failure halve until the poisonous event stands alone."""
+def _work(ids: Sequence[int]) -> int:
+    """Handle exactly these events in one transaction, as far as they are still there."""
+    return _attempt(OutboxEvent.objects.filter(pk__in=ids, dead=False).order_by("id"), len(ids), list(ids))
+
+
+def _attempt(due: QuerySet[OutboxEvent], limit: int, ids: list[int]) -> int:
+    """One transaction; on failure the events are halved until the poisonous one stands alone."""
     try:
         with transaction.atomic():
-            claim = OutboxEvent.objects.filter(pk__in=ids, dead=False).order_by("id")
-            if on_postgres():
-                claim = claim.select_for_update(skip_locked=True)
-            events = list(claim)
+            claim = due.select_for_update(skip_locked=True) if on_postgres() else due
+            events = list(claim[:limit])
             if not events:
                 return 0
+            ids[:] = [event.pk for event in events]
             _dispatch(events)
-            OutboxEvent.objects.filter(pk__in=[event.pk for event in events]).delete()
+            OutboxEvent.objects.filter(pk__in=ids).delete()
         metrics.EVENTS.labels("handled").inc(len(events))
         return len(events)
     except Exception as error:
@@ -137,9 +155,11 @@ def _work(ids: Sequence[int], whole: int) -> int:
             isinstance(error, OperationalError) and not lost_conflict(error)
         ):
             raise  # the database itself is away: nobody's fault, everything stays due
+        if not ids:
+            raise
         if len(ids) > 1:
             middle = len(ids) // 2
-            return _work(ids[:middle], whole) + _work(ids[middle:], whole)
+            return _work(ids[:middle]) + _work(ids[middle:])
         log.exception("outbox event failed", extra={"event": ids[0]})
         _postpone(ids[0], error)
         return 0
