@@ -235,7 +235,7 @@ def _investigate(line: OrderLine) -> OversellIncident | None:
         )  # fmt: skip
         if made:
             raise_item(
-                "oversell", f"oversell:{line.pk}", f"{line.sku.code}: {line.short} sold twice, {second.number} has none left",
+                "oversell", f"oversell:{line.pk}", f"{line.sku.code}: {line.short} sold twice",
                 detail=f"{why}. Cheapest way out: {ways[0].text}." if ways else why,
                 severity=ExceptionItem.Severity.URGENT, object_url=f"/channels/oversells/{incident.pk}/",
                 channel_code=second.channel.code, due_at=second.ship_by,

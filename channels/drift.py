@@ -7,20 +7,22 @@ evidence; it closes itself when a later reading agrees.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from django.db import transaction
 from django.db.models import F, Q
 
 from channels import asking
 from channels.connectors.base import ListingRef
-from channels.models import ChannelAccount, Drift, InboxMessage, Listing
+from channels.models import ChannelAccount, Drift, InboxMessage, Listing, StockPush
 from channels.pushing import mark_listings
 from channels.session import do
 from oms.core.actor import SYSTEM, Actor
 from oms.core.audit import record
 from oms.core.clock import now
+from oms.core.doorbell import ring
 from oms.core.errors import NotFound
 from oms.core.exceptions_inbox import close_item, raise_item
 
@@ -93,6 +95,34 @@ def classify(facts: Facts) -> Finding | None:
     return Finding(Cause.EDITED, "raised on the channel")
 
 
+class Heal(StrEnum):
+    """What may be done about a difference without asking."""
+
+    TELL = "tell"  # our figure again
+    PULL = "pull"  # read the channel's orders now
+    DRAIN = "drain"  # work off what it has sent
+    ACCEPT = "accept"  # the channel's figure is the truth
+    NOTHING = "nothing"  # a person decides
+
+
+HEALS: dict[str, Heal] = {
+    Cause.UNSENT: Heal.NOTHING,  # it is due already; what holds it back is shown beside it
+    Cause.REJECTED: Heal.NOTHING,
+    Cause.EDITED: Heal.TELL,
+    Cause.UNMAPPED: Heal.NOTHING,
+    Cause.UNKNOWN_SALE: Heal.PULL,
+    Cause.DELAYED_ORDER: Heal.DRAIN,
+    Cause.FBA: Heal.ACCEPT,
+}
+
+
+def healing(cause: str, policy: object) -> Heal:
+    """What an account's policy lets happen by itself (pure): True or None = the table, False = nothing, a list of
+    causes = only these."""
+    allowed = policy is None or policy is True or (isinstance(policy, list) and cause in policy)
+    return HEALS[cause] if allowed else Heal.NOTHING
+
+
 def facts_of(
     listing: Listing, theirs: int, *, at: dt.datetime, waiting: bool, pulled_at: dt.datetime | None
 ) -> Facts:
@@ -146,7 +176,7 @@ def _compare(account: ChannelAccount, ids: Sequence[int], shown: dict[int, int],
         drift.listing_id: drift for drift in Drift.objects.filter(listing__in=ids, closed_at__isnull=True)
     }
     count = 0
-    heal: list[int] = []
+    heals: dict[Heal, list[int]] = {}
     for listing in Listing.objects.filter(pk__in=ids).order_by("pk"):
         theirs = shown.get(listing.pk)
         if theirs is None:
@@ -160,38 +190,90 @@ def _compare(account: ChannelAccount, ids: Sequence[int], shown: dict[int, int],
             continue
         count += 1
         _open(account, listing, theirs, finding, open_drifts.get(listing.pk))
-        if finding.cause == Cause.EDITED and account.config.get("auto_heal", True):
-            heal.append(listing.pk)
-    if heal:
-        mark_listings(Listing.objects.filter(pk__in=heal), forget=True)
+        heals.setdefault(healing(finding.cause, account.config.get("auto_heal")), []).append(listing.pk)
+    if Heal.TELL in heals:
+        mark_listings(Listing.objects.filter(pk__in=heals[Heal.TELL]), forget=True)
+    if Heal.PULL in heals:
+        ring("channels.tasks.pull_account", str(account.pk))
+    if Heal.DRAIN in heals:
+        ring("channels.tasks.drain_inbox", str(account.pk))
     return count
 
 
+def note_pool(
+    account: ChannelAccount, ours: Mapping[int, int], theirs: Mapping[int, int], booked: bool
+) -> int:
+    """Differences between our books of a channel's own warehouse and its figures, per SKU id; returns how many.
+
+    A booked one is closed at once: the operator's figure is the truth. The row stays as evidence.
+    """
+    found = 0
+    listings = Listing.objects.filter(
+        account=account, fulfilment=Listing.Fulfilment.CHANNEL, sku__in=[sku for sku in theirs if sku in ours]
+    ).order_by("pk")
+    first = {listing.sku_id: listing for listing in reversed(listings) if listing.sku_id is not None}
+    known = {
+        drift.listing_id: drift
+        for drift in Drift.objects.filter(
+            listing__in=[row.pk for row in first.values()], closed_at__isnull=True
+        )
+    }
+    for sku_id, listing in first.items():
+        finding = classify(Facts(ours=ours[sku_id], theirs=theirs[sku_id], by_channel=True))
+        if finding is None:
+            continue
+        found += 1
+        drift = _open(
+            account, listing, theirs[sku_id], finding, known.get(listing.pk), ours=ours[sku_id], tell=not booked
+        )  # fmt: skip
+        if booked:
+            close(drift, "booked: the operator's figure is the truth")
+    return found
+
+
 def _open(
-    account: ChannelAccount, listing: Listing, theirs: int, finding: Finding, known: Drift | None
-) -> None:
+    account: ChannelAccount, listing: Listing, theirs: int, finding: Finding, known: Drift | None,
+    *, ours: int | None = None, tell: bool = True,
+) -> Drift:  # fmt: skip
+    push = (
+        StockPush.objects.filter(listing=listing)
+        .order_by("-pk")
+        .values_list("pk", "quantity", "state")
+        .first()
+    )
     evidence = {
         "why": finding.why,
         "told_at": listing.acked_at.isoformat() if listing.acked_at else None,
         "stale_since": listing.stale_since.isoformat() if listing.stale_since else None,
         "error": listing.last_error,
+        "sent": listing.last_quantity,
+        "told": listing.acked_quantity,
+        "read": theirs,
+        "read_at": now().isoformat(),
+        "orders_read_at": account.last_pull_at.isoformat() if account.last_pull_at else None,
+        "push": dict(zip(("id", "quantity", "state"), push, strict=True)) if push else None,
+        "link": f"/channels/listings/{listing.pk}/",
     }
-    ours = listing.acked_quantity or 0
+    ours = (listing.acked_quantity or 0) if ours is None else ours
     with transaction.atomic():
         if known:
             Drift.objects.filter(pk=known.pk).update(
                 ours=ours, theirs=theirs, cause=finding.cause, evidence=evidence
             )
+            found = known
         else:
-            Drift.objects.create(
+            found = Drift.objects.create(
                 listing=listing, ours=ours, theirs=theirs, cause=finding.cause, evidence=evidence
             )
+        if not tell:
+            return found
         code = account.sales_channel.code
         raise_item(
             "drift", f"drift:{listing.pk}",
             f"{account.sales_channel.name} shows {theirs} of {listing.external_sku}, we told {ours}",
             detail=f"{Cause(finding.cause).label}: {finding.why}.", object_url=f"/channels/{code}/", channel_code=code,
         )  # fmt: skip
+    return found
 
 
 def close(drift: Drift, why: str, *, actor: Actor = SYSTEM) -> None:

@@ -10,13 +10,13 @@ import datetime as dt
 import hashlib
 import logging
 
-from channels import asking
+from channels import asking, drift
 from channels.connectors.base import Capabilities, Notification, PoolLevel, RemoteReturn, get_connector
 from channels.inbox import accept, actor_for, take
 from channels.models import ChannelAccount, Listing, LocationMap
 from channels.session import do
 from inventory import operations
-from inventory.models import Warehouse
+from inventory.models import StockLevel, Warehouse
 from oms.core.clock import now
 from oms.core.errors import UserError
 from oms.core.exceptions_inbox import close_item, raise_item
@@ -195,10 +195,34 @@ def pull_pool(account_id: int) -> operations.SnapshotResult | None:
     digest = hashlib.sha256(
         repr(sorted((f.sku_id, f.sellable, f.damaged, f.in_transit) for f in totals.values())).encode()
     )
-    return operations.apply_pool_snapshot(
+    expected = _expected(account, pool, list(totals))
+    result = operations.apply_pool_snapshot(
         warehouse_id=pool.pk, figures=list(totals.values()), taken_at=read_at, actor=actor_for(account),
         key=f"pool:{account_id}:{read_at:%Y%m%dT%H%M%S%f}:{digest.hexdigest()[:8]}",
     )  # fmt: skip
+    theirs = {sku_id: figure.sellable for sku_id, figure in totals.items()}
+    drift.note_pool(account, expected, theirs, booked=bool(result.changed))
+    return result
+
+
+def _expected(account: ChannelAccount, pool: Warehouse, sku_ids: list[int]) -> dict[int, int]:
+    """What the pool should hold to sell: our books less what the channel sold from it since its last snapshot."""
+    levels = StockLevel.objects.filter(warehouse=pool, sku__in=sku_ids, snapshot_at__isnull=False)
+    found = {}
+    since: dict[int, dt.datetime] = {}
+    for level in levels:
+        found[level.sku_id] = level.on_hand - level.unavailable
+        assert level.snapshot_at is not None  # the filter says so
+        since[level.sku_id] = level.snapshot_at
+    if since:
+        sold = OrderLine.objects.filter(
+            sku__in=since, order__channel=account.sales_channel_id, order__fulfilled_by="channel",
+            order__imported_at__gt=min(since.values()),
+        )  # fmt: skip
+        for sku_id, units, at in sold.values_list("sku_id", "quantity", "order__imported_at"):
+            if sku_id is not None and at > since[sku_id]:
+                found[sku_id] -= units
+    return found
 
 
 # --- returns ---------------------------------------------------------------------------------------
