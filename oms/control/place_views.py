@@ -33,11 +33,13 @@ class WarehouseForm(forms.ModelForm):
         labels = {
             "address1": "Street",
             "address2": "Street, second line",
-            "region": "State or region",
-            "capacity_per_day": "Shipments per day",
-            "handling_cost": "Own cost per shipment",
+            "region": "Region",
+            "priority": "Rank, 1 first",
+            "capacity_per_day": "Daily limit",
+            "handling_cost": "Cost per shipment",
             "is_active": "In use",
         }
+        help_texts = dict.fromkeys(("priority", "capacity_per_day", "handling_cost"), "")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

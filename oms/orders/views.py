@@ -27,7 +27,7 @@ from oms.orders.forms import LineFormSet, OrderForm
 from oms.orders.models import Hold, Order, OrderEvent, OrderLine
 
 PAGE = 50
-COLUMNS = 11
+COLUMNS = 10
 
 _ICONS = {
     "received": "inbox", "reserved": "lock", "short": "package-x", "allocated": "package-check", "hold": "circle-pause",
@@ -144,7 +144,7 @@ def queue(request: HttpRequest) -> HttpResponseBase:
 #: columns of the table that a person may leave out
 LIST_COLUMNS = (
     (3, "Channel"), (4, "Placed"), (5, "Ship by"), (6, "Customer / To"), (7, "Items"), (8, "Total"),
-    (9, "Warehouse"), (11, "Tags"),
+    (9, "Warehouse"),
 )  # fmt: skip
 
 

@@ -240,7 +240,7 @@ def pill(state: str, label: str = "", tone: str = "", title: str = "") -> SafeSt
 
 @register.filter
 def who(actor: Any) -> str:
-    """An actor as people say it: `task:routing` → "Routing (automatic)", `user:ana` → "ana"."""
+    """An actor as people say it: `task:routing` → "Routing (auto)", `user:ana` → "ana"."""
     kind, _, name = str(actor or "").partition(":")
     word = name.replace("_", " ").replace(".", " ")
     if not name:
@@ -249,7 +249,7 @@ def who(actor: Any) -> str:
         return f"{name} (API)" if kind == "token" else name
     if kind == "channel":
         return f"{name} (channel)"
-    return f"{word[:1].upper()}{word[1:]} (automatic)"
+    return f"{word[:1].upper()}{word[1:]} (auto)"
 
 
 @register.filter
