@@ -17,6 +17,7 @@ from rest_framework.routers import SimpleRouter
 
 from fulfillment import labels, packing, picking, rates, shipping
 from fulfillment.models import LabelDocument, LabelPurchase, Parcel, RateQuote, Shipment, ShipmentLine
+from fulfillment.threepl.api import HandOffViewSet
 from oms.core.access import principal_of, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.api.fields import CountsField, MoneyField, SparseFieldsMixin
@@ -271,3 +272,4 @@ class ShipmentViewSet(
 
 def register(router: SimpleRouter) -> None:
     router.register("shipments", ShipmentViewSet, basename="shipment")
+    router.register("hand-offs", HandOffViewSet, basename="hand-off")

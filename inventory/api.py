@@ -591,3 +591,6 @@ def register(router: SimpleRouter) -> None:
     router.register("stock", StockViewSet, "stock")
     router.register("movements", MovementViewSet, "movement")
     router.register("reservations", ReservationViewSet, "reservation")
+    from inventory.pool_api import DifferenceViewSet  # which stands on this module
+
+    router.register("differences", DifferenceViewSet, "difference")

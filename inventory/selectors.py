@@ -13,8 +13,10 @@ from django.db.models import QuerySet
 from django.db.models.functions import Upper
 
 from inventory import kits, lots
-from inventory.models import KitComponent, Sku, SkuAlias, StockLevel
+from inventory.models import KitComponent, Sku, SkuAlias, StockDifference, StockLevel
+from oms.core.access import scope_of
 from oms.core.db import on_postgres, pg_array
+from oms.core.errors import NotFound
 
 CHUNK = 1000
 Pair = tuple[int, int]  # (SKU id, warehouse id)
@@ -231,3 +233,19 @@ def kits_containing(sku_ids: Iterable[int]) -> dict[int, set[int]]:
                 following.setdefault(kit, set()).update(fresh)
         todo = following
     return answer
+
+
+def visible_differences(principal: Any, permission: str = "stock.view") -> QuerySet[StockDifference]:
+    """Differences in the warehouses a user or token may see."""
+    scope = scope_of(principal, permission)
+    return StockDifference.objects.filter(scope.q(warehouse="warehouse__code")).select_related(
+        "sku__product", "warehouse", "owner", "approval"
+    )
+
+
+def the_difference(principal: Any, pk: int, permission: str = "stock.view") -> StockDifference:
+    """One visible difference. Raises `NotFound`."""
+    row = visible_differences(principal, permission).filter(pk=pk).first()
+    if row is None:
+        raise NotFound("Difference: there is no such difference.")
+    return row

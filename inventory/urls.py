@@ -1,12 +1,16 @@
 from django.urls import path
 
-from inventory import views
+from inventory import pool_views, views
 
 app_name = "inventory"
 urlpatterns = [
     path("", views.stock, name="stock"),
     path("adjust/", views.adjust, name="adjust"),
     path("approvals/", views.approvals, name="approvals"),
+    path("pools/", pool_views.pools, name="pools"),
+    path("differences/", pool_views.desk, name="differences"),
+    path("differences/<int:pk>/", pool_views.difference, name="difference"),
+    path("differences/<int:pk>/evidence.csv", pool_views.evidence, name="evidence"),
     path("transfers/", views.transfers, name="transfers"),
     path("transfers/<int:pk>/", views.transfer, name="transfer"),
     # last: a code may hold any character, a slash included

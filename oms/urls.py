@@ -12,6 +12,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("stock/", include("inventory.urls")),
     path("purchasing/", include("procurement.urls")),
     path("", include("fulfillment.urls")),  # floor/, shipments/, routing/
+    path("threepl/", include("fulfillment.threepl.urls")),
     path("returns/", include("returns.urls")),
     path("channels/", include("channels.urls")),
     path("hooks/3pl/", include("fulfillment.threepl.hooks_urls")),

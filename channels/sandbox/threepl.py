@@ -288,7 +288,7 @@ class ThreePLWarehouse(Shop):
                     self.tell("shipment.created", notice)
         elif action == "stock":
             for sku, units in body["levels"].items():
-                self.holdings[str(sku)] = {"on_hand": int(units), "damaged": 0}
+                self.holdings[str(sku)] = holding(units)
         elif action == "adjust":
             kept = self.holdings.setdefault(str(body["sku"]), {"on_hand": 0, "damaged": 0})
             kept["on_hand"] += int(body["quantity"])
@@ -312,6 +312,13 @@ class ThreePLWarehouse(Shop):
         else:
             raise SandboxError(f"A 3PL does not {action}.")
         return {"orders": {key: one.status for key, one in self.consignments.items()}, "held": self.held}
+
+
+def holding(units: int | dict[str, int]) -> dict[str, int]:
+    """Units of one SKU: a count of good ones, or {on_hand, damaged}."""
+    if isinstance(units, dict):
+        return {"on_hand": int(units["on_hand"]), "damaged": int(units.get("damaged", 0))}
+    return {"on_hand": int(units), "damaged": 0}
 
 
 def signature(secret: str, stamp: str, delivery: str, method: str, target: str, body: bytes) -> str:
@@ -339,9 +346,7 @@ class ThreePL:
                 "hook_secret": f"secret-{spec['id']}-{number:04d}-to-us",
             },
             settings={"ack_seconds": None, "ship_seconds": None, **(spec.get("settings") or {})},
-            holdings={
-                str(sku): {"on_hand": int(units), "damaged": 0} for sku, units in (spec.get("stock") or {}).items()
-            },
+            holdings={str(sku): holding(units) for sku, units in (spec.get("stock") or {}).items()},
         )  # fmt: skip
         shop.open_shop(world)
         return shop

@@ -52,6 +52,7 @@ NAVIGATION: tuple[tuple[str, tuple[Entry, ...]], ...] = (
                 "Pick & pack", "fulfillment:floor", "scan-barcode", ("shipping.work",), key="f", by_place=True
             ),
             Entry("Shipments", "fulfillment:shipments", "truck", ("shipping.view",), key="h", by_place=True),
+            Entry("3PLs", "threepl:list", "warehouse", ("shipping.view",)),
             Entry("Returns", "returns:list", "undo-2", ("returns.view",), key="b", by_place=True),
         ),
     ),

@@ -16,12 +16,20 @@ from typing import Any
 from django.utils import timezone
 
 from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, Listing
-from fulfillment.models import CarrierAccount, Shipment
+from fulfillment.models import (
+    CarrierAccount,
+    HandOff,
+    Shipment,
+    ThreePLAccount,
+    ThreePLFile,
+    ThreePLMessage,
+)
 from inventory import reservations
 from inventory.models import (
     AdjustmentRequest,
     Reservation,
     Sku,
+    StockDifference,
     StockLevel,
     StockMovement,
     Transfer,
@@ -97,6 +105,12 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "fulfillment:pk": both["shipment"],
         "fulfillment:order_id": both["order"],
         "fulfillment:kind": ("pdf", None),
+        "threepl:code": both["threepl"],
+        "threepl:pk": both["hand_off"],
+        "threepl:message:pk": both["threepl_message"],
+        "threepl:file_id": both["threepl_file"],
+        "inventory:difference:pk": both["difference"],
+        "inventory:evidence:pk": both["difference"],
         "returns:pk": both["rma"],
         "returns:order_id": both["order"],
         "channels:code": (SHOP, FARSHOP),
@@ -118,6 +132,8 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "api:order": both["order"],
         "api:shipment": both["shipment"],
         "api:return": both["rma"],
+        "api:difference": both["difference"],
+        "api:hand-off": both["hand_off"],
         "api:channel": (SHOP, FARSHOP),
         "api:listing": both["listing"],
         "api:kpi": ("cycle", None),
@@ -154,6 +170,10 @@ def _place(place: str, shop: str, prefix: str, sku: Sku) -> dict[str, Any]:
     take([draft], channel=channel, actor=SYSTEM, source="test")
     order = Order.objects.get(channel=channel)
     shipment = Shipment.objects.create(order=order, warehouse=warehouse)
+    account_3pl = ThreePLAccount.objects.create(
+        code=place.lower(), name=f"3PL {place}", warehouse=warehouse, kind="csv", hook_key=place
+    )
+    hand_off = HandOff.objects.create(account=account_3pl, shipment=shipment, reference=shipment.number)
     rma = Rma.objects.create(order=order, warehouse=warehouse, state="approved", created_by="x")
     RmaLine.objects.create(rma=rma, order_line=order.lines.get(), sku=sku, quantity=1)
     purchase = PurchaseOrder.objects.create(
@@ -185,6 +205,29 @@ def _place(place: str, shop: str, prefix: str, sku: Sku) -> dict[str, Any]:
         "order": order.pk,
         "number": order.number,
         "shipment": shipment.pk,
+        "threepl": account_3pl.code,
+        "hand_off": hand_off.pk,
+        "threepl_message": ThreePLMessage.objects.create(
+            account=account_3pl, delivery_id=place, topic="order.status", reference=place, state="dead"
+        ).pk,
+        "threepl_file": ThreePLFile.objects.create(
+            account=account_3pl,
+            direction="out",
+            kind="orders",
+            name=f"{place}.csv",
+            sha256=place,
+            actor="x",
+            content="Zebulon,1 Secret St",
+        ).pk,
+        "difference": StockDifference.objects.create(
+            sku=sku,
+            warehouse=warehouse,
+            theirs=30,
+            ours=40,
+            taken_at=timezone.now(),
+            value=COST,
+            reason=place,
+        ).pk,
         "rma": rma.pk,
         "purchase": purchase.pk,
         "listing": listing.pk,

@@ -79,9 +79,21 @@ FINER: dict[str, tuple[str, ...]] = {
     },
     "api:purchase-order-receive": ("purchasing.receive",),
     "api:order-route": ("orders.route",),
+    "threepl:file": ("pii.view",),  # order files hold addresses
+    "api:difference-accept": ("stock.adjust",),
+    "api:difference-dispute": ("stock.adjust",),
+    "api:hand-off-send-again": ("shipping.work",),
+    "api:hand-off-take-back": ("shipping.work",),
 }
 #: who manages people and places, or sends goods to another warehouse, must be able to name all of them
-NAMES_ALL = {"control:users", "control:user", "control:tokens", "control:warehouses", "inventory:transfers"}
+NAMES_ALL = {
+    "threepl:connect",
+    "control:users",
+    "control:user",
+    "control:tokens",
+    "control:warehouses",
+    "inventory:transfers",
+}
 #: 404 on one's own object: there is no label yet, or the empty form names no request
 NOT_YET = {"fulfillment:label", "api:shipment-label-file", "inventory:approvals"}
 #: forms that must say what is to be done before the object is looked up; all others are sent empty

@@ -10,8 +10,9 @@ from django.test import Client
 
 from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, Listing, StockPush
 from fulfillment import labels, shipping
-from fulfillment.models import LabelPurchase
-from inventory import transfers
+from fulfillment.models import HandOff, LabelPurchase, Shipment, ThreePLFile
+from fulfillment.threepl import accounts, inbox
+from inventory import operations, transfers
 from inventory.models import AdjustmentRequest
 from oms.control.models import ImportFile, WebhookDelivery, WebhookEndpoint, WebhookEvent
 from oms.core import business, jobs, tokens
@@ -24,7 +25,7 @@ from oms.orders.models import Hold
 from procurement import purchase_orders
 from procurement.models import ReorderSuggestion, Supplier, SupplierOffer
 from returns import rma
-from tests.factories import add_stock, make_kit, make_sku, make_user
+from tests.factories import add_stock, make_kit, make_sku, make_user, make_warehouse
 from tests.fulfillment.conftest import World
 
 
@@ -34,6 +35,7 @@ def furnish(world: World, owner: User) -> None:
     _orders(world)
     _channel(world)
     _purchasing(world)
+    _threepl(world)
     for number in range(3):
         raise_item(
             "no_route", f"k{number}", f"SH-{number} has no route", "No warehouse has it.", severity=number + 1
@@ -82,6 +84,31 @@ def _orders(world: World) -> None:
     services.place_hold(held.pk, Hold.Reason.FRAUD, actor=SYSTEM, note="two cards")
     services.set_tags(held.pk, ["gift", "vip"], actor=SYSTEM)
     world.order(40)  # a backorder
+
+
+def _threepl(world: World) -> None:
+    """A 3PL that reads files: one order handed over, one message that needs a person, one figure that differs."""
+    ohio = make_warehouse("OHIO", kind="3pl", name="Midway, Ohio", address1="1 Dock", city="Columbus")
+    add_stock(world.sku, ohio, 9)
+    account = accounts.connect(
+        code="midway", name="Midway 3PL", warehouse_id=ohio.pk, kind="csv", actor=SYSTEM
+    )
+    accounts.test(account.pk, actor=SYSTEM)
+    shipment = Shipment.objects.create(order=world.order(1), warehouse=ohio, state="picking")
+    HandOff.objects.create(account=account, shipment=shipment, reference=shipment.number, state="in_doubt")
+    inbox.accept(account, "d1", "order.status", {"reference": "S-404", "status": "accepted"})
+    inbox.drain(account.pk)
+    operations.apply_pool_snapshot(
+        warehouse_id=ohio.pk,
+        figures=[operations.PoolFigure(world.sku.pk, 5)],
+        taken_at=now(),
+        actor=SYSTEM,
+        key="s",
+    )
+    ThreePLFile.objects.create(
+        account=account, direction="in", kind="acks", name="acks.csv", sha256="1", accepted=False, actor="x",
+        problems=[[2, "reference", "reference: unknown"]],
+    )  # fmt: skip
 
 
 def _channel(world: World) -> None:

@@ -38,6 +38,8 @@ OPEN = """id => { const one = document.getElementById(id); one.open ? one.close(
 #: screens that no link of the furnished house leads to, and why
 ELSEWHERE = {
     "control:import-template": "a file",
+    "inventory:evidence": "a file",
+    "threepl:file": "a file",
     "control:import-errors": "a file",
     "control:import-preview": "a file",
     "control:report-csv": "a file",

@@ -10,6 +10,8 @@ from django.conf import settings
 from channels import accounts
 from channels.models import ChannelAccount, LocationMap
 from channels.sandbox.client import SandboxClient, SandboxRefused
+from fulfillment.models import ThreePLAccount
+from fulfillment.threepl import accounts as threepl
 from inventory.models import StockLevel, Warehouse
 from oms.control.demo.catalogue import Item, items
 from oms.control.demo.seed import ACTOR, CHANNELS
@@ -21,6 +23,8 @@ LISTED = {"shopify-us": 0, "shopify-outlet": 150, "shopify-trade": 120, "amazon-
 #: units in Amazon's own warehouse, sold under a second offer of the same SKU
 FBA_OFFERS = 20
 SELLERS = {"amazon-us": ("AHARBOURUS", "ATVPDKIKX0DER"), "amazon-ca": ("AHARBOURCA", "A2EUQ1WTGCTBG2")}
+#: the 3PL that runs the warehouse OHIO
+PARTNER = "midway"
 AMAZON_HOSTS = (
     "api.amazon.com",
     "sellingpartnerapi-na.amazon.com",
@@ -31,7 +35,8 @@ AMAZON_HOSTS = (
 
 def host_map(sandbox: str) -> dict[str, str]:
     """OMS_HOST_MAP of the demo: every host its accounts speak to, played by the sandbox."""
-    hosts = [*AMAZON_HOSTS, *(f"{code}.myshopify.com" for code, _, kind, *_ in CHANNELS if kind == "shopify")]
+    hosts = [*AMAZON_HOSTS, f"{PARTNER}.threepl.example"]
+    hosts += [f"{code}.myshopify.com" for code, _, kind, *_ in CHANNELS if kind == "shopify"]
     return {host: f"{sandbox}/{host}" for host in hosts}
 
 
@@ -69,6 +74,40 @@ def connect(sandbox: str, say: Callable[[str], None] = lambda text: None) -> Non
                     account.pk, f"{settings.BASE_URL}/hooks/{account.hook_key}/", actor=ACTOR
                 )
                 say(f"{name}: {found.mapped} listings mapped, {len(topics)} notifications")
+        _partner(world, fresh=PARTNER not in there)
+        say("Midway 3PL: connected")
+
+
+def _partner(world: SandboxClient, *, fresh: bool) -> None:
+    """The 3PL that runs OHIO: it has what our books say but for two SKUs, acknowledges and ships by itself."""
+    place = Warehouse.objects.get(code="OHIO")
+    if fresh:
+        levels = StockLevel.objects.filter(warehouse=place).select_related("sku").order_by("sku__code")
+        stock = {
+            level.sku.code: {
+                "on_hand": level.on_hand - level.quarantine,
+                "damaged": level.damaged + level.inspection,
+            }
+            for level in levels
+        }
+        many = [code for code, units in stock.items() if units["on_hand"] - units["damaged"] > 20]
+        for code, units in zip(many[3:40:20], (-3, 2), strict=False):
+            stock[code]["on_hand"] += units
+        world.create_shop("threepl", PARTNER, name="Midway 3PL", stock=stock)
+    shop = world.shop(PARTNER)
+    account = ThreePLAccount.objects.filter(code=PARTNER).first()
+    if account is None:
+        account = threepl.connect(
+            code=PARTNER, name="Midway 3PL", warehouse_id=place.pk, kind="api", base_url=shop["base_url"],
+            credentials=shop["credentials"], snapshot_minutes=5, actor=ACTOR,
+        )  # fmt: skip
+    elif fresh:
+        threepl.change(account.pk, actor=ACTOR, credentials=shop["credentials"])
+    hook = f"{settings.BASE_URL}/hooks/3pl/{account.hook_key}/"
+    world.set_settings(PARTNER, hook_url=hook, ack_seconds=3, ship_seconds=40)
+    tested = threepl.test(account.pk, actor=ACTOR)
+    if not tested.ok:
+        raise UserError(tested.message)
 
 
 def shop(sandbox: str, rate: float) -> None:

@@ -1,0 +1,111 @@
+"""Hand-offs to 3PLs over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_filters
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema
+from rest_framework import mixins, serializers, viewsets
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from fulfillment.models import HandOff, HandOffLine
+from fulfillment.threepl import handoff, selectors
+from oms.core.access import principal_of, require
+from oms.core.actor import Actor, actor_of
+from oms.core.api.fields import SparseFieldsMixin
+from oms.core.api.idempotency import IdempotentMixin
+
+
+class HandOffLineSerializer(serializers.ModelSerializer[HandOffLine]):
+    sku = serializers.CharField(source="sku.code", read_only=True)
+
+    class Meta:
+        model = HandOffLine
+        fields = ["number", "sku", "quantity", "shipped", "cancelled", "excess"]
+        read_only_fields = fields
+
+
+class HandOffSerializer(SparseFieldsMixin, serializers.ModelSerializer[HandOff]):
+    account = serializers.CharField(source="account.code", read_only=True)
+    warehouse = serializers.CharField(source="account.warehouse.code", read_only=True)
+    order = serializers.CharField(source="shipment.order.number", read_only=True)
+    shipment = serializers.CharField(source="shipment.number", read_only=True)
+    lines = HandOffLineSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = HandOff
+        fields = [
+            "id", "reference", "external_id", "account", "warehouse", "order", "shipment", "state", "error",
+            "planned_at", "sent_at", "confirmed_at", "acknowledged_at", "finished_at", "lines",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+class TakeBackRequest(serializers.Serializer[Any]):
+    reason = serializers.CharField(max_length=200)
+
+
+class HandOffFilter(django_filters.FilterSet):
+    account = django_filters.CharFilter(field_name="account__code")
+    state = django_filters.ChoiceFilter(choices=HandOff.State.choices)
+    reference = django_filters.CharFilter(field_name="reference")
+
+    class Meta:
+        model = HandOff
+        fields = ["account", "state", "reference"]
+
+
+class HandOffViewSet(
+    IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[HandOff]
+):
+    """Shipments given to 3PLs, newest first."""
+
+    queryset = HandOff.objects.none()
+    serializer_class = HandOffSerializer
+    filterset_class = HandOffFilter
+    keyset_order = ("-id",)
+    lookup_value_regex = "[0-9]{1,18}"
+    required_scopes = {"GET": "shipments:read", "POST": "shipments:write"}
+
+    def get_queryset(self) -> QuerySet[HandOff]:
+        if getattr(self, "swagger_fake_view", False):
+            return HandOff.objects.none()
+        return selectors.hand_offs(principal_of(self.request)).prefetch_related("lines__sku")
+
+    def _mine(self) -> HandOff:
+        item = self.get_object()
+        require(
+            principal_of(self.request),
+            "shipping.work",
+            item.account.warehouse.code,
+            item.shipment.order.channel.code,
+        )
+        return item
+
+    def _actor(self) -> Actor:
+        return actor_of(principal_of(self.request))
+
+    def _done(self, pk: int) -> Response:
+        return Response(self.get_serializer(self.get_queryset().get(pk=pk)).data)
+
+    @extend_schema(request=None, responses=HandOffSerializer)
+    @action(detail=True, methods=["post"], url_path="send-again")
+    def send_again(self, request: Request, pk: str) -> Response:
+        """Send a refused one again; look up one whose answer was lost. The reference stays the same."""
+        item = self._mine()
+        handoff.send_again(item.pk, actor=self._actor())
+        return self._done(item.pk)
+
+    @extend_schema(request=TakeBackRequest, responses=HandOffSerializer)
+    @action(detail=True, methods=["post"], url_path="take-back")
+    def take_back(self, request: Request, pk: str) -> Response:
+        """Tell the 3PL not to send it; the order is routed anew once it has let go."""
+        item = self._mine()
+        wanted = TakeBackRequest(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        handoff.take_back(item.pk, wanted.validated_data["reason"], actor=self._actor())
+        return self._done(item.pk)
