@@ -81,6 +81,9 @@ class Sku(models.Model):
         max_length=8, choices=Valuation.choices, blank=True, default="", editable=False,
         help_text="how units that leave are costed; changed by inventory.valuation.set_method()",
     )  # fmt: skip
+    low_stock_at = models.PositiveIntegerField(
+        null=True, blank=True, help_text="alert at or below so many units; empty: by days of cover"
+    )
     lot_tracked = models.BooleanField(default=False, help_text="every receipt names its lot")
     expiry_tracked = models.BooleanField(default=False, help_text="every lot needs an expiry date")
     serial_tracked = models.BooleanField(default=False, help_text="every unit has a serial number of its own")
@@ -768,6 +771,18 @@ class TransferLine(models.Model):
     def open_units(self) -> int:
         """Units still in transit."""
         return self.shipped - self.received - self.lost - self.returned
+
+
+class LowStock(models.Model):
+    """A SKU that is below its limit now: told once when it crossed, forgotten when it recovers."""
+
+    sku = models.OneToOneField(Sku, on_delete=models.CASCADE, related_name="low_stock")
+    since = models.DateTimeField(default=timezone.now)
+    available = models.IntegerField(help_text="over the pools that we count ourselves")
+    out_on = models.DateField(null=True, blank=True, help_text="first day that begins with nothing left")
+
+    class Meta:
+        verbose_name_plural = "low stock"
 
 
 class DemandDay(models.Model):

@@ -7,18 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Upper
 
-from inventory import kits, kpis, selectors
-from inventory.models import DemandDay, Reservation, Sku, SkuAlias, StockLevel, StockMovement, Warehouse
+from inventory import kits, kpis, lowstock, selectors
+from inventory.incoming import incoming
+from inventory.models import Reservation, Sku, SkuAlias, StockLevel, StockMovement, Warehouse
 from inventory.selectors import LevelView
-from inventory.velocity import Velocity, cover_days, fill_days, velocity
+from inventory.velocity import Velocity, cover_days, fill_days, stockout_day
 from oms.core.access import scope_of
 from oms.core.clock import business_day
 from oms.core.figures import Window
 
 NOTHING = LevelView(0, 0)
+#: figures made of several buckets: their movements are those of all of them
+GROUPS = {
+    "available": ("on_hand", "reserved", "damaged", "quarantine", "inspection"),
+    "unfit": ("damaged", "quarantine", "inspection"),
+}
 
 
 @dataclass
@@ -61,6 +67,8 @@ def find_skus(query: str, view: str, warehouse_ids: Sequence[int]) -> QuerySet[S
     elif view == "unfit":
         unfit = Q(damaged__gt=0) | Q(quarantine__gt=0) | Q(inspection__gt=0)
         found = found.filter(pk__in=levels.filter(unfit).values("sku"))
+    elif view == "low":
+        found = found.filter(low_stock__isnull=False)
     elif view == "transit":
         found = found.filter(pk__in=levels.filter(in_transit__gt=0).values("sku"))
     return found.select_related("product")
@@ -90,7 +98,12 @@ def rows(skus: Sequence[Sku], warehouses: Sequence[Warehouse]) -> list[Row]:
     contents = kits.flatten([sku.pk for sku in skus if sku.kind == Sku.Kind.KIT])
     needed = {sku.pk for sku in skus} | {part for parts in contents.values() for part, _ in parts}
     levels = selectors.levels(needed, [warehouse.pk for warehouse in warehouses])
-    return [_row(sku, warehouses, levels, contents.get(sku.pk)) for sku in skus]
+    found = [_row(sku, warehouses, levels, contents.get(sku.pk)) for sku in skus]
+    places = {warehouse.pk for warehouse in warehouses}
+    coming = {pair: units for pair, units in incoming(list(needed)).items() if pair[1] in places}
+    for row in found:
+        row.incoming = sum(units for (sku, _), units in coming.items() if sku == row.sku.pk)
+    return found
 
 
 def _row(
@@ -118,7 +131,6 @@ def _row(
             row.unavailable += level.unavailable
             row.available += level.available
             row.safety += level.safety
-        row.incoming += level.in_transit
     return row
 
 
@@ -131,28 +143,23 @@ class Pace:
     velocity: Velocity
     cover: float | None
     out: list[int]  # which of the days had nothing available all day
+    out_on: dt.date | None
 
 
 def pace(sku: Sku, available: int) -> Pace:
+    outlook = lowstock.outlooks([sku.pk])[sku.pk]
     today = business_day()
-    first = today - dt.timedelta(days=90)
-    sold = dict(
-        DemandDay.objects.filter(sku=sku, day__gte=first, day__lt=today)
-        .values_list("day")
-        .annotate(units=Sum("units"))
-        .order_by("day")
-    )
-    last = today - dt.timedelta(days=1)
+    first, last = today - dt.timedelta(days=28), today - dt.timedelta(days=1)
     out = kpis.out_days([sku.pk], Window(first, last)).get(sku.pk, set())
-    filled = fill_days(sold, first, last, out_of_stock=out)
-    found = velocity(filled)
-    shown = filled[-28:]
+    shown = fill_days(lowstock.demand([sku.pk], first, last).get(sku.pk, {}), first, last, out_of_stock=out)
+    per_day = outlook.velocity.per_day
     return Pace(
         [f"{d.day:%-d %b}" for d in shown],
         [d.units for d in shown],
-        found,
-        cover_days(available, found.per_day),
+        outlook.velocity,
+        cover_days(available, per_day),
         [index for index, day in enumerate(shown) if not day.in_stock],
+        stockout_day(available, per_day, today),
     )
 
 
@@ -179,10 +186,12 @@ def closing(sku: Sku, warehouses: Sequence[Warehouse]) -> Closing:
 
 
 def ledger(sku: Sku, warehouse_ids: Sequence[int], filters: dict[str, str]) -> QuerySet[StockMovement]:
-    """Movements of a SKU, newest first; filters bucket, kind, warehouse (code), ref (exact)."""
+    """Movements of a SKU, newest first; filters bucket (or `GROUPS` of them), kind, warehouse (code), ref (exact)."""
     found = StockMovement.objects.filter(sku=sku, warehouse__in=warehouse_ids).select_related("warehouse")
+    wanted = filters.get("bucket", "")
+    if wanted:
+        found = found.filter(bucket__in=GROUPS.get(wanted, (wanted,)))
     for name, column in (
-        ("bucket", "bucket"),
         ("kind", "kind"),
         ("warehouse", "warehouse__code"),
         ("ref", "reference"),

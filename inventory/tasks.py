@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from inventory import asof, counts, differences, fences, lots, reservations
+from inventory import asof, counts, differences, fences, lots, lowstock, reservations
 from oms.core.actor import task_actor
 from oms.core.clock import now
 from oms.core.doorbell import periodic
@@ -52,3 +52,9 @@ def plan_counts(subject: str = "") -> None:
 def classify_skus(subject: str = "") -> None:
     """A, B or C by what was sold in the last year."""
     counts.classify()
+
+
+@periodic(seconds=600)
+def watch_low_stock(subject: str = "") -> None:
+    """SKUs that fell below their limit are told once; those that recovered close their item."""
+    lowstock.watch()

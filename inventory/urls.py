@@ -1,10 +1,11 @@
 from django.urls import path
 
-from inventory import pool_views, views
+from inventory import pool_views, time_views, views
 
 app_name = "inventory"
 urlpatterns = [
     path("", views.stock, name="stock"),
+    path("as-of/", time_views.as_of, name="as_of"),
     path("adjust/", views.adjust, name="adjust"),
     path("approvals/", views.approvals, name="approvals"),
     path("pools/", pool_views.pools, name="pools"),

@@ -88,7 +88,10 @@ def costs_of(movements: Sequence[Movement], after: Mapping[Pair, Balances]) -> d
         )
         running[pair] = on_hand - movement.quantity
     if layered:
-        answer |= _follow_layers(movements, layered, {sku: one.standard for sku, one in terms.items()})
+        usual = {
+            pair: after[pair].average_cost or terms[pair[0]].standard for pair in layered
+        }  # what units without a cost count at when no layer is left
+        answer |= _follow_layers(movements, layered, usual)
     return answer
 
 
@@ -104,7 +107,7 @@ def _layers(pairs: Collection[Pair]) -> dict[Pair, list[Layer]]:
 
 
 def _follow_layers(
-    movements: Sequence[Movement], layered: Mapping[Pair, list[int]], standard: Mapping[int, Decimal]
+    movements: Sequence[Movement], layered: Mapping[Pair, list[int]], usual: Mapping[Pair, Decimal]
 ) -> dict[int, Costed]:
     before = _layers(layered)
     answer: dict[int, Costed] = {}
@@ -113,7 +116,7 @@ def _follow_layers(
     for pair, places in layered.items():
         layers = before[pair]
         stored = {layer.key: layer for layer in layers}
-        average = _average(layers) or standard[pair[0]]
+        average = _average(layers) or usual[pair]
         for n in places:
             movement = movements[n]
             if movement.quantity > 0:

@@ -12,12 +12,13 @@ from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET, require_http_methods
 
-from inventory import operations, screens, selectors
+from inventory import operations, screens, selectors, time_views
 from inventory import transfers as moving
 from inventory.forms import AdjustForm, TransferForm
 from inventory.models import (
     AdjustmentRequest,
     KitComponent,
+    LowStock,
     Sku,
     StockMovement,
     Transfer,
@@ -36,12 +37,14 @@ from oms.core.screens import form_key, is_fragment, new_form_key, screen
 VIEWS = (
     ("", "All"),
     ("out", "Out of stock"),
+    ("low", "Low"),
     ("held", "Promised"),
     ("unfit", "Unavailable"),
     ("transit", "In transit"),
 )
 TABS = (
     ("ledger", "Ledger"),
+    ("time", "Time"),
     ("channels", "Channels"),
     ("velocity", "Velocity"),
     ("suppliers", "Suppliers"),
@@ -58,7 +61,7 @@ STATE_MODES = {
 
 #: columns of the grid that a person may leave out
 STOCK_COLUMNS = (
-    (2, "Title"), (3, "On hand"), (4, "Reserved"), (5, "Unavailable"), (6, "Available"), (7, "In transit"),
+    (2, "Title"), (3, "On hand"), (4, "Reserved"), (5, "Unavailable"), (6, "Available"), (7, "Incoming"),
 )  # fmt: skip
 
 
@@ -142,6 +145,14 @@ def sku(request: HttpRequest, code: str) -> HttpResponse:
         "address": reverse("inventory:sku", kwargs={"code": item.code}),
     }
     context["cover"] = _cover(context["pace"].cover)
+    out_on = context["pace"].out_on
+    context["cover_hint"] = f"sold out about {out_on:%-d %b}" if out_on else "available ÷ velocity"
+    context["low"] = LowStock.objects.filter(sku=item).exists()
+    if not row.is_kit:
+        context["links"] = {
+            name: f"{context['address']}?bucket={name}"
+            for name in ("available", "on_hand", "reserved", "unfit", "in_transit")
+        }
     context["tabs"] = [
         {"label": label, "url": f"?tab={key}", "count": None, "active": key == tab} for key, label in TABS
     ]
@@ -156,13 +167,23 @@ def sku(request: HttpRequest, code: str) -> HttpResponse:
             "next_cursor": page.next_cursor,
             "columns": 8,
             "filters": filters,
-            "buckets": StockMovement.Bucket.choices,
+            "buckets": [
+                *StockMovement.Bucket.choices,
+                ("available", "All of available"),
+                ("unfit", "All unavailable"),
+            ],
             "kinds": StockMovement.Kind.choices,
             "warehouse_options": [(place.code, place.name) for place in places],
         }
         if is_fragment(request):
             name = "_ledger_rows" if request.GET.get("cursor") else "_ledger"
             response = render(request, f"inventory/{name}.html", context)
+            patch_vary_headers(response, ["HX-Request"])
+            return response
+    elif tab == "time":
+        context |= time_views.slider(request, item, places)
+        if is_fragment(request):
+            response = render(request, "inventory/_time.html", context)
             patch_vary_headers(response, ["HX-Request"])
             return response
     elif tab == "bundles":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import F, Max, QuerySet, Sum
 
+from inventory.incoming import incoming_provider
 from oms.core.clock import business_day
 from procurement import scorecard, states
 from procurement.models import PurchaseOrder, PurchaseOrderLine
@@ -44,6 +45,16 @@ def incoming(sku_ids: Iterable[int] | None = None) -> list[Incoming]:
         for line in lines
     ]
     return sorted(found, key=lambda item: (item.expected_on or dt.date.max, item.order_id))
+
+
+@incoming_provider("purchase orders")
+def on_order(sku_ids: Collection[int]) -> dict[tuple[int, int], int]:
+    """Open units per (SKU id, warehouse id) of live purchase orders, for the stock floor's figure of incoming."""
+    found: dict[tuple[int, int], int] = {}
+    for item in incoming(sku_ids):
+        pair = (item.sku_id, item.warehouse_id)
+        found[pair] = found.get(pair, 0) + item.units
+    return found
 
 
 #: the newest purchase orders by which a supplier is judged
