@@ -61,9 +61,7 @@ def outlooks(sku_ids: Collection[int]) -> dict[int, Outlook]:
     for sku in sku_ids:
         pace = Velocity(None, 0, "none")
         if sku in sold:
-            # a new SKU is judged from its first sale, not by the empty days before it
-            begin = max(first, min(sold[sku]))
-            pace = velocity(fill_days(sold[sku], begin, last, out_of_stock=gone.get(sku, set())))
+            pace = velocity(fill_days(sold[sku], first, last, out_of_stock=gone.get(sku, set())))
         available = left.get(sku, 0)
         answer[sku] = Outlook(
             available,
