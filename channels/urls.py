@@ -6,6 +6,7 @@ app_name = "channels"
 urlpatterns = [
     path("", views.overview, name="list"),
     path("connect/", views.connect, name="connect"),
+    path("stock/", views.stock_grid, name="grid"),
     path("listings/<int:pk>/", views.listing, name="listing"),
     path("listings/<int:pk>/buffer/", views.buffer, name="buffer"),
     path("listings/<int:pk>/map/", views.map_one, name="map"),

@@ -13,11 +13,12 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from channels import accounts, drift, effects, forms, inbox, kpis, quantities, selectors, sync
+from channels import accounts, drift, effects, forms, grid, inbox, kpis, quantities, selectors, sync
 from channels.connectors.base import ChannelError, get_connector
 from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, Listing, OversellIncident
 from channels.tasks import hook_address
 from inventory.models import Sku
+from inventory.screens import visible_warehouses
 from inventory.selectors import resolve_codes
 from oms.core import cells
 from oms.core.access import can, require, scope_of
@@ -28,7 +29,7 @@ from oms.core.doorbell import ring
 from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
 from oms.core.screens import back_to, page, screen
-from oms.orders.models import Order
+from oms.orders.models import Order, SalesChannel
 
 LISTING_TABS = (
     ("all", "All"),
@@ -230,6 +231,42 @@ def settings(request: HttpRequest, code: str) -> HttpResponse:
         "warehouses": account.sales_channel.warehouses.select_related("warehouse"),
     }
     return render(request, "channels/settings.html", context, status=status)
+
+
+# --- stock by channel ------------------------------------------------------------------------------
+
+
+@screen("channels.view")
+@require_GET
+def stock_grid(request: HttpRequest) -> HttpResponse:
+    """The stock grid the other way round: what each channel was told of a SKU."""
+    require(request.user, "stock.view")
+    query, only = request.GET.get("q", "").strip(), request.GET.get("only", "")
+    mine = selectors.visible_listings(request.user, "channels.view")
+    shown = list(
+        SalesChannel.objects.filter(pk__in=selectors.visible(request.user).values("sales_channel")).order_by(
+            "name"
+        )
+    )
+    found = keyset_page(
+        grid.skus(mine, query, only), order=("code", "id"), cursor=request.GET.get("cursor", ""), limit=50
+    )
+    context = {
+        "rows": grid.rows(found.items, mine, shown, visible_warehouses(request.user)),
+        "next_cursor": found.next_cursor,
+        "columns": 3 + len(shown),
+        "channels": shown,
+        "q": query,
+        "only": only,
+        "only_choices": grid.ONLY,
+        "filtered": bool(query or only),
+        "tabs": [
+            {"label": "By warehouse", "url": reverse("inventory:stock"), "count": None, "active": False},
+            {"label": "By channel", "url": request.path, "count": None, "active": True},
+        ],
+    }
+    fragment = "channels/_grid_rows.html" if request.GET.get("cursor") else "channels/_grid_results.html"
+    return page(request, "channels/grid.html", context, fragment=fragment)
 
 
 # --- listings --------------------------------------------------------------------------------------

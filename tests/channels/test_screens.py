@@ -183,3 +183,22 @@ def test_api(client: Client, account: ChannelAccount) -> None:
     assert client.post(f"/api/v1/channel-messages/{found['id']}/replay/").status_code == 200
     assert client.get("/api/v1/channels/nowhere/").status_code == 404
     assert client.get("/api/v1/listings/?colour=red").status_code == 400
+
+
+def test_stock_by_channel_adds_locations_up_and_marks_trouble(
+    client: Client, account: ChannelAccount, django_assert_max_num_queries: Any
+) -> None:
+    client.force_login(make_user("boss", "owner"))
+    Listing.objects.create(
+        account=account, external_id="1", location_id="10", external_sku="MUG", sku=Listing.objects.first().sku,
+        version=1, acked_version=1, acked_quantity=3, buffer=2, acked_at=T0,
+    )  # fmt: skip
+    with django_assert_max_num_queries(24):
+        rows = client.get(reverse("channels:grid")).context["rows"]
+    assert [row.sku.code for row in rows] == ["MUG"]
+    [cell] = rows[0].cells
+    assert (cell.listed, cell.buffer, cell.failed, cell.drift) == (7, 2, True, True)
+    assert client.get(reverse("channels:grid") + "?only=buffer").context["rows"]
+    assert not client.get(reverse("channels:grid") + "?q=nothing").context["rows"]
+    client.force_login(make_user("buyer", "buyer"))
+    assert client.get(reverse("channels:grid")).status_code == 403
