@@ -77,6 +77,7 @@ check: $(DEVELOPMENT) ## Lint, format, types, import rules, templates, migration
 	$(DEPLOY) $(RUN) manage.py check --deploy --fail-level WARNING
 	$(VENV)/bin/djlint --lint --quiet templates
 	$(RUN) scripts/draw_models.py --check
+	$(RUN) scripts/openapi.py --check
 	$(RUN) -m mypy .
 
 bench: $(RUNTIME) ## Measure on real sockets: make bench NAME=sync ARGS="--db postgres"
@@ -91,6 +92,7 @@ format: $(DEVELOPMENT) ## Put the code in its one shape
 
 docs: $(RUNTIME) ## Draw the data model again into docs/data-model.md
 	$(RUN) scripts/draw_models.py
+	$(RUN) scripts/openapi.py
 
 lock: $(DEVELOPMENT) ## Resolve pyproject.toml again into both requirement files
 	$(RUN) -m pip install --quiet uv

@@ -30,6 +30,7 @@ from inventory.models import (
 )
 from oms.core.access import principal_of, require, scope_of
 from oms.core.actor import Actor, actor_of
+from oms.core.api import bulk
 from oms.core.api.fields import CountsField, MoneyField, SparseFieldsMixin
 from oms.core.api.filters import refuse_unknown
 from oms.core.api.idempotency import IdempotentMixin
@@ -325,6 +326,10 @@ class AdjustAnswer(serializers.Serializer[Any]):
     )
 
 
+class AdjustManyRequest(serializers.Serializer[Any]):
+    items = AdjustRequest(many=True, min_length=1, max_length=bulk.MOST)  # type: ignore[call-arg]
+
+
 class AsOfAnswer(serializers.Serializer[Any]):
     sku = serializers.CharField()
     warehouse = serializers.CharField()
@@ -350,6 +355,26 @@ class StockViewSet(IdempotentMixin, Base, mixins.ListModelMixin, mixins.Retrieve
         return StockLevel.objects.filter(scope.q(warehouse="warehouse__code")).select_related(
             "sku", "warehouse"
         )
+
+    @extend_schema(request=AdjustManyRequest, responses=bulk.BulkAnswer)
+    @action(detail=False, methods=["post"], url_path="adjust-many")
+    def adjust_many(self, request: Request) -> Response:
+        """Up to 500 adjustments; each is posted or refused for itself, and the answer says which."""
+        require(self.principal(), "stock.adjust")
+        wanted = AdjustManyRequest(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        batch = uuid.uuid4().hex
+
+        def one(item: tuple[int, dict[str, Any]]) -> str:
+            number, data = item
+            warehouse = the_warehouse(data["warehouse"], self.principal(), "stock.adjust")
+            done = operations.adjust(
+                sku_id=the_sku(data["sku"]).pk, warehouse_id=warehouse.pk, quantity=data["quantity"],
+                reason=data["reason"], note=data["note"], actor=self.actor(), key=f"api:{batch}:{number}",
+            )  # fmt: skip
+            return "waits for a second person" if done.request else "posted"
+
+        return Response(bulk.each(enumerate(wanted.validated_data["items"]), one, at="/items"))
 
     @extend_schema(request=AdjustRequest, responses={201: AdjustAnswer})
     @action(detail=False, methods=["post"])
@@ -479,6 +504,12 @@ class ReserveRequest(serializers.Serializer[Any]):
     whole_only = serializers.BooleanField(default=False, help_text="hold everything or nothing")
 
 
+class ExtendRequest(serializers.Serializer[Any]):
+    expires_in = serializers.IntegerField(
+        min_value=1, max_value=int(LONGEST_HOLD.total_seconds()), default=900, help_text="seconds from now"
+    )
+
+
 class ReservedLine(serializers.Serializer[Any]):
     sku = serializers.CharField()
     reserved = serializers.IntegerField()
@@ -573,6 +604,17 @@ class ReservationViewSet(
             "expires_at": until,
         }
         return Response(ReserveAnswer(body).data, 201)
+
+    @extend_schema(request=ExtendRequest, responses=ReservationSerializer)
+    @action(detail=True, methods=["post"])
+    def extend(self, request: Request, id: str) -> Response:
+        """A checkout needs longer: the hold ends `expires_in` seconds from now."""
+        held = self.get_object()
+        require(self.principal(), "stock.adjust", held.warehouse.code)
+        wanted = ExtendRequest(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        until = now() + dt.timedelta(seconds=wanted.validated_data["expires_in"])
+        return Response(self.get_serializer(reservations.extend(held.pk, until)).data)
 
     def perform_destroy(self, instance: Reservation) -> None:
         """Only holds are given back here; the promise of an order belongs to its order."""

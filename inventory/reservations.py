@@ -676,6 +676,24 @@ def expire_due(limit: int = 500) -> int:
     return len(released)
 
 
+@stock_service
+def extend(reservation_id: int, until: dt.datetime) -> Reservation:
+    """A checkout needs longer: its hold ends at `until` instead.
+
+    Raises `NotFound`, and `Conflict` when nothing is held any more or it is the promise of an order.
+    """
+    held = Reservation.objects.filter(
+        pk=reservation_id, state=Reservation.State.OPEN, expires_at__gt=now(), reference__startswith="hold:"
+    )
+    if not held.update(expires_at=until):
+        if not Reservation.objects.filter(pk=reservation_id).exists():
+            raise NotFound("reservation: there is no such reservation.", field="reservation")
+        raise Conflict(
+            "reservation: it ended, or belongs to an order; hold the stock again.", field="reservation"
+        )
+    return Reservation.objects.select_related("sku", "warehouse").get(pk=reservation_id)
+
+
 def keep(reservation_ids: Iterable[int], *, reference: str = "") -> int:
     """A checkout became an order: its holds no longer expire. Returns how many were still open."""
     values: dict[str, object] = {"expires_at": None}

@@ -355,6 +355,12 @@ SPECTACULAR_SETTINGS = {
         "OrderState": "oms.orders.models.Order.State",
         "HoldReason": "oms.orders.models.Hold.Reason",
         "SkuAliasKind": "inventory.models.SkuAlias.Kind",
+        "ShipmentState": "fulfillment.models.Shipment.State",
+        "PurchaseOrderState": "procurement.models.PurchaseOrder.State",
+        "ReturnState": "returns.models.Rma.State",
+        "ImportState": "oms.control.models.ImportFile.State",
+        "WebhookDeliveryState": "oms.control.models.WebhookDelivery.State",
+        "ChannelState": "channels.models.ChannelAccount.State",
     },
 }
 

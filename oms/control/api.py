@@ -10,13 +10,15 @@ from decimal import Decimal
 from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema, inline_serializer
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_serializer, inline_serializer
 from rest_framework import serializers, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import BaseRouter
 
+from oms.control import exceptions_api
+from oms.control.imports import api as imports
 from oms.control.kpis import drill, report, rollup
 from oms.control.webhooks import api as webhooks
 from oms.core import business
@@ -73,6 +75,12 @@ class FigureSerializer(serializers.Serializer[Any]):
     as_of = serializers.DateTimeField(allow_null=True, help_text="when it was counted")
 
 
+@extend_schema_serializer(many=False, component_name="FigureList")
+class FigureListSerializer(serializers.Serializer[Any]):
+    results = FigureSerializer(many=True)
+    next = serializers.CharField(allow_null=True)
+
+
 class PointSerializer(serializers.Serializer[Any]):
     first_day = serializers.DateField(help_text="of the day, week or month; may lie before the window")
     value = serializers.CharField(allow_null=True)
@@ -98,10 +106,7 @@ class KpiViewSet(viewsets.GenericViewSet[Any]):
 
     @extend_schema(
         parameters=WINDOW,
-        responses=inline_serializer(
-            "FigureList",
-            {"results": FigureSerializer(many=True), "next": serializers.CharField(allow_null=True)},
-        ),
+        responses=FigureListSerializer,
     )
     def list(self, request: Request) -> Response:
         """All figures of a window."""
@@ -188,3 +193,5 @@ def register(router: BaseRouter) -> None:
     """Name this app's resources under /api/v1/."""
     router.register("kpis", KpiViewSet, basename="kpi")
     webhooks.register(router)
+    exceptions_api.register(router)
+    imports.register(router)

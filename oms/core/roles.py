@@ -98,7 +98,7 @@ SCOPES: dict[str, frozenset[str]] = {
     "purchasing:write": frozenset({"purchasing.view", "purchasing.edit", "purchasing.receive", "costs.view"}),
     "channels:read": frozenset({"channels.view"}),
     "channels:write": frozenset({"channels.view", "channels.manage"}),
-    "exceptions:read": frozenset({"orders.view"}),
+    "exceptions:read": frozenset({"exceptions.work"}),
     "exceptions:write": frozenset({"exceptions.work"}),
     "webhooks:read": frozenset({"settings.manage"}),
     "webhooks:write": frozenset({"settings.manage"}),

@@ -16,10 +16,12 @@ from rest_framework.routers import BaseRouter
 
 from oms.core.access import principal_of, require
 from oms.core.actor import actor_of
+from oms.core.api import bulk
 from oms.core.api.fields import MoneyField, SparseFieldsMixin, expect_version
 from oms.core.api.filters import refuse_unknown
 from oms.core.api.idempotency import IdempotentMixin
 from oms.core.errors import UserError
+from oms.orders import bulk as orders_bulk
 from oms.orders import entry, selectors, services
 from oms.orders.drafts import ContactDraft
 from oms.orders.models import Hold, Order, OrderEvent, OrderLine, SalesChannel
@@ -203,6 +205,17 @@ class MapAnswer(serializers.Serializer[Any]):
     repaired = serializers.IntegerField(help_text="waiting lines that were repaired")
 
 
+class BulkRequest(serializers.Serializer[Any]):
+    """What the bar above the list does."""
+
+    action = serializers.ChoiceField(choices=sorted(orders_bulk.ACTIONS))
+    ids = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=2**62), min_length=1, max_length=bulk.MOST
+    )
+    note = serializers.CharField(max_length=255, required=False, allow_blank=True, help_text="of a hold")
+    tag = serializers.CharField(max_length=40, required=False, allow_blank=True, help_text="of a tag")
+
+
 class OrderFilter(django_filters.FilterSet):
     channel = django_filters.CharFilter(field_name="channel__code")
     state = django_filters.ChoiceFilter(choices=Order.State.choices)
@@ -291,6 +304,21 @@ class OrderViewSet(
             },
         )  # fmt: skip
         return self._answer(order.pk, 201)
+
+    @extend_schema(request=BulkRequest, responses=bulk.BulkAnswer)
+    @action(detail=False, methods=["post"])
+    def bulk(self, request: Request) -> Response:
+        """Hold, release, route or tag up to 500 orders; each for itself, and the answer says which."""
+        data = self._checked(request, BulkRequest)
+        principal, right = principal_of(request), orders_bulk.ACTIONS[data["action"]][0]
+        require(principal, right)
+        actor = actor_of(principal)
+
+        def one(order_id: int) -> str:
+            order = self._order(str(order_id), right)
+            return orders_bulk.act(data["action"], order, data, actor=actor, principal=principal)
+
+        return Response(bulk.each(data["ids"], one, at="/ids"))
 
     @extend_schema(request=HoldRequest, responses=OrderDetailSerializer)
     @action(detail=True, methods=["post"])

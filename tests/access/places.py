@@ -137,6 +137,8 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "api:channel": (SHOP, FARSHOP),
         "api:listing": both["listing"],
         "api:kpi": ("cycle", None),
+        "api:exception": both["trouble"],
+        "api:import": (file.pk, None),
         "api:channel-message": both["message"],
         "api:webhook": (webhook.pk, None),
         "api:webhook-delivery": (webhook.deliveries.get().pk, None),
@@ -198,11 +200,12 @@ def _place(place: str, shop: str, prefix: str, sku: Sku) -> dict[str, Any]:
         reason=place,
         author=User.objects.create_user(f"author{prefix}"),
     )
-    exceptions_inbox.raise_item(
+    trouble = exceptions_inbox.raise_item(
         "test", f"test:{place}", f"Trouble at {place}", warehouse_code=place, channel_code=shop
     )
     return {
         "order": order.pk,
+        "trouble": trouble.pk,
         "number": order.number,
         "shipment": shipment.pk,
         "threepl": account_3pl.code,

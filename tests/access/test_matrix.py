@@ -55,6 +55,8 @@ FINER: dict[str, tuple[str, ...]] = {
     "returns:step": ("returns.work",),
     **{f"fulfillment:step:{step}": (right,) for step, right in STEPS.items()},
     "api:reservation-detail": ("stock.adjust",),
+    "api:reservation-extend": ("stock.adjust",),
+    "api:stock-adjust-many": ("stock.adjust",),
     "api:shipment-claim": ("shipping.work",),
     "api:shipment-scan": ("shipping.work",),
     "api:shipment-pack": ("shipping.work",),
