@@ -46,7 +46,7 @@ class AcceptRequest(serializers.Serializer[Any]):
     )
 
 
-class NoteRequest(serializers.Serializer[Any]):
+class DisputeRequest(serializers.Serializer[Any]):
     note = serializers.CharField(max_length=400)
     version = serializers.IntegerField(min_value=0, max_value=2**31 - 1, required=False)
 
@@ -94,12 +94,12 @@ class DifferenceViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveM
         operations.accept_theirs(row.pk, actor=self.actor(), **wanted.validated_data)
         return self._done(row.pk)
 
-    @extend_schema(request=NoteRequest, responses=DifferenceSerializer)
+    @extend_schema(request=DisputeRequest, responses=DifferenceSerializer)
     @action(detail=True, methods=["post"])
     def dispute(self, request: Request, pk: str) -> Response:
         """Keep our figure and ask the operator to count again."""
         row = self._mine()
-        wanted = NoteRequest(data=request.data)
+        wanted = DisputeRequest(data=request.data)
         wanted.is_valid(raise_exception=True)
         with transaction.atomic():
             differences.dispute(row.pk, actor=self.actor(), **wanted.validated_data)
