@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.core.cache import cache
-from django.db.models import Case, CharField, Count, F, Max, Min, Q, QuerySet, Sum, Value, When
+from django.db.models import Count, F, Max, Min, Q, QuerySet, Sum
 from django.db.models.functions import TruncDate
 from django.urls import NoReverseMatch, reverse
 
@@ -25,10 +25,10 @@ from oms.core.context import visible_items
 from oms.core.exceptions_inbox import open_items
 from oms.core.models import Doorbell, ExceptionItem, Heartbeat, Job, OutboxEvent
 from oms.orders.models import Order
+from oms.orders.selectors import HEALTH, health_counts, live_of_ours, within
 from procurement.models import PurchaseOrder, ReorderSuggestion, Supplier
 from returns.models import Rma
 
-LIVE = (Order.State.PENDING, Order.State.OPEN, Order.State.ROUTED, Order.State.PART_SHIPPED)
 CACHE_SECONDS = 30
 
 
@@ -44,9 +44,8 @@ def address(name: str, *args: Any) -> str:
 
 
 def live_orders(principal: Any) -> QuerySet[Order]:
-    """Orders with work left that the person may see; test orders count nowhere."""
-    scope = scope_of(principal, "orders.view")
-    return Order.objects.filter(scope.q(channel="channel__code"), state__in=LIVE, is_test=False)
+    """Orders with work left for us that the person may see."""
+    return live_of_ours(within(scope_of(principal, "orders.view")))
 
 
 @dataclass(frozen=True)
@@ -58,37 +57,20 @@ class Bucket:
     query: str  # of the order list
 
 
-#: the first that fits holds the order: every live order is in exactly one
-_BUCKETS: tuple[tuple[str, str, str, str], ...] = (
-    ("late", "Late", "bad", "?view=late"),
-    ("on_hold", "On hold", "warn", "?view=on_hold"),
-    ("unmapped", "SKU not mapped", "warn", "?view=unmapped"),
-    ("short", "Backorder", "warn", "?view=backorder"),
-    ("pending", "Waiting for payment", "muted", "?view=pending"),
-    ("route", "To route", "info", "?view=to_route"),
-    ("ready", "Ready to ship", "ok", "?view=to_ship"),
-)
+_TONES = {
+    "late": "bad", "on_hold": "warn", "unmapped": "warn", "backorder": "warn", "pending": "muted", "to_route": "info",
+    "ready": "ok",
+}  # fmt: skip
 
 
 def health(principal: Any, at: dt.datetime | None = None) -> list[Bucket]:
-    """Live orders divided into buckets whose counts add up to the total, by the first cause that fits."""
-    at = at or now()
-    bucket = Case(
-        When(ship_by__lt=at, then=Value("late")),
-        When(holds_open__gt=0, then=Value("on_hold")),
-        When(unmapped_lines__gt=0, then=Value("unmapped")),
-        When(short_units__gt=0, then=Value("short")),
-        When(state=Order.State.PENDING, then=Value("pending")),
-        When(state=Order.State.OPEN, then=Value("route")),
-        default=Value("ready"),
-        output_field=CharField(),
-    )
-    rows = live_orders(principal).order_by().annotate(bucket=bucket).values("bucket").annotate(n=Count("pk"))
-    counts = {row["bucket"]: row["n"] for row in rows}
+    """Live orders divided into buckets whose counts add up to the total, by the first cause that fits.
+
+    Each leads to exactly the orders that it counts.
+    """
+    counts = health_counts(scope_of(principal, "orders.view"), at=at)
     base = address("orders:list")
-    return [
-        Bucket(key, label, counts.get(key, 0), tone, base + query) for key, label, tone, query in _BUCKETS
-    ]
+    return [Bucket(key, label, counts[key], _TONES[key], f"{base}?health={key}") for key, label in HEALTH]
 
 
 @dataclass(frozen=True)

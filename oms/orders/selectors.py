@@ -116,6 +116,7 @@ class Filter:
     state: str = ""
     tag: str = ""
     due: str = ""  # today, tomorrow, none
+    health: str = ""  # a bucket of HEALTH: exactly the orders that its count has
     sort: str = ""
 
 
@@ -140,6 +141,8 @@ def queue(
         )
     if chosen.tag:
         found = found.filter(tagged(chosen.tag))
+    if chosen.health in dict(HEALTH):
+        found = live_of_ours(found).annotate(health=health_case(moment)).filter(health=chosen.health)
     if chosen.due == "none":
         found = found.filter(ship_by__isnull=True)
     elif chosen.due in ("today", "tomorrow"):
@@ -290,13 +293,17 @@ def health_case(at: dt.datetime) -> Case:
     )
 
 
+def live_of_ours(orders: QuerySet[Order]) -> QuerySet[Order]:
+    """Orders with work left for us; those that a channel ships, and test orders, count nowhere."""
+    return orders.filter(state__in=states.LIVE, fulfilled_by=Order.FulfilledBy.US, is_test=False)
+
+
 def health_counts(scope: Scope, *, at: dt.datetime | None = None) -> dict[str, int]:
     """Live orders of ours per health bucket; the values sum to all of them."""
     from django.db.models import Count
 
     rows = (
-        within(scope)
-        .filter(state__in=states.LIVE, fulfilled_by=Order.FulfilledBy.US, is_test=False)
+        live_of_ours(within(scope))
         .annotate(health=health_case(at or now()))
         .values_list("health")
         .annotate(n=Count("id"))

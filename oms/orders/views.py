@@ -49,7 +49,7 @@ def _chosen(query: QueryDict) -> selectors.Filter:
     return selectors.Filter(
         view=query.get("view", "all"), q=query.get("q", ""), channel=query.get("channel", ""),
         warehouse=query.get("warehouse", ""), state=query.get("state", ""), tag=query.get("tag", ""),
-        due=query.get("due", ""), sort=query.get("sort", ""),
+        due=query.get("due", ""), health=query.get("health", ""), sort=query.get("sort", ""),
     )  # fmt: skip
 
 
@@ -95,6 +95,7 @@ def queue(request: HttpRequest) -> HttpResponseBase:
             ("q", "Search", chosen.q), ("channel", "Channel", chosen.channel),
             ("warehouse", "Warehouse", chosen.warehouse), ("state", "Status", chosen.state),
             ("tag", "Tag", chosen.tag), ("due", "Ship by", chosen.due),
+            ("health", "Health", dict(selectors.HEALTH).get(chosen.health, "")),
         )
         if value
     ]  # fmt: skip

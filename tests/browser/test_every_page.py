@@ -20,7 +20,7 @@ from tests.fulfillment.conftest import World
 from tests.fulfillment.conftest import carrier as carrier
 from tests.fulfillment.conftest import world as world
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(900)]
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
 #: everything of WCAG 2.2 A and AA that axe knows, and its best practices; the colours again in dark, where they are

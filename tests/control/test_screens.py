@@ -140,15 +140,22 @@ def orders() -> list[Order]:
 def test_each_live_order_is_in_exactly_one_bucket(owner: User, orders: list[Order]) -> None:
     buckets = {bucket.key: bucket.count for bucket in selectors.health(owner)}
     assert buckets == {
-        "late": 2,
-        "on_hold": 0,
+        "on_hold": 1,
         "unmapped": 0,
-        "short": 1,
+        "late": 1,
+        "backorder": 1,
         "pending": 0,
-        "route": 2,
+        "to_route": 2,
         "ready": 0,
     }
     assert sum(buckets.values()) == selectors.live_orders(owner).count() == 5
+
+
+def test_a_bucket_opens_exactly_the_orders_it_counts(
+    client: Client, owner: User, orders: list[Order]
+) -> None:
+    for bucket in selectors.health(owner):
+        assert len(client.get(bucket.query).context["rows"]) == bucket.count, bucket.key
 
 
 def test_figures_count_only_what_the_person_may_see(orders: list[Order]) -> None:
