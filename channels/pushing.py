@@ -21,6 +21,7 @@ from channels.connectors.base import Access, ListingRef, PushItem, PushResult, R
 from channels.models import BulkPush, ChannelAccount, Listing, StockPush
 from channels.session import access_of
 from inventory import selectors
+from inventory.availability import Shown
 from oms.core import business
 from oms.core.clock import now
 from oms.core.db import on_postgres
@@ -32,6 +33,8 @@ MAX_REJECTIONS = 5
 LEASE = dt.timedelta(seconds=90)
 BULK_LEASE = dt.timedelta(hours=6)
 BULK_LIMIT = 10_000
+#: how long a listing that waits for its rivals waits before it looks again
+LOOK_AGAIN = dt.timedelta(seconds=0.4)
 #: at or below this many units a listing goes before the others
 NEAR_ZERO = 20
 #: but nothing waits behind near-zero listings longer than this
@@ -112,6 +115,7 @@ class Claimed:
     version: int
     changed_at: dt.datetime
     attempts: int
+    waits: bool = False  # a lower figure than its share, until rivals have accepted theirs
 
     @property
     def ref(self) -> ListingRef:
@@ -222,9 +226,12 @@ def plan(slots: Mapping[int, int]) -> Plan:
     held: dict[int, dt.datetime] = {}
     by_account: dict[int, list[Claimed]] = {}
     for row in rows:
-        entry = _claimed(row, shown[row.facts.id].quantity, token)
+        entry = _claimed(row, shown[row.facts.id], token)
         if _shows_already(row, accounts[row.facts.account_id], entry.item.quantity):
-            same.append(entry)
+            if entry.waits:
+                held[row.facts.id] = at + LOOK_AGAIN
+            else:
+                same.append(entry)
         elif row.facts.id in paces:
             held[row.facts.id] = paces[row.facts.id]
         else:
@@ -303,16 +310,16 @@ def _claim(limits: Mapping[int, tuple[int, dt.timedelta]], token: uuid.UUID, at:
     return ids
 
 
-def _claimed(row: _Row, quantity: int, token: uuid.UUID) -> Claimed:
+def _claimed(row: _Row, shown: Shown, token: uuid.UUID) -> Claimed:
     """`key` is new for every claim: the same version may have to be told with another base or figure, and a
     repeated request whose answer was lost is caught by compare-and-set."""
     return Claimed(
         PushItem(
             listing_id=row.facts.id, external_id=row.external_id, external_sku=row.external_sku,
-            location_id=row.facts.location_id, quantity=quantity, key=f"{row.facts.id}:{row.version}:{token}",
+            location_id=row.facts.location_id, quantity=shown.quantity, key=f"{row.facts.id}:{row.version}:{token}",
             expected=row.acked_quantity if row.acked_quantity is not None else row.read_quantity, data=row.data,
         ),
-        version=row.version, changed_at=row.stale_since, attempts=row.attempts,
+        version=row.version, changed_at=row.stale_since, attempts=row.attempts, waits=shown.waits,
     )  # fmt: skip
 
 
@@ -327,8 +334,8 @@ def _shows_already(row: _Row, account: ChannelAccount, quantity: int) -> bool:
     return row.acked_quantity == quantity and untouched and not told_otherwise and row.attempts == 0
 
 
-def recompute(batch: Batch, listing_ids: Iterable[int]) -> dict[int, tuple[int, int, dt.datetime]]:
-    """(quantity, version, stale since) as they are now, for listings that this batch still holds."""
+def recompute(batch: Batch, listing_ids: Iterable[int]) -> dict[int, tuple[Shown, int, dt.datetime]]:
+    """(figure, version, stale since) as they are now, for listings that this batch still holds."""
     rows = list(
         Listing.objects.filter(pk__in=list(listing_ids), lease_token=batch.token, stale_since__isnull=False)
     )
@@ -336,7 +343,7 @@ def recompute(batch: Batch, listing_ids: Iterable[int]) -> dict[int, tuple[int, 
         Listing.objects.filter(pk__in=[row.pk for row in rows]).values_list(*quantities.FACT_FIELDS)
     )
     shown = quantities.compute(facts)
-    return {row.pk: (shown[row.pk].quantity, row.version, row.stale_since) for row in rows if row.stale_since}
+    return {row.pk: (shown[row.pk], row.version, row.stale_since) for row in rows if row.stale_since}
 
 
 # --- settling --------------------------------------------------------------------------------------
@@ -446,7 +453,7 @@ def _provisional(batch: Batch, one: Outcome) -> None:
     """The channel sold units that we have not booked: it keeps its lower figure, and we look again in a second."""
     Listing.objects.filter(pk=one.claimed.item.listing_id, lease_token=batch.token).update(
         acked_quantity=one.quantity, last_quantity=one.quantity, acked_at=one.answered_at, lease_token=None,
-        lease_until=None, next_attempt_at=now() + dt.timedelta(seconds=1),
+        lease_until=None, next_attempt_at=now() + (LOOK_AGAIN if one.claimed.waits else dt.timedelta(seconds=1)),
     )  # fmt: skip
 
 

@@ -14,7 +14,18 @@ from django.db.models import QuerySet
 
 from channels.models import ChannelAccount, Listing, LocationMap
 from inventory import fences, selectors
-from inventory.availability import Claim, Fence, ListingRule, Part, Pool, Shown, listing_quantity, partition
+from inventory.availability import (
+    Claim,
+    Fence,
+    ListingRule,
+    Part,
+    Pool,
+    Shown,
+    Told,
+    listing_quantity,
+    partition,
+    safe_now,
+)  # fmt: skip
 from inventory.models import Sku, Warehouse
 from oms.core import business
 from oms.orders.models import ChannelWarehouse
@@ -183,15 +194,45 @@ def _shares(
             )
         )
     given = partition(stock, claims)
+    now_safe = _safe_now(claims, given, stock, scarce)
     wanted = {listing.id for listing in listings}
     return {
-        int(key): replace(
-            shown[int(key)], quantity=min(shown[int(key)].quantity, share),
-            steps=(*shown[int(key)].steps, ("last-units share", min(shown[int(key)].quantity, share))),
-        )
+        int(key): _shared(shown[int(key)], share, now_safe.get(key, share))
         for key, share in given.items()
         if int(key) in wanted
-    }  # fmt: skip
+    }
+
+
+def _shared(most: Shown, share: int, safe: int) -> Shown:
+    """A listing's part of the last units, and less of it while others still show more than theirs."""
+    quantity = min(most.quantity, share)
+    steps = (*most.steps, ("last-units share", quantity))
+    if safe >= quantity:
+        return replace(most, quantity=quantity, steps=steps)
+    return replace(most, quantity=safe, steps=(*steps, ("until the others are lowered", safe)), waits=True)
+
+
+def _safe_now(
+    claims: Sequence[Claim], given: Mapping[str, int], stock: Mapping[tuple[str, str], int], scarce: Collection[int]
+) -> dict[str, int]:  # fmt: skip
+    """The part of each share that may be told now, by what the rivals were last told. One query."""
+    known = {
+        f"{pk:012d}": (quantity, at is not None and (ordered is None or ordered < at))
+        for pk, quantity, at, ordered in Listing.objects.filter(
+            pk__in=[int(claim.key) for claim in claims]
+        ).values_list("pk", "acked_quantity", "acked_at", "account__last_order_at")
+    }
+    safe: dict[str, int] = {}
+    for sku in {str(one) for one in scarce}:
+        units = {claim.key: each for claim in claims for name, each in claim.uses if name == sku}
+        available = sum(free for (name, _), free in stock.items() if name == sku)
+        told = {}
+        for key, each in units.items():
+            quantity, exact = known[key]
+            told[key] = Told(given[key] * each, None if quantity is None else quantity * each, exact)
+        for key, eaches in safe_now(told, available).items():
+            safe[key] = min(safe.get(key, eaches // units[key]), eaches // units[key])
+    return safe
 
 
 def rivals_of(sku_ids: Collection[int]) -> list[ListingFacts]:

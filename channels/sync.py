@@ -136,7 +136,7 @@ class StockPusher:
         results = await self._call(batch, [one.item for one in batch.claimed])
         answered_at = now()
         outcomes = [
-            Outcome(one, result, one.item.quantity, sent_at, answered_at)
+            Outcome(one, result, one.item.quantity, sent_at, answered_at, provisional=one.waits)
             for one, result in zip(batch.claimed, results, strict=True)
         ]
         moved = [one.claimed for one in outcomes if one.result.failure is Retry.STALE]
@@ -202,19 +202,22 @@ class StockPusher:
                 outcomes.append(Outcome(one, gone, one.item.quantity, sent_at, at))
                 continue
             theirs = shown[listing_id]
-            quantity, version, changed_at = fresh[listing_id]
+            figure, version, changed_at = fresh[listing_id]
+            quantity = figure.quantity
             unseen = max(0, (one.item.expected if one.item.expected is not None else theirs) - theirs)
             safe = max(0, quantity - unseen)
             entry = replace(
-                one, version=version, changed_at=changed_at,
+                one, version=version, changed_at=changed_at, waits=figure.waits,
                 item=replace(one.item, quantity=safe, expected=theirs, key=f"{one.item.key}:{version}:{theirs}"),
             )  # fmt: skip
             if theirs == quantity:  # it shows what we wanted to tell: its own sale is in our books already
-                outcomes.append(Outcome(entry, PushResult(listing_id), quantity, sent_at, at))
+                outcomes.append(
+                    Outcome(entry, PushResult(listing_id), quantity, sent_at, at, provisional=figure.waits)
+                )
             elif theirs == safe:
                 outcomes.append(Outcome(entry, PushResult(listing_id), safe, sent_at, at, provisional=True))
             else:
-                todo.append((entry, safe != quantity))
+                todo.append((entry, safe != quantity or figure.waits))
         if todo:
             results = await self._call(batch, [entry.item for entry, _ in todo])
             outcomes += [

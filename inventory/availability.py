@@ -71,10 +71,14 @@ class ListingRule:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The figure for the channel, in packs, and the running figure after each step."""
+    """The figure for the channel, in packs, and the running figure after each step.
+
+    `waits`: the figure is lower than the listing's share until others have accepted theirs.
+    """
 
     quantity: int
     steps: tuple[tuple[str, int], ...]
+    waits: bool = False
 
     def why(self) -> str:
         """One line with only the steps that changed the figure: '12 stock, 10 buffer, 5 packs'."""
@@ -213,6 +217,34 @@ def partition(stock: Mapping[tuple[str, str], int], claims: Sequence[Claim]) -> 
         if draw(claim) and given[key] < claim.quantity:
             heapq.heappush(waiting, (-claim.weight / (given[key] + 1), key, claim))
     return given
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one listing shows as far as we know, and what it should show, in eaches of the scarce SKU.
+
+    `exact`: it has sold nothing since it was told; else it may show less than `shown` already. `shown` None = unknown.
+    """
+
+    share: int
+    shown: int | None
+    exact: bool
+
+
+def safe_now(listings: Mapping[str, Told], available: int) -> dict[str, int]:
+    """What each listing may show at this moment so that nothing can be sold twice, whatever is still on its way.
+
+    Lowering is always safe. Raising is not while another listing still shows more than its share: until that one
+    has accepted its lower figure, a raise may only use what is left beside the higher of both.
+    """
+    held = {key: max(told.share, told.shown or 0) for key, told in listings.items()}
+    total = sum(held.values())
+    safe = {}
+    for key, told in listings.items():
+        lowers = told.shown is not None and told.exact and told.share <= told.shown
+        room = max(0, available) - (total - held[key])
+        safe[key] = told.share if lowers else max(0, min(told.share, room))
+    return safe
 
 
 def exposure(published: Sequence[int], available: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from channels import blackbox, pacing, quantities, silence, tuning
 from channels.blackbox import Candidate, Times, judge, remedies
 from channels.models import ChannelAccount, InboxMessage, Listing, OversellIncident, StockPush
-from inventory.availability import Claim, exposure, partition
+from inventory.availability import Claim, Told, exposure, partition, safe_now
 from inventory.models import Sku, Warehouse
 from oms.core.clock import now
 from oms.core.models import ExceptionItem
@@ -129,6 +130,44 @@ def test_together_they_never_show_more_than_there_is(
         shown = [given_[c.key] * units for c in claims for name, units in c.uses if name == sku]
         assert exposure(shown, sum(units for (name, _), units in stock.items() if name == sku)) == 0
     assert all(0 <= given_[claim.key] <= claim.quantity for claim in claims)
+
+
+def test_a_raise_waits_until_the_others_are_lowered() -> None:
+    """100 over five; the first sold 5 that we have booked: its raise from 15 to 19 waits for the other four."""
+    exact = [Told(19, 20, True)] * 4
+    first = Told(19, 20, False)
+    before = safe_now({"a": first, **{str(n): told for n, told in enumerate(exact)}}, 95)
+    assert before == {"a": 15, "0": 19, "1": 19, "2": 19, "3": 19}
+    after = safe_now({"a": Told(19, 15, True), **{str(n): Told(19, 19, True) for n in range(4)}}, 95)
+    assert after == dict.fromkeys("a0123", 19)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    data=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9)), min_size=2, max_size=5),
+    order=st.randoms(use_true_random=False),
+)
+def test_nothing_is_sold_twice_in_any_order_of_pushes_and_sales(
+    data: list[tuple[int, int, int]], order: random.Random
+) -> None:
+    """Listings show `shown`, have sold `sold` of it unknown to the others, and get a new share; pushes land in any
+    order. At every moment what they still show together is at most what is left."""
+    shown = {str(n): figure for n, (figure, _, _) in enumerate(data)}
+    sold = {key: min(figure, data[int(key)][1]) for key, figure in shown.items()}
+    booked = sum(shown.values()) - sum(sold.values())  # what is left once every sale is booked
+    wishes = [Claim(str(n), wish, (("A", 1),), ("x",)) for n, (_, _, wish) in enumerate(data)]
+    shares = partition({("A", "x"): booked}, wishes)
+    told = {key: Told(shares[key], shown[key], not sold[key]) for key in shown}
+    live = {key: shown[key] - sold[key] for key in shown}
+    for _ in range(2):
+        safe = safe_now(told, booked)
+        keys = list(live)
+        order.shuffle(keys)
+        for key in keys:
+            live[key] = safe[key]
+            assert sum(live.values()) <= booked
+        told = {key: Told(shares[key], safe[key], True) for key in live}
+    assert safe_now(told, booked) == shares
 
 
 # --- silence ----------------------------------------------------------------------------------------

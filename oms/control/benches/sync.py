@@ -90,26 +90,26 @@ def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> 
     }  # fmt: skip
     sandbox = "{0.scheme}://{0.netloc}".format(urlsplit(next(iter(settings.HOST_MAP.values()))))
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_process("sandbox", "--port", str(urlsplit(sandbox).port), "--scenario", "empty"))
+        stack.enter_context(process("sandbox", "--port", str(urlsplit(sandbox).port), "--scenario", "empty"))
         client = stack.enter_context(SandboxClient(sandbox))
         client.wait_ready(60)
-        stack.enter_context(_process("serve", "--port", str(urlsplit(settings.BASE_URL).port)))
-        stack.enter_context(_process("worker"))
+        stack.enter_context(process("serve", "--port", str(urlsplit(settings.BASE_URL).port)))
+        stack.enter_context(process("worker"))
         say("stores")
-        live = [_open(client, number, goods, places[0]) for number in range(stores)]
-        stack.enter_context(_process("dispatch"))
-        _wait("the web process", 60, lambda: _answers(f"{settings.BASE_URL}/healthz"))
-        _wait("the dispatcher", 60, lambda: beat.age(beat.DISPATCHER) is not None)
-        _wait("the worker", 60, lambda: beat.age(beat.WORKER) is not None)
-        _settle()
+        live = [open_store(client, number, goods, places[0]) for number in range(stores)]
+        stack.enter_context(process("dispatch"))
+        wait("the web process", 60, lambda: answers(f"{settings.BASE_URL}/healthz"))
+        wait("the dispatcher", 60, lambda: beat.age(beat.DISPATCHER) is not None)
+        wait("the worker", 60, lambda: beat.age(beat.WORKER) is not None)
+        settle()
         for account in live:
             client.faults(account.config["shop"].split(".")[0], latency_ms=options["latency_ms"])
         say("single sales")
         _single_sales(report, client, live, goods, singles)
         say(f"{options['rate']} sales per second")
-        _settle()
+        settle()
         _many_sales(report, client, till, live, goods, options["rate"], seconds)
-        wrong = _differences(client, live)
+        wrong = differences(client, live)
         report.equal("listings whose store shows another figure than computed", wrong, [])
     report.equal("outbox rows left", OutboxEvent.objects.filter(topic="stock.changed").count(), 0)
     report.equal(
@@ -215,7 +215,7 @@ def _many_sales(
         made += len(drafts)
         behind = max(behind, time.monotonic() - began - made / rate)
     driven = time.monotonic() - began
-    settled = _settle()
+    settled = settle()
     movements = list(
         StockMovement.objects.filter(kind="reserve", created_at__gte=first)
         .order_by("id")
@@ -279,17 +279,17 @@ def _pushed(since: dt.datetime) -> dict[int, Shown]:
     return found
 
 
-def _settle() -> float:
+def settle() -> float:
     """Wait until nothing is on its way; returns the seconds it took."""
     began = time.monotonic()
-    _wait(
+    wait(
         "the end of all pushes", SETTLE_SECONDS,
         lambda: not OutboxEvent.objects.filter(topic="stock.changed").exists() and not kpis.waiting(),
     )  # fmt: skip
     return time.monotonic() - began
 
 
-def _differences(client: SandboxClient, live: Sequence[ChannelAccount]) -> list[str]:
+def differences(client: SandboxClient, live: Sequence[ChannelAccount]) -> list[str]:
     """Stores and SKUs whose figure on the channel is not the one we compute."""
     wrong = []
     for account in live:
@@ -319,7 +319,7 @@ def _store(number: int) -> str:
     return f"bench-{number + 1}"
 
 
-def _open(client: SandboxClient, number: int, goods: Sequence[Sku], place: Warehouse) -> ChannelAccount:
+def open_store(client: SandboxClient, number: int, goods: Sequence[Sku], place: Warehouse) -> ChannelAccount:
     """A store in the sandbox, connected as a user would connect it."""
     name = _store(number)
     shop = client.create_shop(
@@ -345,7 +345,7 @@ def _open(client: SandboxClient, number: int, goods: Sequence[Sku], place: Wareh
 
 
 @contextlib.contextmanager
-def _process(*words: str) -> Iterator[None]:
+def process(*words: str) -> Iterator[None]:
     """One of the product's own processes, in a group of its own, stopped at the end."""
     command = [sys.executable, str(Path(settings.BASE_DIR) / "manage.py"), *words]
     environment = {name: value for name, value in os.environ.items() if name != "LADING_BENCH_OUT"}
@@ -362,7 +362,7 @@ def _process(*words: str) -> Iterator[None]:
                 child.wait(10)
 
 
-def _wait(what: str, seconds: float, done: Callable[[], bool]) -> None:
+def wait(what: str, seconds: float, done: Callable[[], bool]) -> None:
     until = time.monotonic() + seconds
     while not done():
         if time.monotonic() > until:
@@ -375,7 +375,7 @@ def _wait(what: str, seconds: float, done: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
     try:
         return httpx.get(url, timeout=2, trust_env=False).status_code == 200
     except httpx.TransportError:

@@ -24,7 +24,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from oms.control.benches.report import Report, table
 
-NAMES = ("intake", "flash", "sync", "stock_import", "races", "asof", "grid")
+NAMES = ("intake", "flash", "sync", "stock_import", "races", "asof", "grid", "flashsale")
 #: set in the child: where it writes its report
 OUT = "LADING_BENCH_OUT"
 SERVER = "postgres://postgres@127.0.0.1:5432/postgres"
@@ -58,8 +58,16 @@ class Command(BaseCommand):
             "--latency-ms", type=int, default=150, help="sync: answer time of the channels (default 150)"
         )
 
+        parser.add_argument("--units", type=int, default=500, help="flashsale: units for sale (default 500)")
+        parser.add_argument(
+            "--shoppers", type=int, default=5_000, help="flashsale: buyers who try (default 5000)"
+        )
+        parser.add_argument(
+            "--outage", type=int, default=300, help="flashsale: seconds that one store is down (default 300)"
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
-        for name in ("rate", "seconds", "channels", "skus"):
+        for name in ("rate", "seconds", "channels", "skus", "units", "shoppers", "outage"):
             if options[name] < 1:
                 raise CommandError(f"--{name} must be 1 or more.")
         before = signal.signal(signal.SIGTERM, _end)  # the processes end and the database goes, also then
@@ -143,6 +151,9 @@ def _words(options: dict[str, Any]) -> list[str]:
     if options["name"] == "sync":
         for name in ("rate", "seconds", "channels", "skus", "latency_ms"):
             words += [f"--{name.replace('_', '-')}", str(options[name])]
+    if options["name"] == "flashsale":
+        for name in ("channels", "units", "shoppers", "rate", "outage"):
+            words += [f"--{name}", str(options[name])]
     return [*words, "--db", options["db"]]
 
 
