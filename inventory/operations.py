@@ -562,6 +562,21 @@ def accept_theirs(
 
 
 @stock_service
+def set_bin(sku_id: int, warehouse_id: int, bin_id: int | None, *, actor: Actor) -> StockLevel:
+    """The bin that a SKU is usually picked from; no unit moves. Raises `UserError` for a bin of another warehouse."""
+    sku, warehouse = _place(sku_id, warehouse_id, ours=False)
+    if bin_id is not None and not warehouse.bins.filter(pk=bin_id).exists():
+        raise UserError(f"bin: choose a bin of {warehouse}.", field="bin")
+    StockLevel.objects.bulk_create([StockLevel(sku=sku, warehouse=warehouse)], ignore_conflicts=True)
+    level = StockLevel.objects.get(sku=sku, warehouse=warehouse)
+    if level.bin_id != bin_id:
+        record(actor, "stock.bin", sku, before={"bin": level.bin_id}, after={"bin": bin_id})
+        level.bin_id = bin_id
+        level.save(update_fields=["bin"])
+    return level
+
+
+@stock_service
 def set_safety(sku_id: int, warehouse_id: int, safety: int, *, actor: Actor) -> StockLevel:
     """Units never published to any channel. Raises `UserError` for a negative figure or unknown place."""
     if safety < 0:

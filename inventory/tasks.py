@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from inventory import asof, counts, differences, fences, lots, lowstock, reservations
+from inventory import asof, bulk, counts, differences, fences, lots, lowstock, reservations
 from oms.core.actor import task_actor
 from oms.core.clock import now
 from oms.core.doorbell import periodic
@@ -58,3 +58,7 @@ def classify_skus(subject: str = "") -> None:
 def watch_low_stock(subject: str = "") -> None:
     """SKUs that fell below their limit are told once; those that recovered close their item."""
     lowstock.watch()
+
+
+#: loading it names the job handler
+BULK_JOB = bulk.run_job

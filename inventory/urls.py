@@ -1,11 +1,13 @@
 from django.urls import path
 
-from inventory import pool_views, time_views, views
+from inventory import bulk_views, pool_views, time_views, views
 
 app_name = "inventory"
 urlpatterns = [
     path("", views.stock, name="stock"),
     path("as-of/", time_views.as_of, name="as_of"),
+    path("export/", bulk_views.export, name="export"),
+    path("bulk/", bulk_views.bulk_action, name="bulk"),
     path("adjust/", views.adjust, name="adjust"),
     path("approvals/", views.approvals, name="approvals"),
     path("pools/", pool_views.pools, name="pools"),

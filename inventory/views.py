@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET, require_http_methods
 
-from inventory import operations, screens, selectors, time_views
+from inventory import bulk, exports, operations, screens, selectors, time_views
 from inventory import transfers as moving
 from inventory.forms import AdjustForm, TransferForm
 from inventory.models import (
@@ -61,7 +61,7 @@ STATE_MODES = {
 
 #: columns of the grid that a person may leave out
 STOCK_COLUMNS = (
-    (2, "Title"), (3, "On hand"), (4, "Reserved"), (5, "Unavailable"), (6, "Available"), (7, "Incoming"),
+    (3, "Title"), (4, "On hand"), (5, "Reserved"), (6, "Unavailable"), (7, "Available"), (8, "Incoming"),
 )  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def stock(request: HttpRequest) -> HttpResponse:
     context = {
         "rows": screens.rows(page.items, shown),
         "warehouses": shown,
-        "columns": 7 + len(shown),
+        "columns": 8 + len(shown),
         "next_cursor": page.next_cursor,
         "q": query,
         "view": view,
@@ -111,6 +111,10 @@ def stock(request: HttpRequest) -> HttpResponse:
         "waiting": _waiting(request).count(),
         "filtered": bool(query or view or chosen),
         "tools": tools,
+        "shapes": [(name, shape.title) for name, shape in exports.SHAPES.items()],
+        "bulk_actions": [(name, word) for name, (word, _) in bulk.ACTIONS.items()],
+        "reasons": operations.REASONS,
+        "form_key": new_form_key(),
     }
     name = "stock"
     if is_fragment(request):
