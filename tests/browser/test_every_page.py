@@ -39,6 +39,7 @@ OPEN = """id => { const one = document.getElementById(id); one.open ? one.close(
 ELSEWHERE = {
     "control:import-template": "a file",
     "inventory:evidence": "a file",
+    "inventory:export": "a file",
     "threepl:file": "a file",
     "control:import-errors": "a file",
     "control:import-preview": "a file",
