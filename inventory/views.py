@@ -16,6 +16,7 @@ from inventory import bulk, exports, operations, screens, selectors, time_views
 from inventory import transfers as moving
 from inventory.forms import AdjustForm, TransferForm
 from inventory.models import (
+    AdjustmentReason,
     AdjustmentRequest,
     KitComponent,
     LowStock,
@@ -113,7 +114,7 @@ def stock(request: HttpRequest) -> HttpResponse:
         "tools": tools,
         "shapes": [(name, shape.title) for name, shape in exports.SHAPES.items()],
         "bulk_actions": [(name, word) for name, (word, _) in bulk.ACTIONS.items()],
-        "reasons": operations.REASONS,
+        "reasons": AdjustmentReason.objects.filter(is_active=True).values_list("code", flat=True),
         "form_key": new_form_key(),
     }
     name = "stock"
