@@ -24,7 +24,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from oms.control.benches.report import Report, table
 
-NAMES = ("intake", "flash", "sync", "stock_import", "races", "asof", "grid", "flashsale")
+NAMES = ("api", "intake", "flash", "sync", "stock_import", "races", "asof", "grid", "flashsale")
 #: set in the child: where it writes its report
 OUT = "LADING_BENCH_OUT"
 SERVER = "postgres://postgres@127.0.0.1:5432/postgres"
