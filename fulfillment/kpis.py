@@ -110,18 +110,22 @@ def cycle_time(tally: Tally) -> CycleTime:
     gross = tally.spread("gross")
     orders = sum(gross.values())
 
-    def hours(name: str, at: float) -> float | None:
-        found = spread_percentile(tally.spread(name), at)
-        return None if found is None else found / 60
-
-    def mean(name: str) -> float | None:
-        count = tally.whole(f"{name}_n")
-        return float(tally.get(name)) / count / 60 if count else None
-
     return CycleTime(
-        orders, hours("gross", 0.5), hours("gross", 0.9), mean("minutes"), hours("net", 0.5), hours("first", 0.5),
-        tuple((name, mean(f"stage_{name}")) for name in STAGES),
+        orders, hours(tally, "gross", 0.5), hours(tally, "gross", 0.9), mean_hours(tally, "minutes"),
+        hours(tally, "net", 0.5), hours(tally, "first", 0.5),
+        tuple((name, mean_hours(tally, f"stage_{name}")) for name in STAGES),
     )  # fmt: skip
+
+
+def hours(tally: Tally, name: str, at: float) -> float | None:
+    """A percentile of the gross, net or first duration."""
+    found = spread_percentile(tally.spread(name), at)
+    return None if found is None else found / 60
+
+
+def mean_hours(tally: Tally, name: str) -> float | None:
+    count = tally.whole(f"{name}_n")
+    return float(tally.get(name)) / count / 60 if count else None
 
 
 def shipped_orders(window: Window) -> QuerySet[Order]:

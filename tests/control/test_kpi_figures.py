@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from channels import kpis as sync
@@ -181,6 +181,7 @@ def test_a_day_of_23_hours_is_a_whole_day() -> None:
 # --- sums of sums -----------------------------------------------------------------------------------
 
 
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.integers(0, 10_000_000), max_size=60), st.sampled_from([0.0, 0.5, 0.9, 0.95, 0.99, 1.0]))
 def test_a_spread_has_the_percentiles_of_its_values(values: list[int], at: float) -> None:
     spread: dict[int, int] = {}
@@ -191,6 +192,7 @@ def test_a_spread_has_the_percentiles_of_its_values(values: list[int], at: float
     assert found == wanted or (found is not None and wanted is not None and abs(found - wanted) < 1e-6)
 
 
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 10**9))
 def test_three_digits_are_half_a_percent_at_most(value: int) -> None:
     kept = three_digits(value)
@@ -214,7 +216,7 @@ def histories(draw: Any) -> list[tuple[Place, cycle.Cycle]]:
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(histories(), st.sampled_from([None, "amazon"]), st.sampled_from([None, "WEST"]))
 def test_days_and_months_add_up_to_the_direct_figure(
     history: list[tuple[Place, cycle.Cycle]], channel: str | None, warehouse: str | None

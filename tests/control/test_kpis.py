@@ -15,6 +15,7 @@ from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 from rest_framework.test import APIClient
 
+from channels.models import StockPush
 from inventory import kpis as stock
 from inventory.models import StockDay
 from oms.control import tasks
@@ -161,6 +162,19 @@ def test_the_clockwork_counts_new_days_and_comes_back_to_old_ones(world: World) 
             tasks.roll_up_kpis("")
         assert report.figure(report.KPIS["cycle"], ask(Window(day(1), day(9)))).restated == [day(2)]
         assert rollup.as_of() == at(21)
+
+
+def test_figures_outlive_rows_that_are_tidied_away(world: World) -> None:
+    with time_machine.travel(at(2, 20), tick=False):
+        world.push(at(2), 700)
+        rollup.refresh()
+    StockPush.objects.all().delete()
+    world.push(at(30), 900)
+    with time_machine.travel(at(30, 20), tick=False):
+        for _ in range(3):
+            rollup.refresh(older=50)
+    found = report.figure(report.KPIS["sync"], ask(Window(day(1), day(3))))
+    assert (found.value, found.restated) == (0.7, [])
 
 
 def test_stretches_of_days() -> None:

@@ -21,6 +21,7 @@ from oms.core.charts import Series
 from oms.core.clock import business_day, now
 from oms.core.errors import NotFound, UserError
 from oms.core.figures import Tallies, Tally, Window, spread_percentile
+from oms.core.figures import total as total_of
 from oms.orders import kpis as demand
 from oms.orders.models import SalesChannel
 from returns import kpis as returns
@@ -444,18 +445,15 @@ def _sync_chart(kpi: Kpi, points: list[Point], ask: Asked, found: Tallies) -> Sa
 
 
 def _cycle_chart(kpi: Kpi, points: list[Point], ask: Asked, found: Tallies) -> SafeString:
-    times = [cycle.cycle_time(point.tally) for point in points]
+    tallies = [point.tally for point in points]
     series = [
-        Series("median", [one.median for one in times]),
-        Series("p90", [one.p90 for one in times]),
+        Series("median", [cycle.hours(one, "gross", 0.5) for one in tallies]),
+        Series("p90", [cycle.hours(one, "gross", 0.9) for one in tallies]),
     ]
     labels = [point.label for point in points]
     lines = charts.line(kpi.title, labels, series, unit="h", target=kpi.target())
-    staged = [
-        Series(name, [dict(one.stages)[name] for one in times])
-        for name in cycle.STAGES
-        if any(dict(one.stages)[name] for one in times)
-    ]
+    stages = [(name, [cycle.mean_hours(one, f"stage_{name}") for one in tallies]) for name in cycle.STAGES]
+    staged = [Series(name, means) for name, means in stages if any(means)]
     return lines + charts.bars("Where the hours go, mean", labels, staged, unit="h", stacked=True)
 
 
@@ -511,7 +509,7 @@ KPIS: dict[str, Kpi] = {
         Kpi(
             "cycle", "Fulfilment cycle time, median",
             "From the moment an order was placed until its last parcel left, by the day it left; holds are included.",
-            "cycle", "h", lambda tally: cycle.cycle_time(tally).median, _cycle_parts, _cycle_chart, _as_is,
+            "cycle", "h", lambda tally: cycle.hours(tally, "gross", 0.5), _cycle_parts, _cycle_chart, _as_is,
             (("shipped", "Orders shipped", "minutes_n"),), target=lambda: Decimal(business.get("target_cycle_hours")),
         ),
         Kpi(
@@ -603,18 +601,18 @@ def figure(kpi: Kpi, ask: Asked, reader: Reader | None = None) -> Figure:
         return Figure(kpi, None, None, None, [], SafeString, [], {}, [], hidden=hidden)
     reader = reader or Reader(ask)
     found = reader.tallies(kpi, ask.window)
-    total = _total(found)
+    points = stretches(found, ask.window)
+    total = total_of(point.tally for point in points)
     if kpi.source == "sync" and ask.window.last >= business_day():
         ages = open_ages(ask)
         total.add("open", len(ages))
         for age in ages:
             sync.add_latency(total, age)
-    points = stretches(found, ask.window)
     before = ask.window.before()
     known = reader.first_days().get(kpi.source)
     previous = None
     if known is not None and known <= before.first:  # half a window is nothing to compare with
-        previous = kpi.headline(_total(reader.tallies(kpi, before)))
+        previous = kpi.headline(total_of(reader.tallies(kpi, before).values()))
     counts = {key: total.whole(name) for key, _, name in kpi.drills if name}
     shown = Figure(
         kpi,
@@ -630,13 +628,6 @@ def figure(kpi: Kpi, ask: Asked, reader: Reader | None = None) -> Figure:
     )
     shown.provisional = bool(kpi.matures) and ask.window.last > business_day() - (kpi.matures + 1) * ONE
     return shown
-
-
-def _total(found: Tallies) -> Tally:
-    total = Tally()
-    for tally in found.values():
-        total.merge(tally)
-    return total
 
 
 def open_ages(ask: Asked) -> list[int]:
@@ -666,6 +657,8 @@ def _notes(kpi: Kpi, ask: Asked, total: Tally) -> list[str]:
     if total.whole("unpriced"):
         notes.append("Orders without an exchange rate are left out of the value.")
     if kpi.source == "sync":
+        if ask.window.first < business_day() - 30 * ONE:
+            notes.append("Rows of pushes are kept for 30 days; older days keep their figures only.")
         out = sync.left_out(None if ask.channels is None else sorted(ask.channels))
         told = [
             f"{out[key]:,} {word}"

@@ -45,6 +45,7 @@ class Source:
     matures: int
     first: Callable[[], dt.datetime | dt.date | None]
     whole_days: bool = False  # today is not counted: a day has figures once it has ended
+    kept: dt.timedelta = HORIZON  # how far back its rows are all there; older days keep the figures they have
 
 
 def _first_shipped() -> dt.datetime | None:
@@ -68,7 +69,9 @@ SOURCES: dict[str, Source] = {
     "accuracy": Source(return_kpis.accuracy_tally, return_kpis.ACCURACY_MATURE, _first_shipped),
     "returns": Source(return_kpis.return_tally, return_kpis.RETURNS_MATURE, _first_shipped),
     "demand": Source(order_kpis.tally, 1, _first_placed),
-    "sync": Source(channel_kpis.tally, 1, _first_push),
+    "sync": Source(
+        channel_kpis.tally, 1, _first_push, kept=dt.timedelta(days=7)
+    ),  # rows are tidied away later
 }
 
 
@@ -131,11 +134,11 @@ def _count(name: str, window: Window) -> list[dt.date]:
         update_fields=["digest", "computed_at", "closed_at", "restated_at", "restatements"],
     )
     for month in sorted({day.replace(day=1) for day in changed}):
-        _sum_month(name, month)
+        sum_month(name, month)
     return changed
 
 
-def _sum_month(source: str, month: dt.date) -> None:
+def sum_month(source: str, month: dt.date) -> None:
     """The month's rows, out of those of its days."""
     until = next_month(month)
     sums: dict[tuple[str, str], Tally] = {}
@@ -266,7 +269,7 @@ def _refresh(name: str, older: int, most: int) -> bool:
             return True
         last = closed
     first = business_day(began) if isinstance(began, dt.datetime) else began
-    first = max(first, today - HORIZON)
+    first = max(first, today - source.kept)
     if first > last:
         return True
     seen = set(
