@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from django.db import transaction
 from django.db.models import F, Sum
 
+from fulfillment.models import Shipment
+from inventory import valuation
 from inventory.ledger import Movement, post_movements
 from inventory.models import Sku, StockMovement, Warehouse
 from oms.core.actor import Actor
@@ -271,7 +273,12 @@ def receive_unannounced(
 
 
 def _arrivals(line: RmaLine, rma: Rma, quantity: int, key: str) -> list[Movement]:
-    """On hand and quarantine rise together, so available stays as it is."""
+    """On hand and quarantine rise together, so available stays as it is. Goods come back at what they left for."""
+    cost = None
+    if rma.order_id:
+        sent = Shipment.objects.filter(order=rma.order_id).values_list("pk", flat=True)
+        costs = valuation.costs_when_shipped([line.sku_id], [Shipment(pk=pk).number for pk in sent])
+        cost = costs.get(line.sku_id)
     return [
         Movement(
             sku_id=line.sku_id,
@@ -281,6 +288,7 @@ def _arrivals(line: RmaLine, rma: Rma, quantity: int, key: str) -> list[Movement
             kind=StockMovement.Kind.RETURN,
             key=f"return:{line.pk}:{key}:{bucket}",
             reference=rma.number,
+            unit_cost=cost if bucket == StockMovement.Bucket.ON_HAND else None,
         )
         for bucket in (StockMovement.Bucket.ON_HAND, StockMovement.Bucket.QUARANTINE)
     ]

@@ -163,3 +163,34 @@ def test_a_shipment_knows_what_it_cost():
     assert valuation.cost_of_goods("SHP-1") == D(10)
     assert valuation.costs_when_shipped([sku.pk], ["SHP-1"]) == {sku.pk: D("2.5000")}
     assert StockMovement.objects.get(key="s").stock_value == D(15)
+
+
+def test_a_return_comes_back_at_what_it_left_for(assert_invariants):
+    """The average has moved since the sale; the unit that comes back brings its own cost."""
+    from fulfillment.models import Shipment
+    from inventory.models import Warehouse
+    from oms.orders.models import Order
+    from returns.models import Rma, RmaLine
+    from returns.rma import _arrivals
+    from tests.factories import make_channel
+
+    sku, east = make_sku(), make_warehouse()
+    add_stock(sku, east, 1, unit_cost=D("2.0000"))
+    order = Order.objects.create(
+        channel=make_channel("", east),
+        external_id="E-1",
+        placed_at=now(),
+        channel_updated_at=now(),
+        currency="USD",
+    )
+    shipment = Shipment.objects.create(order=order, warehouse=Warehouse.objects.get(pk=east.pk))
+    post_movements(
+        [Movement(sku.pk, east.pk, "on_hand", -1, "ship", key="s", reference=shipment.number)], actor=SYSTEM
+    )
+    add_stock(sku, east, 1, unit_cost=D("5.0000"))
+    rma = Rma.objects.create(order=order, warehouse=east, source="staff", created_by="test")
+    line = RmaLine(pk=1, rma=rma, sku=sku, quantity=1)
+    arrived = _arrivals(line, rma, 1, "k")
+    assert [movement.unit_cost for movement in arrived] == [D("2.0000"), None]
+    post_movements(arrived, actor=SYSTEM)
+    assert StockLevel.objects.get().average_cost == D("3.5000")
