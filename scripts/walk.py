@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 from django.urls import Resolver404, resolve
-from playwright.sync_api import Page, Response
+from playwright.sync_api import Error, Page, Response
 
 #: leave the session, hand out a file, belong to somebody else (the stock admin), or are a part of a page
 SKIP = ("logout", "admin:", "schema", "fulfillment:label", "fulfillment:slip")
@@ -69,7 +69,12 @@ def walk(page: Page, base: str, *, once: bool = False) -> Iterator[Stop]:
             continue
         seen[name] += 1
         done.add(path)
-        answer = page.goto(base + path)
+        try:
+            answer = page.goto(base + path)
+        except Error as error:
+            if "Download is starting" in error.message:
+                continue  # a file after all
+            raise
         found = page.eval_on_selector_all("a[href]", "all => all.map(one => one.href)")
         number = f".{seen[name]}" if seen[name] > 1 else ""
         yield Stop(name + number, path, answer)
