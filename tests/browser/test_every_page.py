@@ -44,7 +44,6 @@ ELSEWHERE = {
     "control:import-errors": "a file",
     "control:import-preview": "a file",
     "control:report-csv": "a file",
-    "threepl:file": "a file",
     "procurement:sku_stock": "a part of the SKU page",
     "channels:oversell": "only an order that was sold twice leads there: tests/channels",
     "channels:buffer": "a table cell: tests/browser/test_work.py",
