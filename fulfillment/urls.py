@@ -9,6 +9,7 @@ urlpatterns = [
     path("shipments/<int:pk>/<slug:step>/", views.step, name="step"),
     path("shipments/<int:pk>/label.<str:kind>", views.label_file, name="label"),
     path("shipments/<int:pk>/slip.pdf", views.packing_slip, name="slip"),
+    path("shipments/lots/<int:lot_id>/", views.recall, name="recall"),
     path("floor/", views.floor, name="floor"),
     path("floor/<int:pk>/", views.bench, name="bench"),
     path("routing/", views.routing, name="routing"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from typing import Any
 
@@ -10,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from fulfillment import labels, packing, picking, rates, routing_service, selectors, shipping
+from fulfillment import labels, lot_recall, packing, picking, rates, routing_service, selectors, shipping
 from fulfillment.models import (
     LabelDocument,
     LabelPurchase,
@@ -22,7 +23,7 @@ from fulfillment.models import (
 from fulfillment.routing.conditions import describe
 from fulfillment.slips import packing_slip_pdf
 from inventory.models import Warehouse
-from oms.core import lists
+from oms.core import csvsafe, lists
 from oms.core.access import can, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.errors import NotFound, UserError
@@ -424,3 +425,35 @@ def route_order(request: HttpRequest, order_id: int) -> HttpResponse:
         request, decision.summary if decision else "Nothing to route: see the order's state and holds."
     )
     return redirect("orders:detail", number=order.number)
+
+
+@screen("orders.view")
+@require_GET
+def recall(request: HttpRequest, lot_id: int) -> HttpResponse:
+    """A lot from its supplier to every order that got it."""
+    scope = scope_of(request.user, "orders.view")
+    found = lot_recall.recall(lot_id, scope=scope)
+    if request.GET.get("format") == "csv":
+        rows = [["order", "channel", "shipment", "shipped_at", "units", "serials"]]
+        rows += [
+            [
+                one.shipment.order.number, one.shipment.order.channel.name, one.shipment.number,
+                one.shipment.shipped_at.isoformat() if one.shipment.shipped_at else "", str(one.units),
+                " ".join(one.serials),
+            ]
+            for one in found.recipients
+        ]  # fmt: skip
+        answer = HttpResponse(content_type="text/csv; charset=utf-8")
+        answer["Content-Disposition"] = f'attachment; filename="recall-{found.lot.pk}.csv"'
+        writer = csv.writer(answer)
+        writer.writerows([csvsafe.safe_cell(cell) for cell in row] for row in rows)
+        return answer
+    mine = {code: units for code, units in found.on_hand.items() if scope.covers(code)}
+    places = ", ".join(f"{units} in {code}" for code, units in mine.items())
+    context = {
+        "found": found,
+        "here": sum(mine.values()),
+        "places": places,
+        "serials": any(one.serials for one in found.recipients),
+    }
+    return render(request, "fulfillment/recall.html", context)

@@ -17,6 +17,8 @@ from import_export.widgets import ForeignKeyWidget
 from inventory import operations, selectors
 from inventory.ledger import Kind
 from inventory.models import (
+    AdjustmentLimit,
+    AdjustmentReason,
     AdjustmentRequest,
     Bin,
     KitComponent,
@@ -224,6 +226,16 @@ class RingFenceAdmin(MasterDataAdmin):
     list_display = ("sku", "channel_code", "quantity", "starts_at", "ends_at")
     list_select_related = ("sku",)
     autocomplete_fields = ("sku",)
+
+
+@admin.register(AdjustmentReason)
+class AdjustmentReasonAdmin(admin.ModelAdmin):
+    list_display = ("label", "code", "direction", "needs_note", "is_active", "position")
+
+
+@admin.register(AdjustmentLimit)
+class AdjustmentLimitAdmin(admin.ModelAdmin):
+    list_display = ("role", "amount")
 
 
 # --- stock: to look at ----------------------------------------------------------------------------

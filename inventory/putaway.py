@@ -180,7 +180,7 @@ def waiting(warehouse_ids: Collection[int], limit: int = 200) -> list[Suggestion
     """
     rows = list(
         BinStock.objects.filter(warehouse__in=warehouse_ids, bin__kind=Bin.Kind.DOCK, quantity__gt=0)
-        .select_related("bin", "sku__product", "lot")
+        .select_related("bin__warehouse", "sku__product", "lot")
         .order_by("pk")[:limit]
     )
     if not rows:

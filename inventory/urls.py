@@ -1,6 +1,6 @@
 from django.urls import path
 
-from inventory import bulk_views, pool_views, time_views, views
+from inventory import bulk_views, pool_views, time_views, views, work_views
 
 app_name = "inventory"
 urlpatterns = [
@@ -16,6 +16,14 @@ urlpatterns = [
     path("differences/<int:pk>/evidence.csv", pool_views.evidence, name="evidence"),
     path("transfers/", views.transfers, name="transfers"),
     path("transfers/<int:pk>/", views.transfer, name="transfer"),
+    path("counts/", work_views.count_list, name="counts"),
+    path("counts/next/", work_views.count_next, name="count-next"),
+    path("counts/<int:task_id>/", work_views.count, name="count"),
+    path("put-away/", work_views.put_away, name="putaway"),
+    path("bins/", work_views.bin_list, name="bins"),
+    path("bins/<int:bin_id>/", work_views.bin_detail, name="bin"),
+    path("lots/", work_views.lot_list, name="lots"),
+    path("merge/", work_views.merge, name="merge"),
     # last: a code may hold any character, a slash included
     path("<path:code>/", views.sku, name="sku"),
 ]

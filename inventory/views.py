@@ -27,7 +27,7 @@ from inventory.models import (
     Warehouse,
 )
 from inventory.operations import Adjusted
-from oms.core import lists
+from oms.core import business, lists
 from oms.core.access import can, require, scope_of
 from oms.core.actor import Actor, actor_of
 from oms.core.clock import now
@@ -293,8 +293,19 @@ def approvals(request: HttpRequest) -> HttpResponse:
             operations.refuse_adjustment(found.pk, actor=actor_of(request.user))
             messages.success(request, "Refused; stock stays as it is.")
         return redirect("inventory:approvals")
-    rows = waiting.select_related("sku", "warehouse", "author").order_by("created_at")[:100]
-    return render(request, "inventory/approvals.html", {"rows": rows})
+    rows = list(waiting.select_related("sku", "warehouse", "author").order_by("created_at")[:100])
+    costs = selectors.levels({row.sku_id for row in rows})
+    context = {
+        "rows": rows,
+        "values": {
+            row.pk: abs(row.quantity) * costs[row.sku_id, row.warehouse_id].average_cost
+            for row in rows
+            if (row.sku_id, row.warehouse_id) in costs
+        },
+        "see_costs": can(request.user, "costs.view"),
+        "base": business.currency(),
+    }
+    return render(request, "inventory/approvals.html", context)
 
 
 # --- transfers ------------------------------------------------------------------------------------
@@ -363,13 +374,15 @@ def transfer(request: HttpRequest, pk: int) -> HttpResponse:
             moving.ship_transfer(pk, quantities=units, actor=actor)
         elif step == "receive":
             moving.receive_transfer(pk, units, actor=actor, key=key)
-        elif step == "settle":
+        elif step in ("settle", "found"):
             lost = {sku_id: quantity for sku_id, quantity in units.items() if quantity}
-            moving.settle_transfer(pk, lost, reason=request.POST.get("reason", ""), actor=actor, key=key)
+            moving.settle_transfer(
+                pk, lost, reason=request.POST.get("reason", ""), actor=actor, key=key, found=step == "found"
+            )
         elif step == "cancel":
             moving.cancel_transfer(pk, actor=actor)
         else:
-            raise UserError("step: choose ship, receive, settle or cancel.", field="step")
+            raise UserError("step: choose ship, receive, settle, found or cancel.", field="step")
         messages.success(request, f"{item.number}: done.")
         return redirect("inventory:transfer", pk=pk)
     movements = (

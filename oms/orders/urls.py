@@ -1,12 +1,13 @@
 from django.urls import path
 
-from oms.orders import views, waiting_views
+from oms.orders import fence_views, views, waiting_views
 
 app_name = "orders"
 urlpatterns = [
     path("", views.queue, name="list"),
     path("new/", views.create, name="new"),
     path("bulk/", views.bulk_action, name="bulk"),
+    path("fences/", fence_views.ring_fences, name="fences"),
     path("waiting/", waiting_views.waiting, name="waiting"),
     path("<str:number>/", views.detail, name="detail"),
     path("<str:number>/hold/", views.hold, name="hold"),

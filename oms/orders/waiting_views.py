@@ -27,6 +27,8 @@ MOST = 100
 def waiting(request: HttpRequest) -> HttpResponse:
     """Waiting lines of some SKUs (`skus`, ids) or of all, in the order in which stock will serve them."""
     if request.method == "POST":
+        if not request.POST.get("reason", "").strip():
+            raise UserError("reason: say why this order goes before the others.", field="reason")
         text = request.POST.get("line", "")
         number = int(text) if text.isascii() and text.isdigit() and len(text) < 18 else 0
         orders = selectors.visible(request.user, "orders.edit")

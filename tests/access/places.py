@@ -27,6 +27,9 @@ from fulfillment.models import (
 from inventory import reservations
 from inventory.models import (
     AdjustmentRequest,
+    Bin,
+    CountTask,
+    Lot,
     Reservation,
     Sku,
     StockDifference,
@@ -93,6 +96,9 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "orders:number": both["number"],
         "inventory:pk": transfers,
         "inventory:code": (sku.code, None),
+        "inventory:task_id": both["count"],
+        "inventory:bin_id": both["bin"],
+        "fulfillment:lot_id": (Lot.objects.create(sku=sku, code="L1").pk, None),
         "procurement:pk": both["purchase"],
         "procurement:code": (supplier.code, None),
         "procurement:sku_id": (sku.pk, None),
@@ -239,6 +245,8 @@ def _place(place: str, shop: str, prefix: str, sku: Sku) -> dict[str, Any]:
         "effect": effect.pk,
         "level": StockLevel.objects.get(sku=sku, warehouse=warehouse).pk,
         "movement": StockMovement.objects.filter(sku=sku, warehouse=warehouse).earliest("pk").pk,
+        "count": CountTask.objects.create(sku=sku, warehouse=warehouse, due_on=T0.date(), created_by="x").pk,
+        "bin": Bin.objects.create(warehouse=warehouse, code=f"{prefix}-A1").pk,
         "held": str(Reservation.objects.get(pk=held[0].parts[0].reservation_id).uid),
     }
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from decimal import Decimal
 from typing import Any
 
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import transaction
 from django.test import Client
 
 from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, Listing, StockPush
 from fulfillment import labels, shipping
 from fulfillment.models import HandOff, LabelPurchase, Shipment, ThreePLFile
 from fulfillment.threepl import accounts, inbox
-from inventory import operations, transfers
-from inventory.models import AdjustmentRequest
+from inventory import counts, fences, lots, operations, putaway, transfers
+from inventory.ledger import Movement, post_movements
+from inventory.models import AdjustmentRequest, Lot
 from oms.control.models import ImportFile, WebhookDelivery, WebhookEndpoint, WebhookEvent
 from oms.core import business, jobs, tokens
 from oms.core.actor import SYSTEM, Actor
@@ -36,6 +39,7 @@ def furnish(world: World, owner: User) -> None:
     _channel(world)
     _purchasing(world)
     _threepl(world)
+    _stock_work(world)
     for number in range(3):
         raise_item(
             "no_route", f"k{number}", f"SH-{number} has no route", "No warehouse has it.", severity=number + 1
@@ -66,6 +70,44 @@ def furnish(world: World, owner: User) -> None:
     file = ImportFile.objects.get()
     assert file.job is not None
     jobs.run_job(file.job.pk, budget=5)
+
+
+def _stock_work(world: World) -> None:
+    """Bins with a dock, a lot that expires soon, a blocked one, counts in two states, a ring-fence."""
+    for code, kind, sequence in (("DOCK", "dock", 0), ("A-01", "pick", 10), ("B-01", "bulk", 20)):
+        putaway.save_bin(
+            warehouse_id=world.east.pk,
+            code=code,
+            kind=kind,
+            pick_sequence=sequence,
+            zone=code[0],
+            actor=SYSTEM,
+        )
+    soap = make_sku("SOAP", lot_tracked=True)
+    shelf = world.east.bins.get(code="A-01")
+    today = now().date()
+    with transaction.atomic():
+        for number, (code, days) in enumerate((("L-1", 12), ("L-2", 400))):
+            lot = Lot.objects.create(
+                sku=soap, code=code, expires_on=today + dt.timedelta(days=days), source="GR-1"
+            )
+            post_movements(
+                [
+                    Movement(
+                        soap.pk, world.east.pk, "on_hand", 6, "receipt", key=f"soap:{number}", bin_id=shelf.pk,
+                        lot_id=lot.pk,
+                    )
+                ],
+                actor=SYSTEM,
+            )  # fmt: skip
+    lots.set_blocked(lot.pk, True, reason="smells", actor=SYSTEM)
+    counts.ask(soap.pk, world.east.pk, cause="manual", actor=SYSTEM)
+    off = counts.ask(world.sku.pk, world.west.pk, cause="rule", actor=SYSTEM)
+    counts.submit(off.pk, 3, actor=SYSTEM)
+    fences.create(
+        sku_id=soap.pk, channel_code=world.channel.code, quantity=2, ends_at=now() + dt.timedelta(days=3),
+        actor=SYSTEM,
+    )  # fmt: skip
 
 
 def _orders(world: World) -> None:
