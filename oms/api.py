@@ -18,8 +18,8 @@ APPS = (
 )
 
 router = SimpleRouter()
-for app in APPS:
-    import_module(f"{app}.api").register(router)
+for module in [*(f"{app}.api" for app in APPS), "inventory.work_api"]:
+    import_module(module).register(router)
 
 app_name = "api"
 urlpatterns = [*router.urls, re_path("", nothing_here)]

@@ -10,6 +10,7 @@ A new address with an argument needs one line in `objects()`, under the name of 
 
 from __future__ import annotations
 
+import datetime as dt
 from decimal import Decimal
 from typing import Any
 
@@ -31,6 +32,7 @@ from inventory.models import (
     CountTask,
     Lot,
     Reservation,
+    RingFence,
     Sku,
     StockDifference,
     StockLevel,
@@ -75,6 +77,7 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         kind="stock", profile="stock", name="f.csv", sha256="0", size=1, created_by="x"
     )
     transfers = _transfers(sku)
+    lot = Lot.objects.create(sku=sku, code="L1")
     webhook = WebhookEndpoint.objects.create(
         url="https://hooks.example.org/", events=["order.created"], secret="whsec_x", created_by="x"
     )
@@ -98,7 +101,7 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "inventory:code": (sku.code, None),
         "inventory:task_id": both["count"],
         "inventory:bin_id": both["bin"],
-        "fulfillment:lot_id": (Lot.objects.create(sku=sku, code="L1").pk, None),
+        "fulfillment:lot_id": (lot.pk, None),
         "procurement:pk": both["purchase"],
         "procurement:code": (supplier.code, None),
         "procurement:sku_id": (sku.pk, None),
@@ -131,6 +134,10 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "api:sku": (sku.pk, None),
         "api:warehouse": (NEAR, FAR),
         "api:stock": both["level"],
+        "api:count": both["count"],
+        "api:transfer": transfers,
+        "api:lot": (lot.pk, None),
+        "api:ring-fence": both["fence"],
         "api:movement": both["movement"],
         "api:reservation": both["held"],
         "api:supplier": (supplier.pk, None),
@@ -245,6 +252,9 @@ def _place(place: str, shop: str, prefix: str, sku: Sku) -> dict[str, Any]:
         "effect": effect.pk,
         "level": StockLevel.objects.get(sku=sku, warehouse=warehouse).pk,
         "movement": StockMovement.objects.filter(sku=sku, warehouse=warehouse).earliest("pk").pk,
+        "fence": RingFence.objects.create(
+            sku=sku, channel_code=shop, quantity=1, ends_at=timezone.now() + dt.timedelta(days=1)
+        ).pk,
         "count": CountTask.objects.create(sku=sku, warehouse=warehouse, due_on=T0.date(), created_by="x").pk,
         "bin": Bin.objects.create(warehouse=warehouse, code=f"{prefix}-A1").pk,
         "held": str(Reservation.objects.get(pk=held[0].parts[0].reservation_id).uid),
