@@ -104,8 +104,14 @@ NAMES_ALL = {
     "control:warehouses",
     "inventory:transfers",
 }
-#: 404 on one's own object: there is no label yet, or the empty form names no request
-NOT_YET = {"fulfillment:label", "api:shipment-label-file", "inventory:approvals"}
+#: 404 on one's own object: there is no label yet, the empty form names no request, the goods arrive elsewhere
+NOT_YET = {
+    "fulfillment:label",
+    "api:shipment-label-file",
+    "inventory:approvals",
+    "api:transfer-receive",
+    "api:transfer-settle",
+}
 #: forms that must say what is to be done before the object is looked up; all others are sent empty
 FORMS = {"control:view-change": "action=remove"}
 #: what a step in the address can be
