@@ -156,6 +156,7 @@ def answer_to(api: APIClient, case: Any) -> requests.Response:
     return made
 
 
+@pytest.mark.once
 def test_requests_drawn_from_the_description_get_described_answers(
     api: APIClient, mug: Sku, phone: SalesChannel, kiln: Supplier
 ) -> None:

@@ -27,7 +27,7 @@ def environment(options: dict[str, Any]) -> dict[str, str]:
 
 def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> None:
     """Target 18, in milliseconds through every middleware; the network to the caller is not in it."""
-    stored, asked = (200, 10) if options["quick"] else (20_000, 200)
+    stored, asked = (200, 2) if options["quick"] else (20_000, 200)
     places = world.warehouses(2)
     goods = world.skus(200, 1_000_000, places)
     shop = world.channel("bench", places)
@@ -45,10 +45,13 @@ def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> 
     _, text = tokens.issue(user, "bench", scopes, actor=world.ACTOR)
     client = Client(SERVER_NAME="127.0.0.1", HTTP_AUTHORIZATION=f"Bearer {text}")
 
+    work: list[float] = []  # processor time of this process, for machines that do other things as well
+
     def timed(ask: Callable[[], Any], status: int) -> tuple[float, Any]:
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         answer = ask()
         took = (time.perf_counter() - began) * 1000
+        work.append((time.process_time() - worked) * 1000)
         if answer.status_code != status:
             raise RuntimeError(f"{answer.status_code}: {answer.content[:300]!r}")
         return took, answer.json()
@@ -83,13 +86,19 @@ def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> 
             page["next"].replace("http://127.0.0.1", "") if page["next"] else "/api/v1/orders/?limit=100"
         )
     say(f"entering {asked} orders")
+    list_work = work[-asked:]
     creates = [entered(number)[0] for number in range(asked)]
+    create_work = work[-asked:]
     replays = [entered(number)[0] for number in range(asked)]
     report.figures = {
         "list_100_orders_p50_ms": round(median(lists), 1),
         "list_100_orders_p95_ms": round(p95(lists), 1),
+        "list_100_orders_processor_p50_ms": round(median(list_work), 1),
+        "list_100_orders_processor_p95_ms": round(p95(list_work), 1),
         "create_order_p50_ms": round(median(creates), 1),
         "create_order_p95_ms": round(p95(creates), 1),
+        "create_order_processor_p50_ms": round(median(create_work), 1),
+        "create_order_processor_p95_ms": round(p95(create_work), 1),
         "replayed_create_p50_ms": round(median(replays), 1),
         "replayed_create_p95_ms": round(p95(replays), 1),
     }
