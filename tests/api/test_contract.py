@@ -32,7 +32,7 @@ from tests.factories import add_stock, make_channel, make_sku, make_user, make_w
 
 pytestmark = pytest.mark.django_db
 #: requests drawn from the description in all; raise it for a longer search
-EXAMPLES = int(os.environ.get("OMS_API_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("OMS_API_EXAMPLES", "700"))
 PROBLEM = "application/problem+json"
 
 
