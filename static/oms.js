@@ -149,7 +149,12 @@
   }
   document.addEventListener("keydown", (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") { event.preventDefault(); openPalette(); return; }
-    if (event.key === "Escape" && event.target.closest?.(".cell-form")) { $("[data-cancel]", event.target.closest(".cell-form")).click(); return; }
+    if (event.key === "Escape" && event.target.closest?.(".cell-form")) {
+      // not a click: htmx wires a fresh button a moment after it appears
+      const form = event.target.closest(".cell-form");
+      htmx.ajax("GET", $("[data-cancel]", form).getAttribute("hx-get"), { target: form.closest("td"), swap: "innerHTML" });
+      return;
+    }
     if (event.key === "Escape") $$("details.menu[open]").forEach((menu) => { menu.open = false; $("summary", menu).focus(); });
     if (!("keys" in document.body.dataset) || event.ctrlKey || event.metaKey || event.altKey || typing(event.target) || $("dialog[open]")) return;
     const at = $("tr[data-href].at");
@@ -230,7 +235,7 @@
   const toScan = () => { const box = $("[data-scan]"); if (box && !$("dialog[open]") && !typing(document.activeElement)) { box.focus({ preventScroll: true }); box.select(); } };
   document.addEventListener("scan:ok", () => beep(true));
   document.addEventListener("scan:bad", () => beep(false));
-  document.addEventListener("htmx:afterSettle", () => { const box = $("[data-scan]"); if (box && !$("dialog[open]") && !$("[aria-invalid=true]")) { if (box.form?.contains(document.activeElement) || !typing(document.activeElement)) { box.focus(); box.select(); } } });
+  document.addEventListener("htmx:afterSettle", () => { const box = $("[data-scan]"); if (box && !$("dialog[open]") && !$("[aria-invalid=true]")) { if (document.activeElement !== box && (box.form?.contains(document.activeElement) || !typing(document.activeElement))) { box.focus(); box.select(); } } });
   document.addEventListener("click", (event) => { if (!event.target.closest("a, button, input, select, textarea, summary, label, dialog")) setTimeout(toScan); });
   document.addEventListener("close", () => setTimeout(toScan), true);
   toScan();
