@@ -29,6 +29,7 @@ from inventory.models import (
     Sku,
     SkuAlias,
     SkuPack,
+    StockBatch,
     StockLevel,
     StockMovement,
     Transfer,
@@ -381,3 +382,10 @@ class AdjustmentRequestAdmin(ReadOnlyAdmin):
     list_display = ("id", "sku", "warehouse", "quantity", "reason", "state", "author", "decided_by")
     list_filter = ("state",)
     list_select_related = ("sku", "warehouse", "author", "decided_by")
+
+
+@admin.register(StockBatch)
+class StockBatchAdmin(ReadOnlyAdmin):
+    list_display = ("id", "title", "rows", "value", "limit", "state", "author", "decided_by", "created_at")
+    list_filter = ("state",)
+    list_select_related = ("author", "decided_by")

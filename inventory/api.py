@@ -16,7 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
-from inventory import asof, kits, operations, reservations, selectors
+from inventory import approvals, asof, kits, operations, reservations, selectors
 from inventory.locking import stock_service
 from inventory.models import (
     KitComponent,
@@ -359,11 +359,21 @@ class StockViewSet(IdempotentMixin, Base, mixins.ListModelMixin, mixins.Retrieve
     @extend_schema(request=AdjustManyRequest, responses=bulk.BulkAnswer)
     @action(detail=False, methods=["post"], url_path="adjust-many")
     def adjust_many(self, request: Request) -> Response:
-        """Up to 500 adjustments; each is posted or refused for itself, and the answer says which."""
+        """Up to 500 adjustments; each is posted or refused for itself, and the answer says which. Together above
+        your limit, all of them wait for a second person."""
         require(self.principal(), "stock.adjust")
         wanted = AdjustManyRequest(data=request.data)
         wanted.is_valid(raise_exception=True)
         batch = uuid.uuid4().hex
+        items = wanted.validated_data["items"]
+        known = selectors.find_codes({item["sku"] for item in items})
+        places = dict(Warehouse.objects.values_list("code", "pk"))
+        total = approvals.foresee(
+            (known[item["sku"]], item["warehouse"], places[item["warehouse"]], item["quantity"], True)
+            for item in items
+            if item["sku"] in known and item["warehouse"] in places
+        )
+        waits = approvals.needs_second(total.counted(), self.actor().user_id)
 
         def one(item: tuple[int, dict[str, Any]]) -> str:
             number, data = item
@@ -371,10 +381,11 @@ class StockViewSet(IdempotentMixin, Base, mixins.ListModelMixin, mixins.Retrieve
             done = operations.adjust(
                 sku_id=the_sku(data["sku"]).pk, warehouse_id=warehouse.pk, quantity=data["quantity"],
                 reason=data["reason"], note=data["note"], actor=self.actor(), key=f"api:{batch}:{number}",
+                wait=waits,
             )  # fmt: skip
             return "waits for a second person" if done.request else "posted"
 
-        return Response(bulk.each(enumerate(wanted.validated_data["items"]), one, at="/items"))
+        return Response(bulk.each(enumerate(items), one, at="/items"))
 
     @extend_schema(request=AdjustRequest, responses={201: AdjustAnswer})
     @action(detail=False, methods=["post"])

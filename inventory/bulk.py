@@ -1,13 +1,16 @@
-"""One action on many SKUs of a warehouse: at once up to 100, above that as a job with a result per SKU."""
+"""One action on many SKUs of a warehouse: at once up to 100, above that as a job with a result per SKU. What is
+worth more than its author may move alone waits for a second person as one batch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import datetime as dt
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from inventory import operations
-from inventory.models import Bin, Sku, Warehouse
+from inventory import approvals, operations
+from inventory.models import Bin, Sku, StockBatch, Warehouse
+from inventory.selectors import Code
 from oms.core.access import require
 from oms.core.actor import Actor
 from oms.core.clock import now
@@ -62,9 +65,19 @@ def checked(action: str, value: str, reason: str, warehouse: Warehouse) -> dict[
 
 
 def act(
-    action: str, sku: Sku, warehouse: Warehouse, params: dict[str, Any], *, actor: Actor, key: str
+    action: str,
+    sku: Sku,
+    warehouse: Warehouse,
+    params: dict[str, Any],
+    *,
+    actor: Actor,
+    key: str,
+    batch: int | None = None,
 ) -> str:
-    """Do one action on one SKU; a sentence of what happened. Raises `UserError` when it is skipped."""
+    """Do one action on one SKU; a sentence of what happened. Raises `UserError` when it is skipped.
+
+    `batch`: the approval that it is part of.
+    """
     if sku.kind in (Sku.Kind.KIT, Sku.Kind.SERVICE):
         raise UserError("it has no stock of its own.")
     if action == "safety":
@@ -77,16 +90,66 @@ def act(
     if action == "add":
         outcome = operations.adjust(
             sku_id=sku.pk, warehouse_id=warehouse.pk, quantity=params["units"], reason=params["reason"], actor=actor,
-            key=step,
+            key=step, batch=batch,
         )  # fmt: skip
     else:
         outcome = operations.post_count(
-            sku_id=sku.pk, warehouse_id=warehouse.pk, counted=params["units"], counted_at=now(), actor=actor, key=step,
-            note=params["reason"],
+            sku_id=sku.pk, warehouse_id=warehouse.pk, counted=params["units"],
+            counted_at=_moment(params), actor=actor, key=step, note=params["reason"], batch=batch,
         )  # fmt: skip
     if outcome.request is not None:
         return "waits for a second person: above the limit"
     return ", ".join(f"{row.quantity:+d}" for row in outcome.rows) or "agrees with the books"
+
+
+def _moment(params: dict[str, Any]) -> dt.datetime:
+    """When the units were counted: when they were asked for, however long a second person took."""
+    return dt.datetime.fromisoformat(params["counted_at"]) if "counted_at" in params else now()
+
+
+def begin(
+    action: str,
+    sku_ids: Sequence[int],
+    warehouse: Warehouse,
+    params: dict[str, Any],
+    *,
+    actor: Actor,
+    key: str,
+) -> Result | Job | StockBatch:
+    """The one door of the bulk editor: what is above the author's limit waits for a second person, up to 100 SKUs
+    are done at once, more become a job. Raises `UserError` above 100,000 SKUs.
+    """
+    if len(sku_ids) > MOST:
+        raise UserError(
+            f"{len(sku_ids):,} SKUs are too many at once: filter to at most {MOST:,}.", field="ids"
+        )
+    if action in ("add", "set"):
+        params = {**params, "counted_at": now().isoformat()}
+        total = approvals.foresee(
+            (code, warehouse.code, warehouse.pk, params["units"], action == "add") for code in _codes(sku_ids)
+        )
+        if approvals.needs_second(total.counted(), actor.user_id):
+            return approvals.ask(
+                "stock.bulk",
+                f"{ACTIONS[action][0]} {params['units']:+d} for {len(sku_ids):,} SKUs in {warehouse}"
+                if action == "add"
+                else f"{ACTIONS[action][0]} {params['units']} for {len(sku_ids):,} SKUs in {warehouse}",
+                _job(action, sku_ids, warehouse, params, actor, key),
+                total,
+                actor=actor,
+                key=key,
+            )
+    if len(sku_ids) > AT_ONCE:
+        return start(action, sku_ids, warehouse, params, actor=actor, key=key)
+    skus = list(Sku.objects.filter(pk__in=sku_ids).order_by("pk"))
+    return run_now(action, skus, warehouse, params, actor=actor, key=key)
+
+
+def _codes(sku_ids: Sequence[int]) -> Iterator[Code]:
+    for start_at in range(0, len(sku_ids), 2000):
+        found = Sku.objects.filter(pk__in=sku_ids[start_at : start_at + 2000]).order_by("pk")
+        for pk, code, cost in found.values_list("pk", "code", "unit_cost"):
+            yield Code(pk, code, unit_cost=cost)
 
 
 def run_now(
@@ -112,21 +175,30 @@ def start(
     actor: Actor,
     key: str,
 ) -> Job:
-    """The action as a background job. Raises `UserError` above 100,000 SKUs."""
-    if len(sku_ids) > MOST:
-        raise UserError(
-            f"{len(sku_ids):,} SKUs are too many at once: filter to at most {MOST:,}.", field="ids"
-        )
-    return start_job(
-        "stock.bulk",
-        f"{ACTIONS[action][0]} for {len(sku_ids):,} SKUs in {warehouse}",
-        {
-            "action": action, "ids": list(sku_ids), "warehouse": warehouse.pk, "params": params, "key": key,
-            "user": actor.user_id,
-        },
-        actor,
-        total=len(sku_ids),
-    )  # fmt: skip
+    """The action as a background job."""
+    title = f"{ACTIONS[action][0]} for {len(sku_ids):,} SKUs in {warehouse}"
+    wanted = _job(action, sku_ids, warehouse, params, actor, key)
+    return start_job("stock.bulk", title, wanted, actor, total=len(sku_ids))
+
+
+def _job(
+    action: str, sku_ids: Sequence[int], warehouse: Warehouse, params: dict[str, Any], actor: Actor, key: str
+) -> dict[str, Any]:
+    return {
+        "action": action, "ids": list(sku_ids), "warehouse": warehouse.pk, "params": params, "key": key,
+        "user": actor.user_id,
+    }  # fmt: skip
+
+
+@approvals.batch_runner("stock.bulk")
+def decided(batch: StockBatch, approve: bool) -> Job | None:
+    """A second person has decided: the job begins, in its author's name."""
+    if not approve:
+        return None
+    kind, _, name = batch.actor.partition(":")
+    wanted = {**batch.params, "batch": batch.pk}
+    actor = Actor(kind, name, batch.author_id)
+    return start_job("stock.bulk", batch.title, wanted, actor, total=len(batch.params["ids"]))
 
 
 @job_handler("stock.bulk")
@@ -142,7 +214,7 @@ def run_job(run: Run) -> dict[str, Any]:
         sku = Sku.objects.filter(pk=sku_id).first()
         if sku is None:
             raise NotFound("it is gone.")
-        return act(action, sku, warehouse, params, actor=actor, key=key)
+        return act(action, sku, warehouse, params, actor=actor, key=key, batch=run.params.get("batch"))
 
     codes = dict(Sku.objects.filter(pk__in=run.params["ids"]).values_list("pk", "code"))
     run.rows(run.params["ids"], one, subject=lambda sku_id: codes.get(sku_id, str(sku_id)))

@@ -9,7 +9,7 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_POST
 
 from inventory import bulk, exports, screens
-from inventory.models import Sku, Warehouse
+from inventory.models import Sku, StockBatch, Warehouse
 from oms.core.access import can, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.csvsafe import stream_csv
@@ -61,13 +61,13 @@ def bulk_action(request: HttpRequest) -> HttpResponse:
     if not ids:
         raise UserError("SKUs: choose at least one that is counted.", field="ids")
     actor, key = actor_of(request.user), f"bulk:{form_key(request)}"
-    if len(ids) > bulk.AT_ONCE:
-        job = bulk.start(action, ids, place, params, actor=actor, key=key)
-        text, tone = f"{len(ids):,} SKUs: working in the background (job {job.pk}).", "ok"
+    done = bulk.begin(action, ids, place, params, actor=actor, key=key)
+    if isinstance(done, bulk.Result):
+        text, tone = done.sentence(), "warn" if done.skipped else "ok"
+    elif isinstance(done, StockBatch):
+        text, tone = f"Worth {done.value:,.2f}, above your limit: a second person approves it first.", "warn"
     else:
-        skus = list(Sku.objects.filter(pk__in=ids).order_by("pk"))
-        result = bulk.run_now(action, skus, place, params, actor=actor, key=key)
-        text, tone = result.sentence(), "warn" if result.skipped else "ok"
+        text, tone = f"{len(ids):,} SKUs: working in the background (job {done.pk}).", "ok"
     if is_fragment(request):
         return toast(HttpResponse(status=204), text, tone)
     (messages.success if tone == "ok" else messages.warning)(request, text)

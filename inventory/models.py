@@ -19,6 +19,7 @@ from django.db.models.functions import Coalesce, Upper
 from django.utils import timezone
 
 from oms.core.fields import CurrencyField, MoneyAmountField
+from oms.core.models import Job
 
 
 class Product(models.Model):
@@ -911,6 +912,54 @@ class AdjustmentRequest(models.Model):
             ),
             models.UniqueConstraint(fields=["key"], condition=~Q(key=""), name="adjustment_asked_once"),
         ]
+
+
+class StockBatch(models.Model):
+    """Many adjustments asked for at once, above their author's limit: nothing of it happens until a second person
+    has seen the totals and the first rows and approves; then its job does it.
+    """
+
+    class State(models.TextChoices):
+        PENDING = "pending", "Waiting for approval"
+        APPROVED = "approved", "Approved"
+        REFUSED = "refused", "Refused"
+
+    kind = models.CharField(max_length=30, help_text="who runs it")
+    title = models.CharField(max_length=160)
+    params = models.JSONField(default=dict)
+    rows = models.PositiveIntegerField(help_text="rows that change something")
+    units_in = models.PositiveBigIntegerField()
+    units_out = models.PositiveBigIntegerField()
+    value = MoneyAmountField(help_text="cost × |difference| of all rows, business currency")
+    limit = MoneyAmountField(help_text="its author's, when it was asked for")
+    shown = models.JSONField(default=list, help_text="first rows: SKU, warehouse, before, after")
+    places = models.JSONField(default=list, help_text="codes of its warehouses")
+    url = models.CharField(max_length=200, blank=True, help_text="where all of its rows are seen")
+    key = models.CharField(max_length=120, unique=True, help_text="the same key asks once")
+    actor = models.CharField(max_length=120, help_text="who asked, as the ledger will name them")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    decided_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+"
+    )
+    job = models.ForeignKey(Job, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    decided_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name_plural = "stock batches"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(decided_by__isnull=True) | ~Q(decided_by=F("author")),
+                name="stock_batch_two_people",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["created_at"], condition=Q(state="pending"), name="stock_batch_waits")
+        ]
+
+    def __str__(self) -> str:
+        return self.title
 
 
 class PoolPolicy(models.Model):

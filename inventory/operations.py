@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import F, Max
+from django.db.models import F
 
-from inventory import asof, differences, reservations, serials
+from inventory import approvals, asof, differences, reservations, serials
 from inventory.ledger import Bucket, InsufficientStock, Kind, Movement, post_movements
 from inventory.locking import LostRace, Pair, lock_levels, stock_service
 from inventory.models import (
-    AdjustmentLimit,
     AdjustmentReason,
     AdjustmentRequest,
     Lot,
@@ -30,13 +29,11 @@ from inventory.models import (
     Warehouse,
 )
 from inventory.reconcile import Outcome, judge
-from oms.core import business
 from oms.core.actor import Actor
 from oms.core.audit import record
 from oms.core.clock import now
-from oms.core.errors import Conflict, NotAllowed, NotFound, UserError
-from oms.core.exceptions_inbox import close_item, raise_item
-from oms.core.models import Membership
+from oms.core.errors import Conflict, NotFound, UserError
+from oms.core.exceptions_inbox import raise_item
 from oms.core.outbox import emit_many
 
 ATTEMPTS = 5
@@ -72,11 +69,15 @@ def adjust(
     bin_id: int | None = None,
     unit_cost: Decimal | None = None,
     occurred_at: dt.datetime | None = None,
+    batch: int | None = None,
+    wait: bool = False,
 ) -> Adjusted:
     """Change on hand by a signed number of eaches, with a reason, once per `key`.
 
     A reason of the business brings its rules (only more, only fewer, a note). A person has the limit of value (at
     average cost) of his role; above it the change waits for a second person and has no effect on stock before.
+    `batch`: the `StockBatch` that it is part of; when that was approved, the person's own limit is spoken for.
+    `wait`: it waits whatever it is worth alone, for it came with others that are above the limit together.
     Units taken away that are promised release promises, the latest first.
     Raises `UserError` (reason, zero, unknown SKU or warehouse, operator's pool), `Conflict` (too few).
     """
@@ -92,7 +93,8 @@ def adjust(
         asked = AdjustmentRequest.objects.filter(key=key).first()
         if asked is not None:
             return Adjusted(request=asked)
-        if _value(sku, warehouse, quantity) > limit_of(actor.user_id):
+        value = _value(sku, warehouse, quantity, unit_cost)
+        if wait or (approvals.needs_second(value, actor.user_id) and not approvals.approved(batch)):
             request = AdjustmentRequest(
                 sku=sku, warehouse=warehouse, quantity=quantity, reason=reason, note=note[:255], kind=kind,
                 lot_id=lot_id, bin_id=bin_id, unit_cost=unit_cost, key=key, author_id=actor.user_id,
@@ -152,6 +154,7 @@ def post_count(
     actor: Actor,
     key: str,
     note: str = "",
+    batch: int | None = None,
 ) -> Adjusted:
     """Post what was counted at `counted_at`: the variance against the books of that moment, so that units which
     moved since then stay moved. No variance writes nothing. Raises like `adjust`.
@@ -168,7 +171,7 @@ def post_count(
         return Adjusted()
     return adjust(
         sku_id=sku_id, warehouse_id=warehouse_id, quantity=variance, reason="count", actor=actor, key=key,
-        note=note or f"counted {counted}", kind=Kind.COUNT,
+        note=note or f"counted {counted}", kind=Kind.COUNT, batch=batch,
     )  # fmt: skip
 
 
@@ -207,17 +210,7 @@ def _decide(request_id: int, state: str, actor: Actor) -> AdjustmentRequest:
     request = AdjustmentRequest.objects.select_related("sku", "warehouse").filter(pk=request_id).first()
     if request is None:
         raise NotFound(f"adjustment: there is no request with id {request_id}.", field="adjustment")
-    if actor.user_id is None:
-        raise NotAllowed("adjustment: a person has to decide.", field="adjustment")
-    if actor.user_id == request.author_id:
-        raise NotAllowed("adjustment: another person than its author has to decide.", field="adjustment")
-    waiting = AdjustmentRequest.objects.filter(pk=request_id, state=AdjustmentRequest.State.PENDING)
-    if not waiting.update(state=state, decided_by_id=actor.user_id, decided_at=now()):
-        raise Conflict(
-            f"adjustment: it was {request.get_state_display().lower()} already.", field="adjustment"
-        )
-    request.refresh_from_db()
-    close_item(f"adjustment:{request_id}", state, actor=actor)
+    approvals.settle(request, state, f"adjustment:{request_id}", actor)
     record(
         actor,
         f"stock.adjustment_{state}",
@@ -236,19 +229,9 @@ def _ask(request: AdjustmentRequest, actor: Actor) -> AdjustmentRequest:
         detail=f"asked by {actor.name}. {request.note}",
         url="/stock/approvals/",
         warehouse_code=request.warehouse.code,
-        money=_value(request.sku, request.warehouse, request.quantity),
+        money=_value(request.sku, request.warehouse, request.quantity, request.unit_cost),
     )
     return request
-
-
-def limit_of(user_id: int) -> Decimal:
-    """Value up to which a user adjusts alone, business currency: the highest of his roles' own limits; people whose
-    roles have none share the common setting.
-    """
-    own = AdjustmentLimit.objects.filter(
-        role__in=Membership.objects.filter(user=user_id).values("role")
-    ).aggregate(most=Max("amount"))["most"]
-    return Decimal(str(business.get("adjustment_limit"))) if own is None else Decimal(own)
 
 
 def _check_reason(code: str, quantity: int, note: str) -> None:
@@ -266,10 +249,9 @@ def _check_reason(code: str, quantity: int, note: str) -> None:
         raise UserError(f"note: '{reason}' needs a note that says what proves it.", field="note")
 
 
-def _value(sku: Sku, warehouse: Warehouse, quantity: int) -> Decimal:
+def _value(sku: Sku, warehouse: Warehouse, quantity: int, unit_cost: Decimal | None = None) -> Decimal:
     level = StockLevel.objects.filter(sku=sku, warehouse=warehouse).only("average_cost").first()
-    cost = level.average_cost if level and level.average_cost else sku.unit_cost
-    return abs(quantity) * cost
+    return approvals.worth(quantity, level.average_cost if level else Decimal(0), sku.unit_cost, unit_cost)
 
 
 # --- states ---------------------------------------------------------------------------------------

@@ -7,14 +7,16 @@ costs go through `post_movements`, which knows their rules.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from django.db import IntegrityError
-from django.db.models import Exists, OuterRef, Sum
+from django.db.models import Count, DecimalField, Exists, F, Max, OuterRef, Q, Sum
+from django.db.models.functions import Abs
 
-from inventory import bins
+from inventory import approvals, bins
 from inventory.bins import dock_of
 from inventory.ledger import Bucket, Kind, Movement, post_movements
 from inventory.locking import Balances, LostRace, Pair, change_levels, lock_levels, read_levels, stock_service
@@ -56,10 +58,11 @@ class StockLine:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a decision needs of a level, in eaches: `held` is promised or unfit."""
+    """What a decision needs of a level, in eaches: `held` is promised or unfit. `average` is its unit cost."""
 
     on_hand: int = 0
     held: int = 0
+    average: Decimal = Decimal(0)
 
 
 @dataclass(slots=True)
@@ -71,10 +74,17 @@ class Decided:
     after: int
     problem: str = ""
     column: str = ""
+    average: Decimal = Decimal(0)
 
     @property
     def change(self) -> int:
         return self.after - self.before
+
+    @property
+    def value(self) -> Decimal:
+        """What it is worth when held against an adjustment limit."""
+        line = self.line
+        return approvals.worth(self.change, self.average, line.sku.unit_cost, line.unit_cost)
 
 
 NOTHING = Standing()
@@ -106,13 +116,11 @@ def decide(
             change = line.quantity if line.add else line.quantity - before
         after = before + change
         if line.expected is not None and line.expected != before and change:
-            answer.append(
-                Decided(
-                    line, before, before,
-                    f"On hand of {line.sku.code} was {line.expected} when the file was made and is {before} now: "
-                    "export it again.", "expected",
-                )
+            was = "moved since the file was made" if line.expected < 0 else (
+                f"was {line.expected} when the file was made"
             )  # fmt: skip
+            told = f"On hand of {line.sku.code} {was} and is {before} now: export it again."
+            answer.append(Decided(line, before, before, told, "expected"))
         elif change and after < level.held:
             why = (
                 f"{level.held} of {line.sku.code} are promised or unavailable, {after} would be left. "
@@ -128,7 +136,7 @@ def decide(
         else:
             if change:
                 moved[pair] = after - level.on_hand
-            answer.append(Decided(line, before, after))
+            answer.append(Decided(line, before, after, average=level.average))
     return answer
 
 
@@ -142,9 +150,36 @@ def preview(lines: Sequence[StockLine], carry: Mapping[Pair, int] | None = None)
     return decide(lines, levels, _in_bins(lines))
 
 
+def count_as_of(lines: Iterable[StockLine], moment: dt.datetime, prefix: str) -> None:
+    """Make counts of `moment` counts of now: what moved on hand since then by others (keys that do not begin with
+    `prefix`) is added. A bin that was counted on a level that moved is refused when it is posted.
+    """
+    counts = [line for line in lines if not line.add]
+    since = (
+        StockMovement.objects.filter(
+            sku__in={line.sku.id for line in counts},
+            warehouse__in={line.warehouse_id for line in counts},
+            bucket=Bucket.ON_HAND,
+            created_at__gt=moment,
+        )
+        .exclude(key__startswith=prefix)
+        .values_list("sku", "warehouse")
+        .annotate(units=Sum("quantity"))
+        .order_by()
+    )
+    moved = {(sku, place): units for sku, place, units in since if units}
+    for line in counts:
+        units = moved.get(line.pair, 0)
+        if units and line.bin_id is None and line.expected is None:
+            line.quantity = max(0, line.quantity + units)
+        elif units:
+            line.expected = -1 if line.expected is None else line.expected
+
+
 def _standing(balances: Mapping[Pair, Balances]) -> dict[Pair, Standing]:
     return {
-        pair: Standing(level.on_hand, level.on_hand - level.available) for pair, level in balances.items()
+        pair: Standing(level.on_hand, level.on_hand - level.available, level.average_cost)
+        for pair, level in balances.items()
     }
 
 
@@ -320,6 +355,28 @@ def blocked(prefix: str, limit: int = 20) -> tuple[int, list[StockMovement]]:
         .filter(moved=True)
     )
     return rows.count(), list(rows.select_related("sku", "warehouse").order_by("id")[:limit])
+
+
+def posted_sum(prefix: str) -> tuple[approvals.Sum, list[int]]:
+    """What taking back the rows posted under `prefix` moves, and the ids of their warehouses. One statement each."""
+    rows = StockMovement.objects.filter(key__startswith=prefix)
+    cost = F("unit_cost") * Abs(F("quantity"))
+    found = rows.aggregate(
+        rows=Count("id"),
+        gained=Sum("quantity", filter=Q(quantity__gt=0)),
+        lost=Sum("quantity", filter=Q(quantity__lt=0)),
+        value=Sum(cost, output_field=DecimalField(max_digits=20, decimal_places=4)),
+        dearest=Max(cost, output_field=DecimalField(max_digits=20, decimal_places=4)),
+    )
+    total = approvals.Sum(
+        found["rows"], -(found["lost"] or 0), found["gained"] or 0, found["value"] or Decimal(0),
+        found["dearest"] or Decimal(0),
+    )  # fmt: skip
+    for sku, place, units, balance in rows.order_by("id").values_list(
+        "sku__code", "warehouse__code", "quantity", "balance"
+    )[: approvals.SHOWN]:
+        total.shown.append([sku, place, balance, balance - units])
+    return total, sorted(set(rows.order_by().values_list("warehouse", flat=True).distinct()))
 
 
 def posted_rows(prefix: str) -> int:

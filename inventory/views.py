@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
@@ -12,6 +13,7 @@ from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET, require_http_methods
 
+from inventory import approvals as approval
 from inventory import bulk, exports, operations, screens, selectors, time_views
 from inventory import transfers as moving
 from inventory.forms import AdjustForm, TransferForm
@@ -109,7 +111,7 @@ def stock(request: HttpRequest) -> HttpResponse:
         "chosen": chosen,
         "options": [(warehouse.code, warehouse.name) for warehouse in everywhere],
         "tabs": lists.with_saved(_tabs(request, view), tools),
-        "waiting": _waiting(request).count(),
+        "waiting": _waiting(request).count() + len(approval.waiting_batches(request.user)),
         "filtered": bool(query or view or chosen),
         "tools": tools,
         "shapes": [(name, shape.title) for name, shape in exports.SHAPES.items()],
@@ -281,6 +283,8 @@ def approvals(request: HttpRequest) -> HttpResponse:
     """Adjustments that wait for a second person."""
     waiting = _waiting(request)
     if request.method == "POST":
+        if request.POST.get("batch"):
+            return _decide_batch(request)
         wanted = request.POST.get("request", "")
         number = int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) < 18 else 0
         found = waiting.filter(pk=number).first()
@@ -304,8 +308,25 @@ def approvals(request: HttpRequest) -> HttpResponse:
         },
         "see_costs": can(request.user, "costs.view"),
         "base": business.currency(),
+        "batches": approval.waiting_batches(request.user),
     }
     return render(request, "inventory/approvals.html", context)
+
+
+def _decide_batch(request: HttpRequest) -> HttpResponse:
+    """A batch that the person may see is approved, which starts its job, or refused."""
+    wanted = request.POST["batch"]
+    if wanted not in {str(batch.pk) for batch in approval.waiting_batches(request.user)}:
+        raise NotFound("It was decided already.")
+    with transaction.atomic():
+        done = approval.decide_batch(
+            int(wanted), request.POST.get("decision") == "approve", actor=actor_of(request.user)
+        )
+    if done.job is not None:
+        messages.success(request, f"Approved; it is being done in the background (job {done.job.pk}).")
+    else:
+        messages.success(request, "Refused; stock stays as it is.")
+    return redirect("inventory:approvals")
 
 
 # --- transfers ------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from oms.control.imports.profiles import PROFILES
 from oms.control.imports.report import Report
 from oms.control.imports.stock import StockFile
 from oms.control.models import ImportFile
+from oms.core import business
 from oms.core.access import scope_of
 from oms.core.csvsafe import safe_cell, stream_csv
 from oms.core.errors import Conflict, NotAllowed, NotFound, UserError
@@ -171,7 +172,10 @@ def import_detail(request: HttpRequest, file_id: int) -> HttpResponse:
     failed = job is not None and job.state == Job.State.FAILED
     stopped = job is not None and job.state == Job.State.STOPPED
     running_now = job is not None and job.state in (Job.State.QUEUED, Job.State.RUNNING)
-    step = {"uploaded": 3 if job else 2, "checked": 3, "applying": 4, "stopped": 4, "applied": 5, "undone": 5}
+    open_ = file.state in (ImportFile.State.CHECKED, ImportFile.State.WAITING)
+    step = {"uploaded": 3 if job else 2, "checked": 3, "waiting": 4, "applying": 4, "stopped": 4}.get(
+        file.state, 5
+    )
     rows = file.problem_rows.all()
     if request.GET.get("only") == "error":
         rows = rows.filter(level="error")
@@ -182,10 +186,12 @@ def import_detail(request: HttpRequest, file_id: int) -> HttpResponse:
         "running": running_now,
         "broken": failed,
         "stopped": stopped,
-        "step": step[file.state],
+        "step": step,
         "profile": PROFILES[file.profile].title if file.profile in PROFILES else file.profile,
         "counts": [(key.replace("_", " ").capitalize(), value) for key, value in sorted(file.counts.items())],
-        "shown": file.options.get("shown", []) if file.state == ImportFile.State.CHECKED else [],
+        "shown": file.options.get("shown", []) if open_ else [],
+        "batch": file.batch,
+        "currency": business.get("currency"),
         "empties": running.empties(file) if file.state == ImportFile.State.CHECKED else 0,
         "undoable": running.undoable(file),
         "is_stock": file.kind == ImportFile.Kind.STOCK,
@@ -201,7 +207,7 @@ def import_detail(request: HttpRequest, file_id: int) -> HttpResponse:
 @screen("imports.run")
 def import_apply(request: HttpRequest, file_id: int) -> HttpResponse:
     _no_limits(request)
-    running.begin(
+    job = running.begin(
         _file(file_id),
         create_skus="create_skus" in request.POST,
         only_whole=request.POST.get("take") == "whole",
@@ -209,7 +215,10 @@ def import_apply(request: HttpRequest, file_id: int) -> HttpResponse:
         again="again" in request.POST,
         actor=request_actor(request),
     )
-    messages.success(request, "Applying. You may leave this page; the work goes on.")
+    if job is None:
+        messages.warning(request, "Above your limit: a second person has to approve it before stock changes.")
+    else:
+        messages.success(request, "Applying. You may leave this page; the work goes on.")
     return redirect("control:import", file_id)
 
 
@@ -217,8 +226,10 @@ def import_apply(request: HttpRequest, file_id: int) -> HttpResponse:
 @screen("imports.run")
 def import_undo(request: HttpRequest, file_id: int) -> HttpResponse:
     _no_limits(request)
-    running.begin_undo(_file(file_id), actor=request_actor(request))
-    messages.success(request, "Taking it back. You may leave this page; the work goes on.")
+    if running.begin_undo(_file(file_id), actor=request_actor(request)) is None:
+        messages.warning(request, "Above your limit: a second person has to approve that it is undone.")
+    else:
+        messages.success(request, "Taking it back. You may leave this page; the work goes on.")
     return redirect("control:import", file_id)
 
 
@@ -228,7 +239,10 @@ def import_preview(request: HttpRequest, file_id: int) -> StreamingHttpResponse:
     """Every row of a checked stock file with before and after, as things are at this moment."""
     _no_limits(request)
     file = _file(file_id)
-    if file.kind != ImportFile.Kind.STOCK or file.state != ImportFile.State.CHECKED:
+    if file.kind != ImportFile.Kind.STOCK or file.state not in (
+        ImportFile.State.CHECKED,
+        ImportFile.State.WAITING,
+    ):
         raise NotFound("preview: only a checked stock file has one.")
     path, options = running.opened(file)
     opened = StockFile(path, PROFILES[file.profile], options)

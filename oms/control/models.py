@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from inventory.models import StockBatch
 from oms.core.fields import EncryptedTextField
 from oms.core.models import Job
 
@@ -21,6 +22,7 @@ class ImportFile(models.Model):
     class State(models.TextChoices):
         UPLOADED = "uploaded", "Uploaded"
         CHECKED = "checked", "Checked"
+        WAITING = "waiting", "Waits for approval"
         APPLYING = "applying", "Being applied"
         APPLIED = "applied", "Applied"
         STOPPED = "stopped", "Stopped"
@@ -37,6 +39,10 @@ class ImportFile(models.Model):
     rows = models.PositiveIntegerField(default=0)
     counts = models.JSONField(default=dict, help_text="change, same, error, skipped")
     job = models.ForeignKey(Job, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    batch = models.ForeignKey(
+        StockBatch, on_delete=models.SET_NULL, null=True, blank=True, related_name="+",
+        help_text="what a second person is asked, or was asked last: to apply or to undo it",
+    )  # fmt: skip
     created_by = models.CharField(max_length=120)
     created_at = models.DateTimeField(default=timezone.now)
     applied_at = models.DateTimeField(null=True, blank=True)

@@ -110,6 +110,10 @@ def _typed(key: str, text: str) -> Any:
         if text not in valuation.METHODS:
             raise UserError(f"{label}: '{text}' is neither average nor fifo.", field=key)
         return text
+    if key == "adjustment_batch":
+        if text not in ("whole", "row"):
+            raise UserError(f"{label}: '{text}' is neither whole nor row.", field=key)
+        return text
     if _is_number(str(default)):
         if not _is_number(text) or not 0 <= Decimal(text) <= 10_000_000:
             raise UserError(f"{label}: '{text}' is not a number such as {default}.", field=key)

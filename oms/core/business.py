@@ -30,6 +30,10 @@ KNOWN: dict[str, Known] = {
     "target_stockout_rate": Known("0.02", "Target: share of demand lines that stock did not cover"),
     "last_units": Known(3, "At or below this many units the rest is partitioned over channels"),
     "adjustment_limit": Known("500", "Value of an adjustment above which a second person approves"),
+    "adjustment_batch": Known(
+        "whole",
+        "What the limit counts in a file or bulk edit: whole (all rows together) or row (the dearest row)",
+    ),
     "valuation": Known("average", "How stock is valued: average or fifo (first in, first out)"),
     "low_stock_days": Known(7, "Days of cover below which a SKU is low on stock"),
     "count_days_a": Known(30, "Days between counts of A items"),

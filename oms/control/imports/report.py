@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from inventory.approvals import Sum
 from oms.control.imports.items import Problem
 
 #: problems kept per file for the screen; the counts go on
@@ -22,6 +23,10 @@ class Report:
     new_codes: set[str] = field(default_factory=set)
     #: first rows of a stock file: row, SKU, warehouse id, before, after
     shown: list[tuple[Any, ...]] = field(default_factory=list)
+
+    places: set[int] = field(default_factory=set)  # ids of the warehouses whose stock it changes
+    #: what applying the file changes, held against the adjustment limit
+    total: Sum = field(default_factory=Sum)
 
     @property
     def room(self) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
+import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,10 @@ from typing import Any
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 
-from inventory import stockfile
+from inventory import approvals, stockfile
+from inventory.approvals import Sum
 from inventory.locking import retrying, stock_transaction
-from inventory.models import Warehouse
+from inventory.models import StockBatch, Warehouse
 from oms.control.imports import reader, service
 from oms.control.imports.items import Problem
 from oms.control.imports.profiles import PROFILES, Profile, detect, normal
@@ -220,10 +224,11 @@ def begin(
     zero_seen: bool = False,
     again: bool = False,
     actor: Actor,
-) -> Job:
+) -> Job | None:
     """Apply a checked file in the background. `only_whole`: refuse while any row has an error, and take back what
     was written when one turns up on the way. `again`: a file applied before is written a second time.
 
+    A file that is worth more than its author may move alone waits for a second person instead (None).
     Raises `Conflict` when it is not checked, is being applied already, or empties many levels unseen.
     """
     if file.state == State.CHECKED and empties(file) and not zero_seen:
@@ -250,13 +255,64 @@ def begin(
             "whole": only_whole,
             "prefix": service.key_prefix(file.sha256, times),
         }
-        file.problem_rows.all().delete()
-        total = file.options.get("items")
-        file.counts = {}
-        file.job = start_job(APPLY, f"Import {file.name}", {"file": file.pk}, actor, total=total)
-        file.save(update_fields=["options", "counts", "job"])
+        if actor.user_id is not None:
+            file.options["allowed"] = str(approvals.limit_of(actor.user_id))
+        total = _total(file)
+        if approvals.needs_second(total.counted(), actor.user_id):
+            file.state = State.WAITING
+            file.batch = approvals.ask(
+                APPLY,
+                f"Stock file {file.name}" if file.kind == ImportFile.Kind.STOCK else f"Corrections in {file.name}",
+                {"file": file.pk}, total, actor=actor, key=f"import:{uuid.uuid4().hex}", url=f"/imports/{file.pk}/",
+            )  # fmt: skip
+            file.save(update_fields=["state", "options", "batch"])
+            return None
+        file.batch = None
+        _start_apply(file, actor)
         record(actor, "import.applied", file, after={"name": file.name, "create_skus": create_skus})
     return file.job
+
+
+def _start_apply(file: ImportFile, actor: Actor) -> Job:
+    file.problem_rows.all().delete()
+    file.counts = {}
+    total = file.options.get("items")
+    file.job = start_job(APPLY, f"Import {file.name}", {"file": file.pk}, actor, total=total)
+    file.save(update_fields=["options", "counts", "job", "batch"])
+    return file.job
+
+
+def _total(file: ImportFile) -> approvals.Sum:
+    """What the check found the file to be worth."""
+    kept = file.options.get("total") or {}
+    shown = [list(row[1:]) for row in file.options.get("shown", [])[: approvals.SHOWN]]
+    return approvals.Sum(
+        kept.get("rows", 0), kept.get("units_in", 0), kept.get("units_out", 0), Decimal(kept.get("value", "0")),
+        Decimal(kept.get("dearest", "0")), shown, set(kept.get("places", [])),
+    )  # fmt: skip
+
+
+@approvals.batch_runner(APPLY)
+def decided(batch: StockBatch, approve: bool) -> Job | None:
+    """A second person has decided: the file is applied in its author's name, or goes back to its check."""
+    waiting = ImportFile.objects.filter(pk=batch.params["file"], batch=batch, state=State.WAITING)
+    if not waiting.update(state=State.APPLYING if approve else State.CHECKED):
+        raise Conflict("file: it waits no longer; look at its state.")
+    if not approve:
+        return None
+    file = ImportFile.objects.get(pk=batch.params["file"])
+    # what was approved, and what its author may move alone on top: stock goes on moving meanwhile
+    file.options = {
+        **file.options,
+        "allowed": str(batch.value + batch.limit),
+        "asked_at": file.options["checked_at"],
+    }
+    return _start_apply(file, _author(batch))
+
+
+def _author(batch: StockBatch) -> Actor:
+    kind, _, name = batch.actor.partition(":")
+    return Actor(kind, name, batch.author_id)
 
 
 def _opened(run: Run) -> tuple[ImportFile, Path, dict[str, Any]]:
@@ -301,6 +357,7 @@ def _keep_problems(file: ImportFile, problems: list[Problem]) -> None:
 def check(run: Run) -> dict[str, Any]:
     """Read the whole file and keep what applying it would do. Writes nothing but the preview; repeating is harmless."""
     file, path, options = _opened(run)
+    began = now()
     found = service.check(path, PROFILES[file.profile], options)
     places = dict(Warehouse.objects.values_list("pk", "code"))
     shown = [(row, sku, places[place], before, after) for row, sku, place, before, after in found.shown]
@@ -313,7 +370,13 @@ def check(run: Run) -> dict[str, Any]:
             "items": found.items,
             "new_codes": sorted(found.new_codes)[:50],
             "shown": shown,
-        }
+            "checked_at": began.isoformat(),
+            "total": {
+                "rows": found.total.rows, "units_in": found.total.units_in, "units_out": found.total.units_out,
+                "value": str(found.total.value), "dearest": str(found.total.dearest),
+                "places": sorted(places[place] for place in found.places),
+            },
+        }  # fmt: skip
         file.save(update_fields=["rows", "counts", "state", "options"])
     return {"rows": found.rows, **found.counts}
 
@@ -354,12 +417,19 @@ def apply(run: Run) -> dict[str, Any]:
     return dict(file.counts)
 
 
+class _TooMuch(UserError):
+    """The file moves more by now than when it was checked, and more than is allowed."""
+
+
 class _NotWhole(UserError):
     """A row of an all-or-nothing file could not be taken."""
 
 
 def _apply_stock(run: Run, file: ImportFile, path: Path, options: dict[str, Any]) -> dict[str, Any]:
     begun, found = Counter(file.counts), Report(file.profile)
+    moved = Decimal(file.options.get("moved", "0")) if run.position else Decimal(0)
+    allowed, waited = file.options.get("allowed"), file.options.get("asked_at")
+    asked = dt.datetime.fromisoformat(waited) if waited else None
     done = (run.job.position, run.job.ok, run.job.failed)
 
     def commit(part: Report) -> None:
@@ -368,9 +438,18 @@ def _apply_stock(run: Run, file: ImportFile, path: Path, options: dict[str, Any]
         if part.counts["errors"] and file.options.get("whole"):
             first = part.problems[0]
             raise _NotWhole(f"row {first.row}, {first.column}: {first.message}")
+        whole = Sum(value=moved + found.total.value + part.total.value)
+        whole.dearest = max(found.total.dearest, part.total.dearest)
+        if allowed is not None and whole.counted() > Decimal(allowed):
+            raise _TooMuch(
+                f"row {found.items + 1}: from here on the file is worth more than when it was checked, and more than "
+                "may be moved without a second person. The rows before are written; bring the file in again for the "
+                "others."
+            )
         _keep_problems(file, part.problems)
         file.counts = dict(begun + found.counts + part.counts)
-        file.save(update_fields=["counts"])
+        file.options["moved"] = str(whole.value)
+        file.save(update_fields=["counts", "options"])
         run.advance(part.items, failed=part.counts["errors"])
 
     def after_chunk() -> None:
@@ -382,8 +461,12 @@ def _apply_stock(run: Run, file: ImportFile, path: Path, options: dict[str, Any]
     try:
         StockFile(path, PROFILES[file.profile], options).write(
             found, actor=run.actor, prefix=prefix, reference=file.name[:80], skip=run.position,
-            taken_at=file.created_at, commit=commit, after_chunk=after_chunk,
+            taken_at=file.created_at, asked_at=asked, commit=commit, after_chunk=after_chunk,
         )  # fmt: skip
+    except _TooMuch:
+        file.state, file.applied_at = State.APPLIED, now()
+        file.save(update_fields=["state", "applied_at"])
+        raise
     except _NotWhole as error:
         for start in range(0, stockfile.posted_rows(prefix), CHUNK):
             _reverse(prefix, start, run.actor)
@@ -404,17 +487,43 @@ def undoable(file: ImportFile) -> bool:
     """Only what our own ledger rows did can be taken back: not orders, and not an operator's figures."""
     profile = PROFILES.get(file.profile)
     ours = file.kind == ImportFile.Kind.STOCK and profile is not None and not profile.snapshot
-    return ours and file.state == State.APPLIED and bool(file.options.get("prefix"))
+    asked = file.batch is not None and file.batch.state == StockBatch.State.PENDING
+    return ours and file.state == State.APPLIED and bool(file.options.get("prefix")) and not asked
 
 
-def begin_undo(file: ImportFile, *, actor: Actor) -> Job:
-    """Take back what a stock file did, by reversing movements, in the background.
+def begin_undo(file: ImportFile, *, actor: Actor) -> Job | None:
+    """Take back what a stock file did, by reversing movements, in the background. That changes stock as much as the
+    file did: above the author's limit it waits for a second person as well (None).
 
     Raises `Conflict` when it is not applied, or when stock moved since on a level that it changed: then a reversal
     would undo somebody else's work too, and the rows have to be mended by hand.
     """
     if not undoable(file):
         raise Conflict("file: only an applied stock file can be undone.")
+    prefix = str(file.options["prefix"])
+    total, ids = stockfile.posted_sum(prefix)
+    if approvals.needs_second(total.counted(), actor.user_id):
+        total.places = set(Warehouse.objects.filter(pk__in=ids).values_list("code", flat=True))
+        with transaction.atomic():
+            if not ImportFile.objects.filter(pk=file.pk, state=State.APPLIED).update(state=State.APPLIED):
+                raise Conflict("file: it is being undone already.")
+            file.batch = approvals.ask(
+                UNDO, f"Undo of stock file {file.name}", {"file": file.pk}, total, actor=actor,
+                key=f"import-undo:{uuid.uuid4().hex}", url=f"/imports/{file.pk}/",
+            )  # fmt: skip
+            file.save(update_fields=["batch"])
+        return None
+    return _start_undo(file, actor)
+
+
+@approvals.batch_runner(UNDO)
+def undo_decided(batch: StockBatch, approve: bool) -> Job | None:
+    """A second person has decided whether a file is taken back. Raises `Conflict` when stock moved meanwhile."""
+    file = ImportFile.objects.get(pk=batch.params["file"])
+    return _start_undo(file, _author(batch)) if approve else None
+
+
+def _start_undo(file: ImportFile, actor: Actor) -> Job:
     prefix = str(file.options["prefix"])
     count, first = stockfile.blocked(prefix)
     if count:

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from django.db import transaction
 
-from inventory import selectors
+from inventory import approvals, selectors
 from inventory.ledger import Movement, post_movements
 from inventory.models import Product, Sku, StockLevel, StockMovement, Warehouse
 from oms.control.imports.items import (
@@ -121,8 +121,11 @@ def check(path: Path, profile: Profile, options: dict[str, Any]) -> Report:
     report = Report(profile.name)
     if profile.kind == "stock":
         for one in StockFile(path, profile, options).preview(report):
-            if one.change and len(report.shown) < SHOWN:
-                line = one.line
+            if not one.change:
+                continue
+            line = one.line
+            report.places.add(line.warehouse_id)
+            if len(report.shown) < SHOWN:
                 report.shown.append((line.number, line.sku.code, line.warehouse_id, one.before, one.after))
         return report
     stream = items(path, profile, options, report)
@@ -157,6 +160,7 @@ def report_chunk(chunk: list[Item], report: Report, options: dict[str, Any]) -> 
                 "external_id", flat=True
             )
         )
+    corrected: list[AdjustItem] = []
     for item in chunk:
         if isinstance(item, Problem):
             report.problem(item)
@@ -176,9 +180,23 @@ def report_chunk(chunk: list[Item], report: Report, options: dict[str, Any]) -> 
         elif isinstance(item, AdjustItem):
             report.counts["adjustments"] += 1
             report.counts["adjusted_units"] += item.quantity
+            corrected.append(item)
         elif isinstance(item, PurchaseItem):
             report.counts["purchase_orders"] += 1
             report.counts["purchase_lines"] += len(item.lines)
+
+    if corrected:
+        place = _warehouse(options)
+        report.places.add(place.pk)
+        levels = dict(
+            StockLevel.objects.filter(
+                warehouse=place, sku__in=[known[item.code].pk for item in corrected if item.code in known]
+            ).values_list("sku", "average_cost")
+        )
+        for item in corrected:
+            if (sku := known.get(item.code)) is not None:
+                cost = levels.get(sku.pk, Decimal(0))
+                report.total.add(item.quantity, approvals.worth(item.quantity, cost, sku.unit_cost))
 
 
 def apply(

@@ -298,7 +298,8 @@ class StockFile:
             level = levels.get(line.pair)
             kept = level.quarantine if level else 0
             after = line.quantity + _unfit(rows[line.number]) + kept
-            answer.append(Decided(line, level.on_hand if level else 0, after))
+            average = level.average_cost if level else Decimal(0)
+            answer.append(Decided(line, level.on_hand if level else 0, after, average=average))
         return answer
 
     # --- writing ------------------------------------------------------------------------------------
@@ -312,13 +313,15 @@ class StockFile:
         reference: str,
         skip: int = 0,
         taken_at: dt.datetime | None = None,
+        asked_at: dt.datetime | None = None,
         commit: Callable[[Report], None] = lambda part: None,
         after_chunk: Callable[[], None] = lambda: None,
     ) -> None:
         """Apply the file from row `skip` on. Each chunk is one transaction together with `commit(part)`, so a killed
         run repeats no row; `after_chunk` is called between two of them and may raise to stop.
 
-        Row keys begin with `prefix`: what was posted under them before is not posted again.
+        Row keys begin with `prefix`: what was posted under them before is not posted again. `asked_at`: counts are
+        of that moment, for the file waited since; what moved meanwhile stays moved.
         """
         rows = self.rows()
         for _ in islice(rows, skip):
@@ -335,6 +338,8 @@ class StockFile:
                 with stock_transaction():
                     lines = self.lines(chunk, part, prefix)
                     by_number = {row.number: row for row in chunk}
+                    if asked_at is not None and not self.profile.snapshot:
+                        stockfile.count_as_of(lines, asked_at, prefix)
                     if not self.profile.snapshot:
                         done = stockfile.post(
                             lines, actor=actor, reference=reference, replay=known or tries > 1
@@ -391,6 +396,7 @@ def _count(report: Report, one: Decided) -> None:
     if not one.change:
         counts["same"] += 1
         return
+    report.total.add(one.change, one.value)
     counts["change"] += 1
     counts["units_in" if one.change > 0 else "units_out"] += abs(one.change)
     if not one.after:
