@@ -1,4 +1,4 @@
-"""W08, U04: no door passes the adjustment limit, neither a file nor the bulk editor nor many calls of the API at once."""
+"""W08, U04: no door passes the adjustment limit: no file, no bulk edit, no many calls of the API at once."""
 
 from __future__ import annotations
 
