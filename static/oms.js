@@ -93,7 +93,7 @@
     const form = event.target.closest("[data-columns]");
     if (!form) return;
     root.dataset.density = new FormData(form).get("density");
-    const hidden = $$("input[name=shown]:not(:checked)", form).map((box) => box.value).join(" ");
+    const hidden = $$("input[name=shown]:not(:checked)", form).map((box) => box.dataset.place).join(" ");
     $$("table[data-hide]").forEach((table) => { table.dataset.hide = hidden; });
   });
   document.addEventListener("click", (event) => {

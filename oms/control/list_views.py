@@ -18,12 +18,6 @@ from oms.core.roles import ROLES
 from oms.core.screens import back_to, is_fragment, screen
 
 
-def _numbers(request: HttpRequest, name: str) -> list[int]:
-    return [
-        int(one) for one in request.POST.getlist(name) if one.isascii() and one.isdigit() and len(one) < 3
-    ]
-
-
 @require_POST
 @screen()
 def settings(request: HttpRequest) -> HttpResponse:
@@ -34,8 +28,8 @@ def settings(request: HttpRequest) -> HttpResponse:
         raise UserError("density: choose normal or compact.", field="density")
     user.density = density
     user.save(update_fields=["density"])
-    if offered := _numbers(request, "offered"):
-        lists.hide_columns(user, request.POST.get("screen", ""), _numbers(request, "shown"), offered)
+    if offered := request.POST.getlist("offered"):
+        lists.hide_columns(user, request.POST.get("screen", ""), request.POST.getlist("shown"), offered)
     return HttpResponse(status=204) if is_fragment(request) else redirect(back_to(request))
 
 

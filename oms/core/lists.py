@@ -114,7 +114,7 @@ def tools(
     export["format"] = "csv"
     return Tools(
         screen,
-        [Column(number, label, number not in hidden) for number, label in columns],
+        [Column(number, label, label not in hidden) for number, label in columns],
         remembered(request.GET),
         views,
         current,
@@ -145,10 +145,14 @@ def _count(view: SavedView, user: User, count: Callable[[QueryDict], int] | None
 # --- what a person changes ----------------------------------------------------------------------
 
 
-def hide_columns(user: User, screen: str, shown: Iterable[int], offered: Iterable[int]) -> None:
-    """Keep which of the offered columns a person leaves out of a list. Raises `UserError`."""
+def hide_columns(user: User, screen: str, shown: Iterable[str], offered: Iterable[str]) -> None:
+    """Keep which of the offered columns a person leaves out of a list, by name: their places may change.
+
+    Raises `UserError`.
+    """
     offered, shown = set(offered), set(shown)
-    if not screen or len(screen) > 40 or any(not 1 <= one <= MOST_COLUMNS for one in offered):
+    wrong = len(offered) > MOST_COLUMNS or any(not one or len(one) > 40 for one in offered)
+    if not screen or len(screen) > 40 or wrong:
         raise UserError("columns: the page is out of date; load it again.", field="columns")
     kept = dict(user.hidden_columns or {})
     if hidden := sorted(offered - shown):

@@ -23,7 +23,7 @@ class User(AbstractUser):
     )
     keys_enabled = models.BooleanField(default=True)
     hidden_columns = models.JSONField(
-        default=dict, blank=True, help_text="screen: the numbers of the table columns it leaves out"
+        default=dict, blank=True, help_text="screen: the names of the table columns it leaves out"
     )
 
 

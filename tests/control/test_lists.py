@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib
 import json
 
 import pytest
 from django.core.cache import cache
-from django.test import Client
+from django.test import Client, RequestFactory
 
 from oms.core import lists
 from oms.core.actor import SYSTEM
 from oms.core.clock import now
-from oms.core.errors import Conflict, NotAllowed
+from oms.core.errors import Conflict, NotAllowed, UserError
 from oms.core.exceptions_inbox import raise_item
 from oms.core.models import ExceptionItem, SavedView, User
 from oms.orders import intake, services
@@ -112,14 +113,34 @@ def test_a_view_is_unpinned_and_removed_by_its_owner_only(client: Client, owner:
 
 def test_columns_and_height_are_kept_per_person(client: Client, owner: User) -> None:
     orders(1)
-    offered = ["3", "4", "8"]
-    form = {"screen": "orders:list", "density": "compact", "offered": offered, "shown": ["4"]}
+    offered = ["Channel", "Placed", "Total"]
+    form = {"screen": "orders:list", "density": "compact", "offered": offered, "shown": ["Placed"]}
     assert client.post("/lists/settings/", form, HTTP_HX_REQUEST="true").status_code == 204
     html = client.get("/orders/").content.decode()
     assert 'data-hide="3 8"' in html and 'data-density="compact"' in html
     assert 'data-hide=""' in client.get("/stock/").content.decode()
     client.force_login(make_user("bob", "ops"))
     assert 'data-hide=""' in client.get("/orders/").content.decode()
+
+
+def test_a_hidden_column_stays_hidden_when_its_place_changes(rf: RequestFactory, owner: User) -> None:
+    lists.hide_columns(owner, "stock", ["Title"], ["Title", "Reserved"])
+    request = rf.get("/")
+    request.user = owner
+    assert lists.tools(request, "stock", ((2, "Title"), (4, "Reserved"))).hide == "4"
+    assert lists.tools(request, "stock", ((3, "Title"), (5, "Reserved"))).hide == "5", (
+        "a checkbox came in front"
+    )
+    with pytest.raises(UserError, match="out of date"):
+        lists.hide_columns(owner, "stock", [], ["x" * 41])
+
+
+def test_columns_kept_by_number_get_their_names() -> None:
+    names = importlib.import_module("oms.core.migrations.0005_columns_by_name").named
+    assert names({"inventory:stock": [4], "orders:list": [3, 8], "gone": [2]}) == {
+        "inventory:stock": ["Reserved"],
+        "orders:list": ["Channel", "Total"],
+    }
 
 
 def test_new_orders_are_announced_and_not_slipped_in(client: Client, owner: User) -> None:
