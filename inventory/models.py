@@ -617,6 +617,7 @@ class CostEntry(models.Model):
     class Kind(models.TextChoices):
         LATE_COST = "late_cost", "Late landed cost"
         METHOD = "method", "Valuation changed"
+        UNDONE = "undone", "File undone"
 
     sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="+")
     warehouse = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="+")

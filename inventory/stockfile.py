@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from django.db import IntegrityError
-from django.db.models import Count, DecimalField, Exists, F, Max, OuterRef, Q, Sum
-from django.db.models.functions import Abs
+from django.db.models import Count, DecimalField, Exists, F, Max, Min, OuterRef, Q, Subquery, Sum, Value
+from django.db.models.functions import Abs, Coalesce
 
-from inventory import approvals, bins
+from inventory import approvals, bins, valuation
 from inventory.bins import dock_of
 from inventory.ledger import Bucket, Kind, Movement, post_movements
 from inventory.locking import Balances, LostRace, Pair, change_levels, lock_levels, read_levels, stock_service
-from inventory.models import BinStock, Sku, StockLevel, StockMovement
+from inventory.models import BinStock, CostEntry, CostLayer, Sku, StockLevel, StockMovement
 from inventory.selectors import Code
 from oms.core import business
 from oms.core.actor import Actor
@@ -382,6 +382,77 @@ def posted_sum(prefix: str) -> tuple[approvals.Sum, list[int]]:
 def posted_rows(prefix: str) -> int:
     """How many ledger rows were written under keys that begin with `prefix`."""
     return StockMovement.objects.filter(key__startswith=prefix).count()
+
+
+def cost_blocks(prefix: str) -> str:
+    """Why the costs that rows posted under `prefix` brought cannot be taken back; empty when they can.
+
+    Late landed cost or another valuation since has counted with them. Under first in, first out a reversal takes
+    the oldest units; it is refused where these cost something else than those of the file.
+    """
+    rows = StockMovement.objects.filter(key__startswith=prefix)
+    later = CostEntry.objects.filter(
+        sku=OuterRef("sku"), warehouse=OuterRef("warehouse"), created_at__gte=OuterRef("created_at")
+    )
+    row = rows.filter(Exists(later)).select_related("sku", "warehouse").order_by("id").first()
+    if row is not None:
+        return f"cost was entered since for {row.sku} in {row.warehouse}; mend it by hand."
+    layers = CostLayer.objects.filter(
+        sku=OuterRef("sku"), warehouse=OuterRef("warehouse"), remaining__gt=0
+    ).exclude(value=F("remaining") * OuterRef("unit_cost"))
+    row = (
+        rows.filter(Exists(layers), quantity__gt=0).select_related("sku", "warehouse").order_by("id").first()
+    )
+    if row is not None:
+        return (
+            f"{row.sku} in {row.warehouse} is valued first in, first out, and its oldest units cost something else "
+            "than those of the file; mend it by hand."
+        )
+    return ""
+
+
+def restore_averages(prefix: str, reversed_ids: Sequence[int], *, actor: Actor) -> None:
+    """Bring levels whose rows under `prefix` are all reversed back to the average they had before. `reversed_ids`:
+    the rows just reversed. Call it in their transaction.
+    """
+    rows = StockMovement.objects.filter(key__startswith=prefix)
+    skus = set(rows.filter(pk__in=reversed_ids).order_by().values_list("sku", flat=True))
+    spans = rows.filter(sku__in=skus).order_by().values_list("sku", "warehouse")
+    done = set(reversed_ids)
+    firsts = {
+        (sku, place): (first, last)
+        for sku, place, first, last in spans.annotate(first=Min("id"), last=Max("id"))
+        if first in done
+    }
+    if not firsts:
+        return
+    before = StockMovement.objects.filter(
+        sku=OuterRef("sku"), warehouse=OuterRef("warehouse"), bucket=Bucket.ON_HAND, id__lt=OuterRef("id")
+    ).order_by("-id")
+    since = Coalesce(Subquery(before.values("created_at")[:1]), Value(dt.datetime(1970, 1, 1, tzinfo=dt.UTC)))
+    entered = CostEntry.objects.filter(
+        sku=OuterRef("sku"), warehouse=OuterRef("warehouse"), created_at__lt=OuterRef("created_at"),
+        created_at__gt=OuterRef("since"),
+    ).order_by("-id")  # fmt: skip
+    old = dict(
+        StockMovement.objects.filter(pk__in=[first for first, _ in firsts.values()])
+        .annotate(since=since)
+        .annotate(
+            was=Coalesce(
+                Subquery(entered.values("average_cost")[:1]),
+                Subquery(before.values("average_cost")[:1]),
+                Value(Decimal(0)),
+                output_field=DecimalField(max_digits=14, decimal_places=4),
+            )
+        )
+        .values_list("pk", "was")
+    )
+    new = dict(rows.filter(pk__in=[last for _, last in firsts.values()]).values_list("pk", "average_cost"))
+    changed = {
+        pair: old[first] for pair, (first, last) in firsts.items() if new[last] not in (None, old[first])
+    }
+    if changed:
+        valuation.restore(changed, reference="import undone", actor=actor)
 
 
 def undo_lines(prefix: str, start: int, size: int) -> list[StockLine]:

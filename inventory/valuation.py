@@ -190,6 +190,23 @@ def add_cost(
     return part
 
 
+def restore(averages: Mapping[Pair, Decimal], *, reference: str, actor: Actor) -> None:
+    """Set the moving average of levels back to what it was before something that is undone, in the caller's
+    transaction. Levels valued first in, first out are left to their layers.
+    """
+    levels, terms = lock_levels(averages), _terms({sku for sku, _ in averages})
+    wanted = {
+        pair: averages[pair]
+        for pair, level in levels.items()
+        if not terms[pair[0]].fifo and level.average_cost != averages[pair]
+    }
+    set_averages(wanted)
+    for pair, average in sorted(wanted.items()):
+        level = levels[pair]
+        amount = level.on_hand * (average - level.average_cost)
+        _enter(pair, CostEntry.Kind.UNDONE, amount, ZERO, average, level.on_hand * average, reference, actor)
+
+
 def _enter(
     pair: Pair, kind: str, amount: Decimal, variance: Decimal, average: Decimal, value: Decimal, reference: str,
     actor: Actor,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import pytest
 from django.db import transaction
 from django.test import Client
 
-from inventory import reservations, stockfile
-from inventory.models import Bin, BinStock, Sku, StockLevel, StockMovement, Warehouse
+from inventory import reservations, stockfile, valuation
+from inventory.models import Bin, BinStock, CostEntry, Sku, StockLevel, StockMovement, Warehouse
 from inventory.reservations import ReserveLine
 from inventory.selectors import Code
 from inventory.stockfile import Standing, StockLine
@@ -273,6 +274,56 @@ def test_undo_reverses_while_nothing_later_depends_on_it(
     add_stock(mug, east, 1)
     with pytest.raises(Conflict, match="1 of its levels moved since"):
         running.begin_undo(again, actor=SYSTEM)
+    assert_invariants()
+
+
+def test_undo_restores_the_average_that_a_cost_of_the_file_changed(
+    client: Client, owner: User, east: Warehouse, assert_invariants: Any
+) -> None:
+    mug, _, cup = make_sku("MUG"), make_sku("TEE"), make_sku("CUP")
+    add_stock(mug, east, 3, unit_cost=Decimal("1.3333"))
+    add_stock(cup, east, 3, unit_cost=Decimal(2))
+    lines = (
+        "sku,warehouse,quantity,mode,unit_cost",
+        "MUG,EAST,4,add,9.99",
+        "MUG,EAST,1,add,3",
+        "TEE,EAST,2,add,5",
+    )
+    text = "\n".join((*lines, "CUP,EAST,1,add,", ""))
+    file = begin(client, upload(client, text, "stock"))
+    level = StockLevel.objects.get(sku=mug)
+    assert (level.on_hand, level.average_cost > 5) == (8, True)
+    client.post(f"/imports/{file.pk}/undo/")
+    work(file)
+    assert file.state == "undone"
+    kept = {
+        code: (units, cost)
+        for code, units, cost in StockLevel.objects.values_list("sku__code", "on_hand", "average_cost")
+    }
+    assert kept == {"MUG": (3, Decimal("1.3333")), "TEE": (0, Decimal(0)), "CUP": (3, Decimal(2))}
+    entry = CostEntry.objects.get(sku=mug)
+    assert (entry.kind, entry.stock_value) == ("undone", Decimal("3.9999"))
+    assert not CostEntry.objects.filter(sku=cup).exists(), "no cost of the file, nothing to restore"
+    assert_invariants()
+    again = begin(client, upload(client, text, "stock"))
+    valuation.add_cost(mug.pk, east.pk, amount=Decimal(4), units=4)
+    with pytest.raises(Conflict, match="cost was entered since for MUG"):
+        running.begin_undo(again, actor=SYSTEM)
+
+
+def test_undo_is_refused_where_the_oldest_units_cost_something_else(
+    client: Client, owner: User, east: Warehouse, assert_invariants: Any
+) -> None:
+    mug, tee = make_sku("MUG", valuation="fifo"), make_sku("TEE", valuation="fifo")
+    add_stock(mug, east, 3, unit_cost=Decimal(1))
+    head = "sku,warehouse,quantity,mode,unit_cost\n"
+    file = begin(client, upload(client, f"{head}MUG,EAST,4,add,9\n", "stock"))
+    with pytest.raises(Conflict, match="first in, first out"):
+        running.begin_undo(file, actor=SYSTEM)
+    file = begin(client, upload(client, f"{head}TEE,EAST,4,add,9\n", "stock"))
+    running.begin_undo(file, actor=SYSTEM)
+    work(file)
+    assert (file.state, on_hand(tee, east)) == ("undone", 0)
     assert_invariants()
 
 

@@ -495,12 +495,14 @@ def begin_undo(file: ImportFile, *, actor: Actor) -> Job | None:
     """Take back what a stock file did, by reversing movements, in the background. That changes stock as much as the
     file did: above the author's limit it waits for a second person as well (None).
 
-    Raises `Conflict` when it is not applied, or when stock moved since on a level that it changed: then a reversal
-    would undo somebody else's work too, and the rows have to be mended by hand.
+    Averages that costs of the file changed are what they were before it. Raises `Conflict` when it is not applied,
+    or when stock moved or cost was entered since on a level that it changed: then a reversal would undo somebody
+    else's work too, and the rows have to be mended by hand.
     """
     if not undoable(file):
         raise Conflict("file: only an applied stock file can be undone.")
     prefix = str(file.options["prefix"])
+    _may_undo(prefix)
     total, ids = stockfile.posted_sum(prefix)
     if approvals.needs_second(total.counted(), actor.user_id):
         total.places = set(Warehouse.objects.filter(pk__in=ids).values_list("code", flat=True))
@@ -523,12 +525,18 @@ def undo_decided(batch: StockBatch, approve: bool) -> Job | None:
     return _start_undo(file, _author(batch)) if approve else None
 
 
-def _start_undo(file: ImportFile, actor: Actor) -> Job:
-    prefix = str(file.options["prefix"])
+def _may_undo(prefix: str) -> None:
     count, first = stockfile.blocked(prefix)
     if count:
         where = ", ".join(f"{row.sku} in {row.warehouse}" for row in first[:3])
         raise Conflict(f"file: {count:,} of its levels moved since ({where}); mend these by hand.")
+    if why := stockfile.cost_blocks(prefix):
+        raise Conflict(f"file: {why}")
+
+
+def _start_undo(file: ImportFile, actor: Actor) -> Job:
+    prefix = str(file.options["prefix"])
+    _may_undo(prefix)
     with transaction.atomic():
         if not ImportFile.objects.filter(pk=file.pk, state=State.APPLIED).update(state=State.APPLYING):
             raise Conflict("file: it is being undone already.")
@@ -569,4 +577,5 @@ def _reverse(prefix: str, start: int, actor: Actor) -> int:
     wrong = next((one for one in posted.decided if one.problem), None)
     if wrong is not None:
         raise UserError(f"cannot be undone: {wrong.problem}")
+    stockfile.restore_averages(prefix, [line.number for line in lines], actor=actor)
     return len(lines)
