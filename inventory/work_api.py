@@ -176,7 +176,8 @@ class TransferLineSerializer(serializers.ModelSerializer[TransferLine]):
 
 
 class TransferSerializer(SparseFieldsMixin, serializers.ModelSerializer[Transfer]):
-    source = serializers.CharField(source="source.code", read_only=True)
+    # DRF takes declared fields out of the class: its own attribute `source` stays what it is
+    source = serializers.CharField(source="source.code", read_only=True)  # type: ignore[assignment]
     destination = serializers.CharField(source="destination.code", read_only=True)
     lines = TransferLineSerializer(many=True, read_only=True)
 
@@ -188,7 +189,7 @@ class TransferSerializer(SparseFieldsMixin, serializers.ModelSerializer[Transfer
 
 
 class TransferRequest(serializers.Serializer[Any]):
-    source = serializers.CharField(max_length=20)
+    source = serializers.CharField(max_length=20)  # type: ignore[assignment]
     destination = serializers.CharField(max_length=20)
     lines = CountsField(help_text="SKU code → eaches")
     expected_on = serializers.DateField(required=False)
