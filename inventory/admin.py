@@ -230,12 +230,12 @@ class RingFenceAdmin(MasterDataAdmin):
 
 
 @admin.register(AdjustmentReason)
-class AdjustmentReasonAdmin(admin.ModelAdmin):
+class AdjustmentReasonAdmin(MasterDataAdmin):
     list_display = ("label", "code", "direction", "needs_note", "is_active", "position")
 
 
 @admin.register(AdjustmentLimit)
-class AdjustmentLimitAdmin(admin.ModelAdmin):
+class AdjustmentLimitAdmin(MasterDataAdmin):
     list_display = ("role", "amount")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,28 @@ def _flush_append_only_tables() -> Iterator[None]:
     DatabaseOperations.execute_sql_flush = flush  # type: ignore[method-assign]
     yield
     DatabaseOperations.execute_sql_flush = original  # type: ignore[method-assign]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _reasons_come_back() -> Iterator[None]:
+    """Emptying all tables takes the reasons along that a migration brought; the next test finds them again."""
+    from django.db.models.signals import post_migrate
+
+    def restore(sender: Any, **more: Any) -> None:
+        from inventory.models import AdjustmentReason
+
+        migration = import_module("inventory.migrations.0009_floor_facts")
+        if sender.label == "inventory" and not AdjustmentReason.objects.exists():
+            AdjustmentReason.objects.bulk_create(
+                AdjustmentReason(
+                    code=code, label=label, direction=direction, needs_note=note, position=10 * place
+                )
+                for place, (code, label, direction, note) in enumerate(migration.REASONS, 1)
+            )
+
+    post_migrate.connect(restore, weak=False, dispatch_uid="reasons")
+    yield
+    post_migrate.disconnect(dispatch_uid="reasons")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, Listing
+from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, Listing, OversellIncident
 from fulfillment.models import (
     CarrierAccount,
     HandOff,
@@ -126,6 +126,7 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "channels:pk": both["listing"],
         "channels:heal:pk": both["drift"],
         "channels:effect:pk": both["effect"],
+        "channels:oversell:pk": both["oversell"],
         "channels:message:pk": both["message"],
         "channels:order_id": both["order"],
         "channels:sku_id": (sku.pk, None),
@@ -197,6 +198,15 @@ def _place(place: str, shop: str, prefix: str, sku: Sku) -> dict[str, Any]:
     PurchaseOrderLine.objects.create(order=purchase, number=1, sku=sku, quantity=5, unit_price=COST)
     listing = Listing.objects.create(account=account, external_id="L1", external_sku=f"{prefix}-MUG", sku=sku)
     drift = Drift.objects.create(listing=listing, ours=1, theirs=2, cause="edited")
+    oversell = OversellIncident.objects.create(
+        line=order.lines.get(),
+        order=order,
+        sku=sku,
+        listing=listing,
+        units=1,
+        hop="intake",
+        why="booked late",
+    )
     message = InboxMessage.objects.create(
         account=account, delivery_id=f"d-{place}", topic="orders", state="dead"
     )
@@ -248,6 +258,7 @@ def _place(place: str, shop: str, prefix: str, sku: Sku) -> dict[str, Any]:
         "purchase": purchase.pk,
         "listing": listing.pk,
         "drift": drift.pk,
+        "oversell": oversell.pk,
         "message": message.pk,
         "effect": effect.pk,
         "level": StockLevel.objects.get(sku=sku, warehouse=warehouse).pk,

@@ -51,9 +51,13 @@ def test_divided_units_are_never_sold_twice(
         client.clear_faults(shop.id)
         deliver(shop)
         pulls.pull_orders(shop.account.pk)
-    for _ in range(3):
-        push_all()
+
+    def settled() -> bool:
         Listing.objects.filter(stale_since__isnull=False).update(next_attempt_at=None)
+        push_all()
+        return not Listing.objects.filter(stale_since__isnull=False).exists()
+
+    assert client.wait_until(settled, 30)
     channels = [shop.account.sales_channel_id for shop in shops]
     orders = Order.objects.filter(channel__in=channels)
     assert orders.count() == placed == len(set(orders.values_list("channel", "external_id")))

@@ -364,7 +364,7 @@ def test_new_stock_goes_to_waiting_orders_by_ship_by_and_winners_are_printed(
         [(2, 0, 0, 0, 2)],
     )
     assert urgent.events.get(kind="allocated").text == (
-        "Backorder: 2 of CUP arrived at EAST, served as number 1 (ship by 2026-11-02 15:00 UTC)"
+        "Backorder: 2 of CUP arrived at EAST, served as number 1 (by ship-by date; ship by 2026-11-02 15:00 UTC)"
     )
     assert middle.events.get(kind="allocated").text.endswith("; 1 still short")
     assert [event.key for event in news("order.route")] == [str(urgent.pk), str(middle.pk)]
