@@ -29,7 +29,8 @@ OURS = [model for model in apps.get_models() if model.__module__.split(".")[0] i
 #: may be changed by hand; everything else is a record or moves only through services
 EDITED = {
     "core.User", "core.Membership", "inventory.Product", "inventory.Sku", "inventory.SkuAlias", "inventory.Warehouse",
-    "inventory.AdjustmentReason", "inventory.AdjustmentLimit", "inventory.Bin", "inventory.Lot", "inventory.RingFence", "orders.SalesChannel", "orders.FxRate",
+    "inventory.AdjustmentReason", "inventory.AdjustmentLimit",
+    "inventory.Bin", "inventory.Lot", "inventory.RingFence", "orders.SalesChannel", "orders.FxRate",
     "procurement.Supplier", "procurement.SupplierOffer", "procurement.ReplenishmentSetting", "returns.ReturnReason",
     "fulfillment.PackageType", "fulfillment.CarrierService", "fulfillment.RateCard", "fulfillment.RateBreak",
     "fulfillment.Surcharge", "fulfillment.ZoneOverride",
