@@ -5,25 +5,52 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Mapping
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_http_methods
 
 from channels import inbox
-from channels.connectors.base import BadSignature, get_connector
+from channels.connectors.base import BadSignature, ChannelError, Notification, get_connector
 from channels.models import ChannelAccount
-from channels.session import access_of
+from channels.session import access_of, drive
+from channels.tasks import hook_address
 
 MAX_BODY = 1024 * 1024
 #: what an unknown address is checked against: the same work, never a match
 _NOBODY = secrets.token_bytes(32)
 
 
+def verified(account: ChannelAccount, headers: Mapping[str, str], raw: bytes) -> list[Notification]:
+    """The notifications in a message. Raises `BadSignature`, and `ChannelError` when its key cannot be fetched."""
+    connector, access = get_connector(account.connector), access_of(account)
+    fetch = connector.fetch_push_key(access, headers)
+    if fetch is not None:
+        drive(fetch)
+    return connector.parse_push(access, headers, raw)
+
+
+def _challenged(request: HttpRequest, hook_key: str) -> HttpResponse:
+    """Some channels ask by GET whether an address is ours before they send anything."""
+    account = ChannelAccount.objects.select_related("sales_channel").filter(hook_key=hook_key).first()
+    answer = None
+    if account is not None and account.state != ChannelAccount.State.DISABLED:
+        query = {name: str(value) for name, value in request.GET.items()}
+        connector = get_connector(account.connector)
+        answer = connector.answer_challenge(access_of(account), query, hook_address(account))
+    return HttpResponseNotAllowed(["POST"]) if answer is None else JsonResponse(dict(answer))
+
+
 @csrf_exempt
-@require_POST
+@require_http_methods(["GET", "POST"])
 def receive(request: HttpRequest, hook_key: str) -> HttpResponse:
-    """200 once the message is stored (again for a repeated one), 401 without detail, 413 above 1 MiB."""
+    """200 once the message is stored (again for a repeated one), 401 without detail, 413 above 1 MiB.
+
+    503 when the channel's public key cannot be fetched now: it sends the message again.
+    """
+    if request.method == "GET":
+        return _challenged(request, hook_key)
     length = request.META.get("CONTENT_LENGTH") or "0"
     if not length.isdigit() or int(length) > MAX_BODY:
         return HttpResponse(status=413)
@@ -36,9 +63,11 @@ def receive(request: HttpRequest, hook_key: str) -> HttpResponse:
         return HttpResponse(status=401)
     headers = {name.lower(): value for name, value in request.headers.items()}
     try:
-        inbox.accept(account, get_connector(account.connector).parse_push(access_of(account), headers, raw))
+        inbox.accept(account, verified(account, headers, raw))
     except BadSignature:
         return HttpResponse(status=401)
+    except ChannelError:
+        return HttpResponse(status=503)
     except (ValueError, TypeError, AttributeError) as error:
         # signed, so it is from the channel; asking for it again would bring the same bytes
         delivery = hashlib.sha256(raw).hexdigest()

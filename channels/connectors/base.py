@@ -428,6 +428,19 @@ class Connector:
         raise NotImplementedError
 
     # --- notifications -------------------------------------------------------------------------------
+    def answer_challenge(
+        self, access: Access, query: Mapping[str, str], address: str
+    ) -> Mapping[str, Any] | None:
+        """What a channel wants to hear (as JSON) when it asks our hook by GET whether it is ours; None = nothing."""
+        return None
+
+    def fetch_push_key(self, access: Access, headers: Mapping[str, str]) -> Op[None] | None:
+        """Fetches the public key that verifies a notification; None where it is at hand or a secret does it.
+
+        Anybody can knock: what is asked for is bounded. Raises `BadSignature`.
+        """
+        return None
+
     def parse_push(self, access: Access, headers: Mapping[str, str], raw: bytes) -> list[Notification]:
         """Verify and read an HTTP notification (header names in lower case). Raises `BadSignature`."""
         raise BadSignature

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from channels.sandbox.amazon import Amazon
+from channels.sandbox.ebay import Ebay
 from channels.sandbox.http import HttpProtocol
 from channels.sandbox.scenarios import SCENARIOS
 from channels.sandbox.shopify import Shopify
@@ -62,6 +63,7 @@ def platforms() -> list[Platform]:
         Shopify(),
         Amazon(),
         WooCommerce(),
+        Ebay(),
         ThreePL(),
     ]
 

@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 
-from channels import accounts, inbox, sync
-from channels.connectors.base import get_connector
+from channels import accounts, hooks, inbox, sync
 from channels.models import ChannelAccount, Listing
 from channels.sandbox.client import SandboxClient
 from channels.sandbox.server import run_in_thread
-from channels.session import access_of
 from inventory.models import Sku, Warehouse
 from oms.core import db, http, limits, outbox
 from oms.core.actor import SYSTEM
@@ -98,11 +96,10 @@ async def _push() -> int:
 
 def deliver(shop: Shop) -> int:
     """What the shop announced, verified as the door does it, stored and worked off."""
-    connector = get_connector(shop.account.connector)
     count = 0
     for delivery in shop.client.deliveries(shop=shop.id, limit=5000):
         headers = {name.lower(): value for name, value in delivery["headers"].items()}
-        notifications = connector.parse_push(access_of(shop.account), headers, delivery["body"].encode())
+        notifications = hooks.verified(shop.account, headers, delivery["body"].encode())
         count += inbox.accept(shop.account, notifications)
     inbox.drain(shop.account.pk)
     return count
