@@ -31,6 +31,27 @@ def visible_listings(principal: Any, permission: str = "channels.view") -> Query
     )
 
 
+def find_listings(account: ChannelAccount, tab: str, query: str) -> QuerySet[Listing]:
+    """Listings of an account by trouble (a tab of its screen) and by SKU, title or id."""
+    rows = Listing.objects.filter(account=account).select_related("sku")
+    if tab == "unmapped":
+        rows = rows.filter(sku__isnull=True, state=Listing.State.ACTIVE)
+    elif tab == "waiting":
+        rows = rows.filter(stale_since__isnull=False, sku__isnull=False)
+    elif tab == "failed":
+        rows = rows.filter(stale_since__isnull=False).filter(Q(dead=True) | Q(attempts__gt=0))
+    elif tab == "drift":
+        rows = rows.filter(drifts__closed_at__isnull=True, drifts__isnull=False)
+    if query:
+        rows = rows.filter(
+            Q(external_sku__icontains=query)
+            | Q(title__icontains=query)
+            | Q(sku__code__iexact=query)
+            | Q(external_id=query)
+        )
+    return rows
+
+
 def the_account(principal: Any, code: str, permission: str = "channels.view") -> ChannelAccount:
     """Raises `NotFound` for an unknown channel and for one that the person may not see."""
     account = visible(principal, permission).filter(sales_channel__code=code).first()

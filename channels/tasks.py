@@ -8,7 +8,7 @@ import logging
 from django.conf import settings
 from django.db.models import Q
 
-from channels import asking, blackbox, drift, effects, inbox, pulls, silence, sync, tuning
+from channels import asking, blackbox, bulk, drift, effects, inbox, pulls, silence, sync, tuning
 from channels.connectors.base import ChannelError, get_connector
 from channels.models import BulkPush, ChannelAccount, ChannelEffect, InboxMessage, StockPush
 from channels.session import do
@@ -216,3 +216,7 @@ def tidy(subject: str) -> None:
 def hook_address(account: ChannelAccount) -> str:
     """Where a channel knocks."""
     return f"{settings.BASE_URL}/hooks/{account.hook_key}/"
+
+
+#: registered in the workers as well
+RULES_JOB = bulk.run_job

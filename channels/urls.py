@@ -7,6 +7,7 @@ urlpatterns = [
     path("", views.overview, name="list"),
     path("connect/", views.connect, name="connect"),
     path("stock/", views.stock_grid, name="grid"),
+    path("rules/", views.rules, name="rules"),
     path("listings/<int:pk>/", views.listing, name="listing"),
     path("listings/<int:pk>/buffer/", views.buffer, name="buffer"),
     path("listings/<int:pk>/map/", views.map_one, name="map"),

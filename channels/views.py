@@ -7,20 +7,20 @@ from typing import Any
 
 from django.contrib import messages
 from django.db import transaction
-from django.db.models import Q
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from channels import accounts, drift, effects, forms, grid, inbox, kpis, quantities, selectors, sync
+from channels import accounts, bulk, drift, effects, forms, grid, inbox, kpis, quantities, selectors, sync
 from channels.connectors.base import ChannelError, get_connector
 from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, Listing, OversellIncident
 from channels.tasks import hook_address
 from inventory.models import Sku
 from inventory.screens import visible_warehouses
 from inventory.selectors import resolve_codes
-from oms.core import cells
+from oms.core import cells, lists
 from oms.core.access import can, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.charts import Series
@@ -28,7 +28,7 @@ from oms.core.clock import now
 from oms.core.doorbell import ring
 from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
-from oms.core.screens import back_to, page, screen
+from oms.core.screens import back_to, is_fragment, page, screen, toast
 from oms.orders.models import Order, SalesChannel
 
 LISTING_TABS = (
@@ -254,8 +254,12 @@ def stock_grid(request: HttpRequest) -> HttpResponse:
     context = {
         "rows": grid.rows(found.items, mine, shown, visible_warehouses(request.user)),
         "next_cursor": found.next_cursor,
-        "columns": 3 + len(shown),
+        "columns": 4 + len(shown),
         "channels": shown,
+        "mine": SalesChannel.objects.filter(
+            pk__in=selectors.visible(request.user, "channels.manage").values("sales_channel")
+        ).order_by("name"),
+        "rules": rules_of_bulk(),
         "q": query,
         "only": only,
         "only_choices": grid.ONLY,
@@ -274,41 +278,87 @@ def stock_grid(request: HttpRequest) -> HttpResponse:
 
 @screen("channels.view")
 @require_GET
-def listings(request: HttpRequest, code: str) -> HttpResponse:
+def listings(request: HttpRequest, code: str) -> HttpResponseBase:
     """The mapping desk: what each listing is told, and which has no SKU behind it."""
     account = selectors.the_account(request.user, code)
-    tab = request.GET.get("state", "all")
-    rows = Listing.objects.filter(account=account).select_related("sku")
-    if tab == "unmapped":
-        rows = rows.filter(sku__isnull=True, state=Listing.State.ACTIVE)
-    elif tab == "waiting":
-        rows = rows.filter(stale_since__isnull=False, sku__isnull=False)
-    elif tab == "failed":
-        rows = rows.filter(stale_since__isnull=False).filter(Q(dead=True) | Q(attempts__gt=0))
-    elif tab == "drift":
-        rows = rows.filter(drifts__closed_at__isnull=True, drifts__isnull=False)
-    query = request.GET.get("q", "").strip()
-    if query:
-        rows = rows.filter(
-            Q(external_sku__icontains=query)
-            | Q(title__icontains=query)
-            | Q(sku__code__iexact=query)
-            | Q(external_id=query)
-        )
+    tab, query = request.GET.get("state", "all"), request.GET.get("q", "").strip()
+    rows = selectors.find_listings(account, tab, query)
+    if lists.wants_csv(request):
+        return lists.csv_of(f"listings-{code}", CSV_HEADER, rows.order_by("external_sku", "id"), _csv_row)
     listed = keyset_page(rows, order=("external_sku", "id"), cursor=request.GET.get("cursor", ""), limit=50)
     context = {
-        "account": account, "rows": listed.items, "next_cursor": listed.next_cursor, "columns": 9, "q": query,
+        "account": account, "rows": listed.items, "next_cursor": listed.next_cursor, "columns": 10, "q": query,
         "tab": tab, "buffers": {listing.pk: buffer_cell(listing) for listing in listed.items},
         "tabs": [
             {"label": label, "url": f"?state={key}", "count": None, "active": key == tab}
             for key, label in LISTING_TABS
         ],
-        "may_manage": can(request.user, "channels.manage", channel_code=code),
+        "may_manage": can(request.user, "channels.manage", channel_code=code), "rules": rules_of_bulk(),
     }  # fmt: skip
     fragment = (
         "channels/_listing_rows.html" if request.GET.get("cursor") else "channels/_listing_results.html"
     )
     return page(request, "channels/listings.html", context, fragment=fragment)
+
+
+def rules_of_bulk() -> list[tuple[str, str]]:
+    """What the bulk bars offer."""
+    return [(name, word) for name, (word, _) in bulk.RULES.items()]
+
+
+@screen("channels.manage")
+@require_POST
+def rules(request: HttpRequest) -> HttpResponse:
+    """One rule for the chosen listings, the listings of chosen SKUs, or of all that match the list's filters."""
+    rule = request.POST.get("rule", "")
+    value = bulk.checked(rule, request.POST.get("value", ""))
+    code, query = request.POST.get("channel", ""), QueryDict(request.POST.get("query", ""))
+    found = selectors.visible_listings(request.user, "channels.manage")
+    if code:
+        account = selectors.the_account(request.user, code, "channels.manage")
+        found = found.filter(account=account)
+    wanted = [int(one) for one in request.POST.getlist("ids") if one.isdigit() and len(one) < 18][
+        : bulk.MOST + 1
+    ]
+    if request.POST.get("by") == "sku":
+        found = found.filter(fulfilment=Listing.Fulfilment.MERCHANT)
+        if request.POST.get("all"):
+            seen = selectors.visible_listings(request.user, "channels.view")
+            found = found.filter(sku__in=grid.skus(seen, query.get("q", "").strip(), query.get("only", "")))
+        else:
+            found = found.filter(sku__in=wanted)
+    elif request.POST.get("all") and code:
+        matching = selectors.find_listings(account, query.get("state", "all"), query.get("q", "").strip())
+        found = found.filter(pk__in=matching.values("pk"))
+    else:
+        found = found.filter(pk__in=wanted)
+    ids = list(found.order_by("pk").values_list("pk", flat=True).distinct()[: bulk.MOST + 1])
+    if not ids:
+        raise UserError("listings: choose at least one that you may change.", field="ids")
+    done = bulk.begin(rule, ids, value, actor=actor_of(request.user), channel=code)
+    if isinstance(done, bulk.Result):
+        text, tone = done.sentence(), "warn" if done.skipped else "ok"
+    else:
+        text, tone = f"{len(ids):,} listings: working in the background (job {done.pk}).", "ok"
+    if is_fragment(request):
+        return toast(HttpResponse(status=204), text, tone)
+    (messages.success if tone == "ok" else messages.warning)(request, text)
+    return redirect(back_to(request))
+
+
+CSV_HEADER = (
+    "channel_sku", "listing_id", "location", "title", "sku", "fulfilment", "state", "pack_size", "buffer", "percent",
+    "cap", "stop_at", "told", "told_at", "read", "read_at", "waiting_since", "refused", "error",
+)  # fmt: skip
+
+
+def _csv_row(one: Listing) -> list[Any]:
+    return [
+        one.external_sku, one.external_id, one.location_id, one.title, one.sku.code if one.sku else "",
+        one.get_fulfilment_display(), one.get_state_display(), one.pack_size, one.buffer, one.percent, one.cap,
+        one.stop_at, one.acked_quantity, lists.stamp(one.acked_at), one.read_quantity, lists.stamp(one.read_at),
+        lists.stamp(one.stale_since), one.dead, one.last_error,
+    ]  # fmt: skip
 
 
 def _listing(request: HttpRequest, pk: int, permission: str = "channels.view") -> Listing:

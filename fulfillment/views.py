@@ -8,6 +8,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -42,7 +43,7 @@ TABS = (
 
 @screen("shipping.view")
 @require_GET
-def shipments(request: HttpRequest) -> HttpResponse:
+def shipments(request: HttpRequest) -> HttpResponseBase:
     """Every shipment of the warehouses the person may see, newest first."""
     tab = request.GET.get("tab", "open")
     states = next((states for key, _, states in TABS if key == tab), TABS[0][2])
@@ -57,8 +58,11 @@ def shipments(request: HttpRequest) -> HttpResponse:
         if digits.isdigit() and len(digits) < 18:
             matching = matching | found.filter(pk=int(digits)) | found.filter(order__external_number=query)
         found = matching.distinct()
+    found = found.prefetch_related("parcels__purchases", "order__channel_effects")
+    if lists.wants_csv(request):
+        return lists.csv_of("shipments", CSV_HEADER, found.order_by("-id"), _csv_row)
     page = keyset_page(
-        found.prefetch_related("parcels__purchases", "order__channel_effects"),
+        found,
         order=("-id",),
         cursor=request.GET.get("cursor", ""),
         limit=50,
@@ -68,6 +72,7 @@ def shipments(request: HttpRequest) -> HttpResponse:
         request,
         "fulfillment:shipments",
         ((2, "Order"), (3, "From"), (4, "Ship by"), (5, "Carrier"), (6, "Tracking"), (7, "Told channel")),
+        csv=True,
     )
     context = {
         "tools": tools,
@@ -95,6 +100,21 @@ def shipments(request: HttpRequest) -> HttpResponse:
         else "shipments"
     )
     return render(request, f"fulfillment/{name}.html", context)
+
+
+CSV_HEADER = (
+    "shipment", "order", "channel_number", "warehouse", "status", "ship_by", "carrier", "tracking_number",
+    "shipped_at", "delivered_at",
+)  # fmt: skip
+
+
+def _csv_row(item: Shipment) -> list[Any]:
+    label = _live_label(item)
+    return [
+        item.number, item.order.number, item.order.external_number, item.warehouse.code, item.get_state_display(),
+        lists.stamp(item.ship_by), item.service_code, label.tracking_number if label else "",
+        lists.stamp(item.shipped_at), lists.stamp(item.delivered_at),
+    ]  # fmt: skip
 
 
 def _live_label(shipment: Shipment) -> LabelPurchase | None:

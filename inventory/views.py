@@ -8,9 +8,11 @@ from django.contrib import messages
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.cache import patch_vary_headers
+from django.utils.text import slugify
 from django.views.decorators.http import require_GET, require_http_methods
 
 from inventory import approvals as approval
@@ -129,7 +131,7 @@ def stock(request: HttpRequest) -> HttpResponse:
 
 @screen("stock.view")
 @require_GET
-def sku(request: HttpRequest, code: str) -> HttpResponse:
+def sku(request: HttpRequest, code: str) -> HttpResponseBase:
     """One SKU: figures per warehouse, ledger, demand, bundles; other floors add their panels."""
     item = selectors.resolve_codes([code]).get(code)
     if item is None:
@@ -168,6 +170,8 @@ def sku(request: HttpRequest, code: str) -> HttpResponse:
     if tab == "ledger":
         filters = {name: request.GET.get(name, "").strip() for name in ("bucket", "kind", "warehouse", "ref")}
         found = screens.ledger(item, [place.pk for place in places], filters)
+        if lists.wants_csv(request):
+            return _ledger_csv(item, found.order_by("-id"), context["see_costs"])
         page = keyset_page(found, order=("-id",), cursor=request.GET.get("cursor", ""), limit=50)
         context |= {
             "movements": page.items,
@@ -209,6 +213,22 @@ def _cover(days: float | None) -> str:
 
 
 # --- adjust ---------------------------------------------------------------------------------------
+
+
+def _ledger_csv(item: Sku, found: QuerySet[StockMovement], costs: bool) -> HttpResponseBase:
+    """Movements of the ledger as it is filtered; costs only for who may see them."""
+    header = ["id", "posted_at", "occurred_at", "sku", "warehouse", "bucket", "quantity", "balance", "kind", "reason",
+              "reference", "actor", "note"]  # fmt: skip
+
+    def row(one: StockMovement) -> list[Any]:
+        return [
+            one.pk, lists.stamp(one.created_at), lists.stamp(one.occurred_at), item.code, one.warehouse.code,
+            one.bucket, one.quantity, one.balance, one.kind, one.reason, one.reference, one.actor, one.note,
+            *((one.unit_cost, one.average_cost, one.stock_value) if costs else ()),
+        ]  # fmt: skip
+
+    header += ["unit_cost", "average_cost", "stock_value"] if costs else []
+    return lists.csv_of(f"ledger-{slugify(item.code) or item.pk}", header, found, row)
 
 
 @screen("stock.adjust")

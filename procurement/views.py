@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime as dt
 from collections import defaultdict
 from decimal import Decimal
+from typing import Any
 
 from django.contrib import messages
 from django.db import transaction
 from django.db.models import Count, F, Q, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -52,7 +54,7 @@ def _visible(request: HttpRequest, permission: str = "purchasing.view") -> Query
 
 @screen("purchasing.view")
 @require_GET
-def orders(request: HttpRequest) -> HttpResponse:
+def orders(request: HttpRequest) -> HttpResponseBase:
     """Purchase orders of the warehouses the person may see."""
     tab = request.GET.get("tab", "open")
     wanted = next((values for key, _, values in TABS if key == tab), TABS[0][2])
@@ -72,18 +74,24 @@ def orders(request: HttpRequest) -> HttpResponse:
         if digits.isdigit() and len(digits) < 18:
             match |= Q(pk=int(digits))
         found = found.filter(match).distinct()
+    found = found.annotate(
+        units=Sum("lines__quantity"),
+        got=Sum("lines__received"),
+        value=Sum(F("lines__quantity") * F("lines__unit_price")),
+    )
+    if lists.wants_csv(request):
+        return _orders_csv(found.order_by("-id"), can(request.user, "costs.view"))
     listed = keyset_page(
-        found.annotate(
-            units=Sum("lines__quantity"),
-            got=Sum("lines__received"),
-            value=Sum(F("lines__quantity") * F("lines__unit_price")),
-        ),
+        found,
         order=("-id",),
         cursor=request.GET.get("cursor", ""),
         limit=50,
     )
     tools = lists.tools(
-        request, "procurement:orders", ((2, "Supplier"), (3, "To"), (4, "Expected"), (5, "Received"))
+        request,
+        "procurement:orders",
+        ((2, "Supplier"), (3, "To"), (4, "Expected"), (5, "Received")),
+        csv=True,
     )
     context = {
         "rows": listed.items,
@@ -310,7 +318,7 @@ def new_order(request: HttpRequest) -> HttpResponse:
 
 @screen("purchasing.view")
 @require_GET
-def suppliers(request: HttpRequest) -> HttpResponse:
+def suppliers(request: HttpRequest) -> HttpResponseBase:
     """Suppliers with what is open and what they promise."""
     found = Supplier.objects.annotate(
         offers_count=Count("offers", distinct=True),
@@ -325,7 +333,46 @@ def suppliers(request: HttpRequest) -> HttpResponse:
             distinct=True,
         ),
     ).order_by("name")
+    if lists.wants_csv(request):
+        return lists.csv_of("suppliers", SUPPLIER_HEADER, found, _supplier_row)
     return render(request, "procurement/suppliers.html", {"suppliers": found})
+
+
+SUPPLIER_HEADER = (
+    "code", "name", "currency", "lead_time_days", "email", "phone", "country", "payment_terms", "active", "offers",
+    "open_orders", "late_orders",
+)  # fmt: skip
+
+
+def _supplier_row(item: Any) -> list[Any]:  # with the counts of the list
+    return [
+        item.code, item.name, item.currency, item.lead_time_days, item.email, item.phone, item.country,
+        item.payment_terms, item.is_active, item.offers_count, item.open_orders, item.late_orders,
+    ]  # fmt: skip
+
+
+def _orders_csv(found: QuerySet[PurchaseOrder], costs: bool) -> HttpResponseBase:
+    """Orders of the list; values only for who may see costs."""
+    header = [
+        "number",
+        "external_number",
+        "supplier",
+        "warehouse",
+        "status",
+        "ordered_on",
+        "expected_on",
+        "units",
+    ]
+
+    def row(item: Any) -> list[Any]:
+        return [
+            item.number, item.external_number, item.supplier.name, item.warehouse.code, item.get_state_display(),
+            item.ordered_on, item.expected_on, item.units or 0, item.got or 0,
+            *((item.value or 0, item.currency) if costs else ()),
+        ]  # fmt: skip
+
+    header += ["units_received", *(("value", "currency") if costs else ())]
+    return lists.csv_of("purchase-orders", header, found, row)
 
 
 @screen("purchasing.view")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 from django.contrib import messages
 from django.db.models import F, Q
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
@@ -31,9 +33,25 @@ TABS = (
 )
 
 
+CSV_HEADER = (
+    "rma", "order", "channel_number", "warehouse", "status", "items", "units", "units_received", "tracking_number",
+    "source", "requested_at", "received_at", "closed_at",
+)  # fmt: skip
+
+
+def _csv_row(item: Rma) -> list[Any]:
+    lines = list(item.lines.all())
+    return [
+        item.number, item.order.number if item.order else "", item.order.external_number if item.order else "",
+        item.warehouse.code, item.get_state_display(), ", ".join(line.sku.code for line in lines),
+        sum(line.quantity for line in lines), sum(line.received for line in lines), item.tracking_number, item.source,
+        lists.stamp(item.requested_at), lists.stamp(item.received_at), lists.stamp(item.closed_at),
+    ]  # fmt: skip
+
+
 @screen("returns.view")
 @require_GET
-def rma_list(request: HttpRequest) -> HttpResponse:
+def rma_list(request: HttpRequest) -> HttpResponseBase:
     """Returns by where they stand."""
     tab = request.GET.get("tab", "open")
     wanted = next((values for key, _, values in TABS if key == tab), TABS[0][2])
@@ -49,11 +67,15 @@ def rma_list(request: HttpRequest) -> HttpResponse:
         if digits.isdigit() and len(digits) < 18:
             match |= Q(pk=int(digits))
         found = found.filter(match).distinct()
-    listed = keyset_page(
-        found.prefetch_related("lines__sku"), order=("-id",), cursor=request.GET.get("cursor", ""), limit=50
-    )
+    found = found.prefetch_related("lines__sku")
+    if lists.wants_csv(request):
+        return lists.csv_of("returns", CSV_HEADER, found.order_by("-id"), _csv_row)
+    listed = keyset_page(found, order=("-id",), cursor=request.GET.get("cursor", ""), limit=50)
     tools = lists.tools(
-        request, "returns:list", ((2, "Order"), (3, "To"), (4, "Items"), (5, "Asked"), (6, "Arrived"))
+        request,
+        "returns:list",
+        ((2, "Order"), (3, "To"), (4, "Items"), (5, "Asked"), (6, "Arrived")),
+        csv=True,
     )
     scope = scope_of(request.user, "returns.view")
     context = {

@@ -18,7 +18,6 @@ from oms.control import mending, selectors
 from oms.core import exceptions_inbox, jobs, lists
 from oms.core.access import can
 from oms.core.clock import business_zone, now
-from oms.core.csvsafe import stream_csv
 from oms.core.errors import NotFound, UserError
 from oms.core.exceptions_inbox import open_items
 from oms.core.middleware import request_actor
@@ -101,13 +100,30 @@ def _matching(user: Any, query: Any) -> QuerySet[ExceptionItem]:
     return items.select_related("owner")
 
 
+EXCEPTION_HEADER = (
+    "id", "kind", "title", "detail", "severity", "warehouse", "channel", "at_stake", "owner", "since", "due_at",
+    "snoozed_until", "closed_at", "closed_by", "close_reason",
+)  # fmt: skip
+
+
+def _exception_row(item: ExceptionItem) -> list[Any]:
+    return [
+        item.pk, selectors.kind_label(item.kind), item.title, item.detail, item.get_severity_display(),
+        item.warehouse_code, item.channel_code, item.money, item.owner.get_username() if item.owner else "",
+        lists.stamp(item.first_at), lists.stamp(item.due_at), lists.stamp(item.snoozed_until),
+        lists.stamp(item.closed_at), item.closed_by, item.close_reason,
+    ]  # fmt: skip
+
+
 @require_GET
 @screen("exceptions.work")
-def exceptions(request: HttpRequest) -> HttpResponse:
+def exceptions(request: HttpRequest) -> HttpResponseBase:
     user: Any = request.user
     items = _filtered(request)
     tab = request.GET.get("tab", "open")
     order = ("-closed_at", "-id") if tab == "closed" else ("severity", "due_at", "first_at", "id")
+    if lists.wants_csv(request):
+        return lists.csv_of("exceptions", EXCEPTION_HEADER, items.order_by(*order), _exception_row)
     found = keyset_page(items, order=order, cursor=request.GET.get("cursor", ""), limit=PAGE)
     mend = mending.mends(found.items, user)
     mine = selectors.visible_exceptions(user)
@@ -137,6 +153,7 @@ def exceptions(request: HttpRequest) -> HttpResponse:
         "control:exceptions",
         ((3, "Cause"), (4, "Severity"), (5, "Since"), (6, "Due"), (7, "At stake"), (8, "Owner")),
         count=lambda query: _matching(user, query)[:1000].count(),
+        csv=True,
     )
     context["tabs"] = lists.with_saved(context["tabs"], tools)
     rows_only = bool(request.GET.get("cursor"))
@@ -417,6 +434,4 @@ def _audit_csv(found: QuerySet[AuditEntry]) -> StreamingHttpResponse:
         "address",
         "request_id",
     ]
-    response = StreamingHttpResponse(stream_csv(header, rows()), content_type="text/csv; charset=utf-8")
-    response.headers["Content-Disposition"] = 'attachment; filename="audit.csv"'
-    return response
+    return lists.csv_file("audit", header, rows())

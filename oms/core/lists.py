@@ -5,13 +5,14 @@ A list view calls `tools(...)` once, hands the result to its template as `tools`
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from django.core.cache import cache
 from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, QueryDict, StreamingHttpResponse
 
 from oms.core.access import can
@@ -21,6 +22,8 @@ from oms.core.csvsafe import stream_csv
 from oms.core.errors import Conflict, NotAllowed, NotFound, UserError
 from oms.core.models import SavedView, User
 from oms.core.roles import ROLES
+
+M = TypeVar("M", bound=Model)
 
 #: how long the figure beside a saved view is kept
 COUNT_SECONDS = 30
@@ -216,6 +219,23 @@ def remove_view(user: User, view_id: int, *, actor: Actor) -> SavedView:
         record(actor, "view.removed", view, before={"screen": view.screen, "name": view.name})
         SavedView.objects.filter(pk=view_id).delete()
     return view
+
+
+def wants_csv(request: HttpRequest) -> bool:
+    """Whether a list is asked for as a file: its own address and filters with `format=csv`."""
+    return request.GET.get("format") == "csv"
+
+
+def csv_of(
+    name: str, header: Sequence[str], found: QuerySet[M], row: Callable[[M], Sequence[Any]]
+) -> StreamingHttpResponse:
+    """Everything that a list's filters match as a file, 500 rows in memory at a time."""
+    return csv_file(name, header, (row(one) for one in found.iterator(chunk_size=500)))
+
+
+def stamp(moment: dt.datetime | None) -> str:
+    """A moment as a cell: ISO 8601 with its zone, empty for none."""
+    return moment.isoformat() if moment else ""
 
 
 def csv_file(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> StreamingHttpResponse:
