@@ -1,4 +1,4 @@
-"""Stock by file and by the bulk bar as a person works them: a real file up, matched, checked, applied and taken back."""
+"""Stock by file and by the bulk bars as a person works them: a file up, matched, checked, applied and taken back."""
 
 from __future__ import annotations
 
