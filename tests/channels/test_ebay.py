@@ -342,6 +342,44 @@ def test_a_refund_is_proved_by_its_id_and_never_by_its_sum_alone() -> None:
     assert failed.value.kind is Retry.REJECTED
 
 
+def test_pages_of_a_pull_share_one_closed_window(shared_dir: Path) -> None:
+    contract = Contract(shared_dir)
+    broken = {**ORDER, "orderId": "14-2", "creationDate": None}
+    page, asked = play(
+        Ebay().list_orders(ACCESS, "2026-11-20T00:00:00Z", ""),
+        {"orders": [ORDER, broken], "next": "https://…"},
+    )
+    assert ([draft.external_id for draft in page.drafts], page.refused, page.resume) == (
+        ["14-10001-70001"],
+        1,
+        "",
+    )
+    offset, _, until = page.cursor.partition("|")
+    assert offset == "200"
+    partly = {**ORDER, "orderFulfillmentStatus": "IN_PROGRESS"}
+    last, again = play(
+        Ebay().list_orders(ACCESS, "2026-11-20T00:00:00Z", page.cursor),
+        {"orders": [partly]},
+        {"fulfillments": [{"lineItems": [{"lineItemId": "1001", "quantity": 1}]}]},
+    )
+    assert (last.cursor, last.resume, last.drafts[0].lines[0].shipped) == ("", until, 1)
+    windows = [(request.params or {})["filter"] for request in (*asked, again[0])]  # type: ignore[call-overload]
+    assert windows == [f"lastmodifieddate:[2026-11-20T00:00:00.000Z..{until}]"] * 2
+    for request in (*asked, *again):
+        contract.check(request)
+
+
+def test_an_unknown_order_does_not_hide_the_others() -> None:
+    operation = Ebay().get_orders(ACCESS, ["14-9", "14-10001-70001"])
+    next(operation)
+    asked = operation.throw(ChannelError(Retry.REJECTED, "400", code="400"))
+    assert asked.url.endswith("/order/14-9")
+    operation.throw(ChannelError(Retry.REJECTED, "404", code="404"))
+    with pytest.raises(StopIteration) as done:
+        operation.send(HttpAnswer(200, {}, json.dumps(ORDER).encode(), 1))
+    assert [draft.external_id for draft in done.value.value] == ["14-10001-70001"]
+
+
 def test_a_spent_quota_says_how_long_to_wait(shared_dir: Path) -> None:
     operation = Ebay().get_orders(ACCESS, ["14-1"])
     next(operation)

@@ -482,8 +482,8 @@ class Ebay(Connector):
                 )  # fmt: skip
                 results.update(_read_results(answer.json(), asked))
             except ChannelError as error:
-                if error.kind in (Retry.AUTH, Retry.THROTTLED) and not results:
-                    raise
+                if error.kind is Retry.AUTH:
+                    raise  # all is repeated with a new token; quantities are absolute
                 for one in asked:
                     results[one.listing_id] = PushResult(
                         one.listing_id, error.kind, error.message, error.retry_after
