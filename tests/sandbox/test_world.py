@@ -168,7 +168,7 @@ def test_the_host_map_reaches_every_host(sandbox: SandboxClient, http: httpx.Cli
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"kind": "ebay", "id": "e"}, "kind must be one of"),
+        ({"kind": "nowhere", "id": "e"}, "kind must be one of"),
         ({"kind": "shopify"}, "needs an id"),
         ({"kind": "shopify", "id": "acme", "catalogue": [{"title": "x"}]}, "needs a sku"),
         ({"kind": "shopify", "id": "acme", "catalogue": [{"sku": "x", "price": "much"}]}, "amount of money"),
