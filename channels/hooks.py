@@ -62,6 +62,8 @@ def receive(request: HttpRequest, hook_key: str) -> HttpResponse:
         hmac.compare_digest(hmac.new(_NOBODY, raw, hashlib.sha256).digest(), _NOBODY)
         return HttpResponse(status=401)
     headers = {name.lower(): value for name, value in request.headers.items()}
+    # some channels sign them too; no client can send a header whose name begins with a colon
+    headers |= {":method": request.method or "", ":path": request.get_full_path()}
     try:
         inbox.accept(account, verified(account, headers, raw))
     except BadSignature:

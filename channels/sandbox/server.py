@@ -16,6 +16,7 @@ from channels.sandbox.http import HttpProtocol
 from channels.sandbox.scenarios import SCENARIOS
 from channels.sandbox.shopify import Shopify
 from channels.sandbox.threepl import ThreePL
+from channels.sandbox.walmart import Walmart
 from channels.sandbox.woocommerce import WooCommerce
 from channels.sandbox.world import Platform, World
 
@@ -64,6 +65,7 @@ def platforms() -> list[Platform]:
         Amazon(),
         WooCommerce(),
         Ebay(),
+        Walmart(),
         ThreePL(),
     ]
 

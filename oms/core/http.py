@@ -61,7 +61,8 @@ class HttpRequest:
     `user_url=True` instead. `idempotent` says that sending it twice does no harm (GET and HEAD always are).
     `timeout` in seconds for connect, and for each wait for bytes; the whole call ends after twice that.
     `bucket` is the endpoint class within the account's budget, `rate` its declared limit, `cost` in tokens;
-    `max_wait` is how many seconds to wait for a token before giving up as THROTTLED.
+    `max_wait` is how many seconds to wait for a token before giving up as THROTTLED. `budget_headers` names the
+    answer's headers (lower case) that tell how many calls are left and when there are more (ms since 1970).
     """
 
     account_key: str
@@ -80,6 +81,7 @@ class HttpRequest:
     rate: Rate = DEFAULT_RATE
     cost: float = 1.0
     max_wait: float = 5.0
+    budget_headers: tuple[str, str] | None = None
     max_bytes: int = MAX_ANSWER
 
     @property
@@ -148,6 +150,22 @@ def retry_after_of(headers: Mapping[str, str]) -> float | None:
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER) if seconds == seconds else None
 
 
+def _refill_wait(request: HttpRequest, headers: Mapping[str, str]) -> float | None:
+    """Seconds until the other side's own budget is filled again; None when it does not say."""
+    if request.budget_headers is None:
+        return None
+    try:
+        seconds = int(headers.get(request.budget_headers[1], "")) / 1000 - now().timestamp()
+    except ValueError:
+        return None
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
+
+
+def _used_up(request: HttpRequest, headers: Mapping[str, str]) -> bool:
+    """Was this the last call that the other side's budget allows for now?"""
+    return request.budget_headers is not None and headers.get(request.budget_headers[0], "").strip() == "0"
+
+
 def classify(request: HttpRequest, answer: HttpAnswer) -> HttpFailure | None:
     """What a status means; None for 2xx."""
     status = answer.status
@@ -155,6 +173,8 @@ def classify(request: HttpRequest, answer: HttpAnswer) -> HttpFailure | None:
         return None
     words = f"{urlsplit(request.url).hostname} answered {status}: {excerpt(answer.content, 200) or 'no text'}"
     wait = retry_after_of(answer.headers)
+    if wait is None and status == 429:
+        wait = _refill_wait(request, answer.headers)
     if status in (401, 403):
         return HttpFailure(Kind.AUTH, words, answer)
     if status == 429 or (status == 503 and wait is not None):
@@ -250,6 +270,8 @@ class HttpDoor:
         if failure is not None:
             raise failure
         assert answer is not None
+        if _used_up(request, answer.headers):
+            limits.hint(request.bucket_key, remaining=0)
         return answer
 
     async def acall(self, request: HttpRequest) -> HttpAnswer:
@@ -287,6 +309,8 @@ class HttpDoor:
             raise failure
         if limits.needs_reset(request.account_key):
             await in_db(limits.succeeded, request.account_key)
+        if answer is not None and _used_up(request, answer.headers):
+            await in_db(limits.hint, request.bucket_key, remaining=0)
         assert answer is not None
         return answer
 
