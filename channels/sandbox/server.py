@@ -16,6 +16,7 @@ from channels.sandbox.http import HttpProtocol
 from channels.sandbox.scenarios import SCENARIOS
 from channels.sandbox.shopify import Shopify
 from channels.sandbox.threepl import ThreePL
+from channels.sandbox.tiktok import TikTokShop
 from channels.sandbox.walmart import Walmart
 from channels.sandbox.woocommerce import WooCommerce
 from channels.sandbox.world import Platform, World
@@ -66,6 +67,7 @@ def platforms() -> list[Platform]:
         WooCommerce(),
         Ebay(),
         Walmart(),
+        TikTokShop(),
         ThreePL(),
     ]
 

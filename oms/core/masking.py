@@ -10,7 +10,8 @@ from typing import Any
 MASK = "***"
 #: names of headers, form fields and JSON keys whose values are secrets
 _SECRET_NAME = re.compile(
-    r"authoriz|token|secret|passw|hmac|signature|api[-_]?key|access[-_]?key|credential|cookie|private[-_]?key|client_id$",
+    r"authoriz|token|secret|passw|hmac|signature|api[-_]?key|access[-_]?key|credential|cookie|private[-_]?key|client_id$|"
+    r"auth_?code",
     re.I,
 )
 #: names whose values identify a buyer
