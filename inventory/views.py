@@ -113,7 +113,9 @@ def stock(request: HttpRequest) -> HttpResponse:
         "chosen": chosen,
         "options": [(warehouse.code, warehouse.name) for warehouse in everywhere],
         "tabs": lists.with_saved(_tabs(request, view), tools),
-        "waiting": _waiting(request).count() + len(approval.waiting_batches(request.user)),
+        "waiting": 0
+        if is_fragment(request)
+        else _waiting(request).count() + len(approval.waiting_batches(request.user)),
         "filtered": bool(query or view or chosen),
         "tools": tools,
         "shapes": [(name, shape.title) for name, shape in exports.SHAPES.items()],
