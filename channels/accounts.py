@@ -238,7 +238,7 @@ def map_location(
         record(
             actor, "channel.location", account, after={"location": external_id, "warehouse": warehouse.code}
         )
-    mark_listings(Listing.objects.filter(account=account, location_id=entry.external_id))
+    mark_listings(Listing.objects.filter(account=account, location_id=entry.external_id), anew=True)
     return entry
 
 
@@ -355,7 +355,8 @@ def _store(account: ChannelAccount, found: Sequence[RemoteListing], result: Impo
             pk__in=[*created, *newly_mapped],
             fulfilment=Listing.Fulfilment.MERCHANT,
             state=Listing.State.ACTIVE,
-        )
+        ),
+        anew=True,
     )
 
 
@@ -404,7 +405,9 @@ def map_listing(listing_id: int, sku_id: int | None, *, actor: Actor, repair_ord
         record(actor, "listing.mapped", listing, before={"sku": before}, after={"sku": str(sku or "")})
     if sku is not None:
         mark_listings(
-            Listing.objects.filter(pk=listing_id, fulfilment=Listing.Fulfilment.MERCHANT), forget=True
+            Listing.objects.filter(pk=listing_id, fulfilment=Listing.Fulfilment.MERCHANT),
+            forget=True,
+            anew=True,
         )
         waiting = OrderLine.objects.filter(
             order__channel=listing.account.sales_channel_id,
@@ -477,7 +480,7 @@ def set_listing_state(listing_id: int, state: str, *, actor: Actor) -> Listing:
         Listing.objects.filter(pk=listing_id).update(state=state)
         record(actor, f"listing.{state}", listing, before={"state": listing.state}, after={"state": state})
         if state == Listing.State.ACTIVE:
-            mark_listings(Listing.objects.filter(pk=listing_id, sku__isnull=False), forget=True)
+            mark_listings(Listing.objects.filter(pk=listing_id, sku__isnull=False), forget=True, anew=True)
     listing.refresh_from_db()
     return listing
 

@@ -1,7 +1,8 @@
 """Sync latency: commit of the stock change to the channel's acknowledgement, per listing.
 
 A coalesced change ends when the newer value is acknowledged. What is not yet acknowledged counts with its age, so
-that a stuck listing cannot hide. Listings that are unmapped, paused or given up are left out and counted apart.
+that a stuck listing cannot hide. Listings that are unmapped, paused or given up are left out and counted apart. So
+are first figures of a listing and re-syncs, where nothing moved: such pushes are recorded without a latency.
 """
 
 from __future__ import annotations
@@ -147,14 +148,14 @@ def acknowledged(window: Window) -> QuerySet[StockPush]:
 def still_open() -> QuerySet[Listing]:
     """Listings whose channel has not yet been told; how long they wait is a lower bound of their latency."""
     return Listing.objects.filter(
-        stale_since__isnull=False, dead=False, sku__isnull=False, state=Listing.State.ACTIVE,
+        stale_since__isnull=False, told_anew=False, dead=False, sku__isnull=False, state=Listing.State.ACTIVE,
         fulfilment=Listing.Fulfilment.MERCHANT, account__state=ChannelAccount.State.CONNECTED,
         account__pushes_paused_at__isnull=True,
     )  # fmt: skip
 
 
 def left_out(channels: Sequence[str] | None = None) -> dict[str, int]:
-    """Listings that no latency is measured of: not mapped, paused (listing or channel), given up."""
+    """Listings that no latency is measured of: not mapped, paused (listing or channel), given up, told anew."""
     rows = Listing.objects.exclude(state=Listing.State.ENDED)
     if channels is not None:
         rows = rows.filter(account__sales_channel__code__in=channels)
@@ -163,6 +164,7 @@ def left_out(channels: Sequence[str] | None = None) -> dict[str, int]:
         unmapped=Count("pk", filter=Q(sku__isnull=True)),
         paused=Count("pk", filter=paused & Q(sku__isnull=False)),
         given_up=Count("pk", filter=Q(dead=True)),
+        anew=Count("pk", filter=Q(told_anew=True, dead=False, sku__isnull=False) & ~paused),
     )
     return found
 

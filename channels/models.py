@@ -126,6 +126,10 @@ class Listing(models.Model):
     stale_since = models.DateTimeField(
         null=True, blank=True, help_text="commit time of the oldest change not yet acknowledged"
     )
+    told_anew = models.BooleanField(
+        default=False,
+        help_text="stale only because the whole figure is told: first figures, a re-sync. No movement waits",
+    )
     last_quantity = models.IntegerField(null=True, blank=True, help_text="last quantity sent")
     acked_quantity = models.IntegerField(null=True, blank=True)
     acked_at = models.DateTimeField(null=True, blank=True)
@@ -185,7 +189,11 @@ class StockPush(models.Model):
     changed_at = models.DateTimeField(help_text="commit time of the oldest change this push carries")
     sent_at = models.DateTimeField()
     answered_at = models.DateTimeField(null=True, blank=True)
-    latency_ms = models.IntegerField(null=True, blank=True, help_text="commit to acknowledgement")
+    latency_ms = models.IntegerField(
+        null=True,
+        blank=True,
+        help_text="commit to acknowledgement; empty when nothing moved: first figures, a re-sync",
+    )
     batch = models.UUIDField(default=uuid.uuid4)
     error = models.CharField(max_length=400, blank=True)
 
@@ -209,7 +217,8 @@ class BulkPush(models.Model):
     account = models.ForeignKey(ChannelAccount, on_delete=models.CASCADE, related_name="bulk_pushes")
     handle = models.CharField(max_length=120, blank=True, help_text="the channel's id of the file")
     items = models.JSONField(
-        default=list, help_text="listing id, version, quantity, SKU, changed at; in file order"
+        default=list,
+        help_text="listing id, version, quantity, SKU, changed at, data, told anew; in file order",
     )
     lease_token = models.UUIDField()
     state = models.CharField(max_length=8, choices=State.choices, default=State.PLANNED)

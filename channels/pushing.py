@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import Case, Count, F, Q, QuerySet, Value, When
 
 from channels import pacing, quantities
 from channels.connectors.base import Access, ListingRef, PushItem, PushResult, Retry, get_connector
@@ -48,7 +48,8 @@ def mark_stale(changes: Mapping[int, dt.datetime]) -> int:
     """Raise the version of every listing of these SKUs and of kits that contain them; returns how many.
 
     `changes` maps SKU id to the commit time of its change. One statement, rows in ascending order of id, inside the
-    caller's transaction or its own. A listing keeps the time of its oldest change that is not yet acknowledged.
+    caller's transaction or its own. A listing keeps the time of its oldest change that is not yet acknowledged; one
+    that waits for its first figures or for a re-sync waits for a movement from then on, if that is a later one.
     """
     times = dict(changes)
     for sku_id, kits in selectors.kits_containing(changes).items():
@@ -65,13 +66,19 @@ def mark_stale(changes: Mapping[int, dt.datetime]) -> int:
                 SELECT l.id, told.at FROM channels_listing l JOIN told ON l.sku_id = told.sku_id
                 WHERE l.fulfilment = 'merchant' AND l.state <> 'ended' ORDER BY l.id FOR NO KEY UPDATE OF l
             )
-            UPDATE channels_listing SET version = version + 1, stale_since = COALESCE(stale_since, locked.at)
+            UPDATE channels_listing SET version = version + 1,
+                told_anew = (told_anew AND stale_since >= locked.at),
+                stale_since = CASE WHEN stale_since IS NULL OR (told_anew AND stale_since < locked.at)
+                    THEN locked.at ELSE stale_since END
             FROM locked WHERE channels_listing.id = locked.id RETURNING channels_listing.id
         """  # noqa: S608 (only placeholders are inserted)
     else:
         sql = f"""
             WITH told (sku_id, at) AS (VALUES {values})
-            UPDATE channels_listing SET version = version + 1, stale_since = COALESCE(stale_since, told.at)
+            UPDATE channels_listing SET version = version + 1,
+                told_anew = (told_anew AND stale_since >= told.at),
+                stale_since = CASE WHEN stale_since IS NULL OR (told_anew AND stale_since < told.at)
+                    THEN told.at ELSE stale_since END
             FROM told WHERE channels_listing.sku_id = told.sku_id AND fulfilment = 'merchant' AND state <> 'ended'
             RETURNING channels_listing.id
         """  # noqa: S608 (only placeholders are inserted)
@@ -80,11 +87,16 @@ def mark_stale(changes: Mapping[int, dt.datetime]) -> int:
         return len(cursor.fetchall())
 
 
-def mark_listings(listings: QuerySet[Listing], *, forget: bool = False) -> int:
-    """Make listings stale by themselves: a new rule, a re-sync, a retry. `forget` drops what we believe they show."""
+def mark_listings(listings: QuerySet[Listing], *, forget: bool = False, anew: bool = False) -> int:
+    """Make listings stale by themselves: a new rule, a re-sync, a retry. `forget` drops what we believe they show.
+
+    `anew`: the whole figure is told though nothing moved, as to a listing that has just been connected. Such a push
+    is recorded, but how long it waits is no sync latency. A listing that waits for a movement goes on doing so.
+    """
     changes: dict[str, Any] = {
         "version": F("version") + 1,
-        "attempts": 0,
+        # one that was given up keeps a mark, so that its entry in the inbox closes when the channel takes the figure
+        "attempts": Case(When(dead=True, then=Value(1)), default=Value(0)),
         "next_attempt_at": None,
         "dead": False,
     }
@@ -98,7 +110,7 @@ def mark_listings(listings: QuerySet[Listing], *, forget: bool = False) -> int:
             part = Listing.objects.filter(pk__in=ids[start : start + 500])
             if on_postgres():
                 list(part.order_by("pk").select_for_update(no_key=True).values_list("pk"))
-            part.filter(stale_since__isnull=True).update(stale_since=at, **changes)
+            part.filter(stale_since__isnull=True).update(stale_since=at, told_anew=anew, **changes)
             total += part.count()
             part.exclude(stale_since=at).update(**changes)
     return total
@@ -116,6 +128,7 @@ class Claimed:
     changed_at: dt.datetime
     attempts: int
     waits: bool = False  # a lower figure than its share, until rivals have accepted theirs
+    anew: bool = False  # first figures or a re-sync: nothing moved, so no latency is measured
 
     @property
     def ref(self) -> ListingRef:
@@ -159,7 +172,7 @@ def pushable() -> QuerySet[Listing]:
 #: what is read of a claimed listing, after the fields that decide its figure
 _CLAIM_FIELDS = (
     "external_id", "external_sku", "version", "stale_since", "attempts", "data", "acked_quantity", "acked_at",
-    "read_quantity", "read_at",
+    "read_quantity", "read_at", "told_anew",
 )  # fmt: skip
 
 
@@ -178,6 +191,7 @@ class _Row:
     acked_at: dt.datetime | None
     read_quantity: int | None
     read_at: dt.datetime | None
+    told_anew: bool
 
 
 def plan(slots: Mapping[int, int]) -> Plan:
@@ -320,6 +334,7 @@ def _claimed(row: _Row, shown: Shown, token: uuid.UUID) -> Claimed:
             expected=row.acked_quantity if row.acked_quantity is not None else row.read_quantity, data=row.data,
         ),
         version=row.version, changed_at=row.stale_since, attempts=row.attempts, waits=shown.waits,
+        anew=row.told_anew,
     )  # fmt: skip
 
 
@@ -334,8 +349,8 @@ def _shows_already(row: _Row, account: ChannelAccount, quantity: int) -> bool:
     return row.acked_quantity == quantity and untouched and not told_otherwise and row.attempts == 0
 
 
-def recompute(batch: Batch, listing_ids: Iterable[int]) -> dict[int, tuple[Shown, int, dt.datetime]]:
-    """(figure, version, stale since) as they are now, for listings that this batch still holds."""
+def recompute(batch: Batch, listing_ids: Iterable[int]) -> dict[int, tuple[Shown, int, dt.datetime, bool]]:
+    """(figure, version, stale since, told anew) as they are now, for listings that this batch still holds."""
     rows = list(
         Listing.objects.filter(pk__in=list(listing_ids), lease_token=batch.token, stale_since__isnull=False)
     )
@@ -343,7 +358,11 @@ def recompute(batch: Batch, listing_ids: Iterable[int]) -> dict[int, tuple[Shown
         Listing.objects.filter(pk__in=[row.pk for row in rows]).values_list(*quantities.FACT_FIELDS)
     )
     shown = quantities.compute(facts)
-    return {row.pk: (shown[row.pk], row.version, row.stale_since) for row in rows if row.stale_since}
+    return {
+        row.pk: (shown[row.pk], row.version, row.stale_since, row.told_anew)
+        for row in rows
+        if row.stale_since
+    }
 
 
 # --- settling --------------------------------------------------------------------------------------
@@ -391,6 +410,7 @@ def acknowledge(
             acked_version = {source}.version, acked_quantity = {source}.quantity, last_quantity = {source}.quantity,
             acked_at = %s,
             stale_since = CASE WHEN channels_listing.version = {source}.version THEN NULL ELSE {source}.at END,
+            told_anew = told_anew AND channels_listing.version <> {source}.version,
             lease_token = NULL, lease_until = NULL, attempts = 0, next_attempt_at = NULL, last_error = '', dead = %s
         FROM {source}
         WHERE channels_listing.id = {source}.id AND channels_listing.lease_token = %s
@@ -437,12 +457,13 @@ def _rows(outcomes: Sequence[Outcome]) -> list[StockPush]:
         state = StockPush.State.SENT if ok else StockPush.State.FAILED
         if ok and not one.provisional:
             state = StockPush.State.ACKED
+        counts = ok and not one.provisional and not one.claimed.anew
         waited = int((one.answered_at - one.claimed.changed_at).total_seconds() * 1000)
         rows.append(
             StockPush(
                 listing_id=one.claimed.item.listing_id, version=one.claimed.version, quantity=one.quantity,
                 state=state, changed_at=one.claimed.changed_at, sent_at=one.sent_at, answered_at=one.answered_at,
-                latency_ms=max(0, waited) if ok and not one.provisional else None, batch=batch,
+                latency_ms=max(0, waited) if counts else None, batch=batch,
                 error=one.result.message[:400],
             )
         )  # fmt: skip
@@ -485,14 +506,15 @@ def _failed(batch: Batch, failures: Sequence[Outcome]) -> None:
         given_up = sorted(held.values_list("pk", flat=True)) if changes.get("dead") else []
         held.update(**changes)
         for listing_id in given_up:
-            _tell(listing_id, message)
+            tell_given_up(listing_id, message)
 
 
 def _pause(attempts: int, most: float) -> float:
     return min(2.0**attempts, most) * random.uniform(0.8, 1.2)
 
 
-def _tell(listing_id: int, message: str) -> None:
+def tell_given_up(listing_id: int, message: str) -> None:
+    """Put a listing whose quantity was refused too often before a person."""
     listing = Listing.objects.select_related("account__sales_channel", "sku").get(pk=listing_id)
     channel = listing.account.sales_channel
     with transaction.atomic():
@@ -524,6 +546,7 @@ def open_bulk(batch: Batch) -> int:
             one.item.external_sku,
             one.changed_at.isoformat(),
             dict(one.item.data),
+            one.anew,
         ]
         for one in batch.claimed
     ]
@@ -549,14 +572,19 @@ def bulk_failed(bulk_id: int, error: str) -> None:
         )
 
 
+def _bulk_row(row: list[Any]) -> list[Any]:
+    """Files written before `anew` was kept have one value less."""
+    return row if len(row) > 6 else [*row, False]
+
+
 def bulk_batch(bulk: BulkPush) -> Batch:
     """The batch behind a file, to settle its result. `claimed_at` is when it was written down."""
     claimed = tuple(
         Claimed(
             PushItem(listing_id, "", sku, "", quantity, f"{listing_id}:{version}:bulk", data=data),
-            version, dt.datetime.fromisoformat(changed_at), 0,
+            version, dt.datetime.fromisoformat(changed_at), 0, anew=anew,
         )
-        for listing_id, version, quantity, sku, changed_at, data in bulk.items
+        for listing_id, version, quantity, sku, changed_at, data, anew in map(_bulk_row, bulk.items)
     )  # fmt: skip
     account = ChannelAccount.objects.get(pk=bulk.account_id)
     return Batch(access_of(account), bulk.lease_token, claimed, bulk.created_at, bulk=True)

@@ -202,12 +202,12 @@ class StockPusher:
                 outcomes.append(Outcome(one, gone, one.item.quantity, sent_at, at))
                 continue
             theirs = shown[listing_id]
-            figure, version, changed_at = fresh[listing_id]
+            figure, version, changed_at, anew = fresh[listing_id]
             quantity = figure.quantity
             unseen = max(0, (one.item.expected if one.item.expected is not None else theirs) - theirs)
             safe = max(0, quantity - unseen)
             entry = replace(
-                one, version=version, changed_at=changed_at, waits=figure.waits,
+                one, version=version, changed_at=changed_at, waits=figure.waits, anew=anew,
                 item=replace(one.item, quantity=safe, expected=theirs, key=f"{one.item.key}:{version}:{theirs}"),
             )  # fmt: skip
             if theirs == quantity:  # it shows what we wanted to tell: its own sale is in our books already
@@ -320,7 +320,7 @@ def resync(account_id: int, *, actor: Actor) -> int:
         state=Listing.State.ACTIVE,
         fulfilment=Listing.Fulfilment.MERCHANT,
     )
-    count = mark_listings(rows, forget=True)
+    count = mark_listings(rows, forget=True, anew=True)
     record(actor, "channel.resync", account, after={"listings": count})
     return count
 

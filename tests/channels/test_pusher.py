@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import pytest
 from django.db import transaction
 
-from channels import sync
+from channels import kpis, sync
 from channels.models import Listing, StockPush
 from inventory.ledger import Movement, post_movements
 from inventory.models import Sku, Warehouse
+from oms.core import outbox
 from oms.core.actor import SYSTEM
+from oms.core.clock import now
 from oms.core.models import ExceptionItem
 from tests.channels.conftest import Shop, push_all
 
@@ -36,6 +39,52 @@ def test_onboarding_tells_every_mapped_listing(shopify: Shop) -> None:
         True,
     )
     assert StockPush.objects.filter(state="acked").count() == 3
+
+
+def test_first_figures_and_a_resync_are_told_but_are_no_latency(shopify: Shop) -> None:
+    assert set(Listing.objects.values_list("told_anew", flat=True)) == {True}
+    assert push_all() == 3
+    assert list(StockPush.objects.values_list("state", "latency_ms")) == [("acked", None)] * 3
+    assert not Listing.objects.filter(told_anew=True).exists()
+    assert kpis.sync_latency() == kpis.Latency()
+
+    move(shopify.skus["MUG"], shopify.warehouse, -1, "sale")
+    push_all()
+    assert kpis.sync_latency().count == 1
+
+    sync.resync(shopify.account.pk, actor=SYSTEM)
+    Listing.objects.update(stale_since=now() - dt.timedelta(hours=2))
+    assert kpis.sync_latency().open == 0
+    assert kpis.left_out()["anew"] == 3
+    # a sale meanwhile waits for its channel from its own moment on, and that is measured
+    move(shopify.skus["MUG"], shopify.warehouse, -1, "sale again")
+    while outbox.drain():
+        pass
+    mug = shopify.listing("MUG")
+    assert (
+        not mug.told_anew
+        and mug.stale_since is not None
+        and now() - mug.stale_since < dt.timedelta(minutes=1)
+    )
+    assert kpis.sync_latency().open == 1
+    push_all()
+    found = kpis.sync_latency()
+    assert (found.count, found.open) == (2, 0) and found.longest is not None and found.longest < 60_000
+
+
+def test_a_resync_does_not_excuse_a_movement_that_waits_already(shopify: Shop) -> None:
+    push_all()
+    move(shopify.skus["MUG"], shopify.warehouse, -1, "sale")
+    while outbox.drain():
+        pass
+    since = shopify.listing("MUG").stale_since
+    assert since is not None
+    sync.resync(shopify.account.pk, actor=SYSTEM)
+    mug = shopify.listing("MUG")
+    assert (mug.stale_since, mug.told_anew, shopify.listing("BOWL").told_anew) == (since, False, True)
+    push_all()
+    assert kpis.sync_latency().count == 1
+    assert StockPush.objects.filter(listing__external_sku="MUG", latency_ms__isnull=False).count() == 1
 
 
 def test_many_changes_are_few_pushes_and_the_last_value_wins(shopify: Shop) -> None:
@@ -74,6 +123,7 @@ def test_an_older_value_never_overwrites_a_newer_one(shopify: Shop) -> None:
 
 
 def test_a_refused_item_stands_alone(shopify: Shop) -> None:
+    known = shopify.listing("BOWL").external_id
     Listing.objects.filter(external_sku="BOWL").update(external_id="999999999")
     push_all()
     bowl = Listing.objects.get(external_sku="BOWL")
@@ -86,6 +136,14 @@ def test_a_refused_item_stands_alone(shopify: Shop) -> None:
     assert bowl.dead
     item = ExceptionItem.objects.get(kind="push_dead", closed_at__isnull=True)
     assert "BOWL" in item.title and "INVALID_INVENTORY_ITEM" in item.detail
+    # mended on the channel and retried: the entry leaves the inbox by itself
+    Listing.objects.filter(pk=bowl.pk).update(external_id=known)
+    sync.retry_push(bowl.pk, actor=SYSTEM)
+    push_all()
+    item.refresh_from_db()
+    assert item.closed_at is not None and item.close_reason == "the channel took the quantity"
+    bowl.refresh_from_db()
+    assert (bowl.attempts, bowl.dead, bowl.stale_since) == (0, False, None)
 
 
 def test_an_outage_loses_nothing_and_ends_in_one_push_each(shopify: Shop, settings: Any) -> None:

@@ -378,6 +378,13 @@ def test_open_changes_count_today_and_left_out_listings_are_told(world: World) -
         assert list(rows) == [waiting]
         before = report.figure(report.KPIS["sync"], ask(Window(day(10), day(19))))
         assert before.value is None
+        # the same wait for first figures: nothing moved, so there is nothing to be late for
+        waiting.told_anew = True
+        waiting.save()
+        found = report.figure(report.KPIS["sync"], ask(Window(day(14), day(20))))
+        parts = {part.key: part.value for part in found.parts}
+        assert (parts["open"], parts["max"], parts["within"]) == (0, 1, 1.0)
+        assert "Listings left out: 1 paused, 1 waiting for first figures." in found.notes
 
 
 # --- drill-down ---------------------------------------------------------------------------------------

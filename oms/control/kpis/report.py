@@ -662,7 +662,12 @@ def _notes(kpi: Kpi, ask: Asked, total: Tally) -> list[str]:
         out = sync.left_out(None if ask.channels is None else sorted(ask.channels))
         told = [
             f"{out[key]:,} {word}"
-            for key, word in (("unmapped", "not mapped"), ("paused", "paused"), ("given_up", "given up"))
+            for key, word in (
+                ("unmapped", "not mapped"),
+                ("paused", "paused"),
+                ("given_up", "given up"),
+                ("anew", "waiting for first figures"),
+            )
             if out[key]
         ]
         if told:
