@@ -38,6 +38,7 @@ from oms.core.doorbell import ring
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.exceptions_inbox import close_item, raise_item
 from oms.core.models import ExceptionItem
+from oms.core.money import plain
 from oms.core.outbox import emit
 from oms.orders import timeline
 from oms.orders.models import Order
@@ -200,7 +201,7 @@ def plan_refund(refund_id: int) -> bool:
         raise_item(
             "refund_by_hand",
             f"refund:{refund.pk}",
-            f"{refund.number}: pay {refund.amount} {refund.currency} back by hand",
+            f"{refund.number}: pay {plain(refund.amount)} {refund.currency} back by hand",
             f"{refund.order.channel} is not connected to anything that could. Mark it as paid back afterwards.",
             url=f"/returns/{refund.rma_id}/" if refund.rma_id else f"/orders/{refund.order.number}/",
             channel_code=refund.order.channel.code,

@@ -39,6 +39,8 @@ LOOK_AGAIN = dt.timedelta(seconds=0.4)
 NEAR_ZERO = 20
 #: but nothing waits behind near-zero listings longer than this
 FAIR_AFTER = dt.timedelta(seconds=3)
+#: first figures and re-syncs go after movements, but they wait for them no longer than this
+ANEW_AFTER = dt.timedelta(seconds=60)
 
 
 # --- becoming stale --------------------------------------------------------------------------------
@@ -277,7 +279,8 @@ def _bulk_free(account_id: int) -> bool:
 
 
 def _claim(limits: Mapping[int, tuple[int, dt.timedelta]], token: uuid.UUID, at: dt.datetime) -> list[int]:
-    """First in, first out, listings near zero first; a row that somebody else holds is passed by.
+    """First in, first out, listings near zero first, first figures and re-syncs after everything that moved; a row
+    that somebody else holds is passed by.
 
     `limits` = how many listings each account may take, and for how long. One statement on PostgreSQL, one per
     account on SQLite.
@@ -294,10 +297,11 @@ def _claim(limits: Mapping[int, tuple[int, dt.timedelta]], token: uuid.UUID, at:
             WHERE account_id = {"a.account" if postgres else "%s"} AND stale_since IS NOT NULL AND NOT dead
               AND sku_id IS NOT NULL AND state = 'active' AND fulfilment = 'merchant'
               AND (lease_until IS NULL OR lease_until <= %s) AND (next_attempt_at IS NULL OR next_attempt_at <= %s)
-            ORDER BY CASE WHEN COALESCE(acked_quantity, 0) <= %s OR stale_since <= %s THEN 0 ELSE 1 END, stale_since, id
+            ORDER BY CASE WHEN told_anew AND stale_since > %s THEN 2
+              WHEN COALESCE(acked_quantity, 0) <= %s OR stale_since <= %s THEN 0 ELSE 1 END, stale_since, id
             LIMIT {"a.most" if postgres else "%s"}
         """  # noqa: S608 (fixed names only)
-        order = [time_of(at), time_of(at), NEAR_ZERO, time_of(at - FAIR_AFTER)]
+        order = [time_of(at), time_of(at), time_of(at - ANEW_AFTER), NEAR_ZERO, time_of(at - FAIR_AFTER)]
         parameters: list[Any]
         if postgres:
             sql = f"""

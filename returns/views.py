@@ -275,11 +275,26 @@ def order_panel(request: HttpRequest, order_id: int) -> HttpResponse:
         "lines": lines,
         "reasons": ReturnReason.objects.filter(is_active=True),
         "may_work": can(request.user, "returns.work", channel_code=order.channel.code),
+        "by_hand": order.channel.kind == SalesChannel.Kind.MANUAL
+        and can(request.user, "returns.refund", channel_code=order.channel.code),
         "warehouses": [
             w for w in Warehouse.objects.filter(scope.q(warehouse="code"), is_active=True) if w.counted_by_us
         ],
     }
     return render(request, "returns/_order_panel.html", context)
+
+
+@screen("returns.refund")
+@require_POST
+def paid_by_hand(request: HttpRequest, order_id: int) -> HttpResponse:
+    """A person paid a refund of an order back, with or without a return behind it."""
+    order = get_visible(request.user, order_id, "returns.refund")
+    money = order.refunds.filter(pk=posted_whole(request, "refund")).first()
+    if money is None:
+        raise UserError("refund: it does not belong to this order.", field="refund")
+    refunds.pay_by_hand(money.pk, actor=actor_of(request.user))
+    messages.success(request, f"{money.number} is marked as paid back.")
+    return redirect("orders:detail", order.number)
 
 
 @screen("returns.work")

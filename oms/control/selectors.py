@@ -26,6 +26,7 @@ from oms.core.exceptions_inbox import open_items
 from oms.core.models import Doorbell, ExceptionItem, Heartbeat, Job, OutboxEvent
 from oms.orders.models import Order
 from oms.orders.selectors import HEALTH, health_counts, live_of_ours, within
+from procurement import states as purchase_states
 from procurement.models import PurchaseOrder, ReorderSuggestion, Supplier
 from returns.models import Rma
 
@@ -86,6 +87,7 @@ class Figures:
     sync_count: int | None = None
     stockouts: int | None = None
     reorder: int | None = None
+    late_purchases: int | None = None
     returns_waiting: int | None = None
     drift: int | None = None
 
@@ -94,7 +96,7 @@ class Figures:
         """`+8 % on the same time last week`."""
         if self.orders_change is None:
             return "none at this time last week"
-        if self.orders_before is not None and self.orders_before < 10 and self.orders_change > 3:
+        if self.orders_before is not None and self.orders_before < 10 and self.orders_change > 1:
             return f"{self.orders_before} at this time last week"  # a share of so few says nothing
         return f"{self.orders_change * 100:+.0f} % on this time last week".replace("-", "−")
 
@@ -139,6 +141,11 @@ def figures(principal: Any, at: dt.datetime | None = None) -> Figures:
             scope.q(warehouse="warehouse__code"), state="open"
         )
         found["reorder"] = open_suggestions.values("sku").distinct().count()
+        found["late_purchases"] = PurchaseOrder.objects.filter(
+            scope.q(warehouse="warehouse__code"),
+            state__in=purchase_states.INCOMING,
+            expected_on__lt=business_day(at),
+        ).count()
     if can(principal, "returns.view"):
         scope = scope_of(principal, "returns.view")
         arrived = Rma.objects.filter(
@@ -197,6 +204,7 @@ def _stockouts(principal: Any) -> int:
 KINDS: dict[str, str] = {
     "adjustment_approval": "Adjustment waits for a second person",
     "channel_auth": "Channel must be authorised again",
+    "channel_quiet": "Channel has gone quiet",
     "connection_down": "A system does not answer",
     "count_needed": "Shelf must be counted",
     "credentials_refused": "Credentials refused",
@@ -205,9 +213,14 @@ KINDS: dict[str, str] = {
     "label_cost": "Label cost differs from the quote",
     "label_failed": "Label not bought",
     "late": "Late or due soon",
+    "listing_unmapped": "Listings without a SKU",
+    "low_stock": "Running low",
     "no_route": "No route found",
     "outbox_dead": "Event gave up",
+    "pool_unmapped": "Unknown SKUs in an outside pool",
+    "push_dead": "Channel refuses a quantity",
     "push_failed": "Stock push failing",
+    "refund_by_hand": "Refund to be paid by hand",
     "reorder": "Below reorder point",
     "reservation_lost": "Promised unit lost",
     "routing_failed": "Routing failed",

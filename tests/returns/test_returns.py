@@ -200,9 +200,9 @@ def test_rejected_money_counts_no_longer(shipped):
         refunds.retry(first.pk, actor=SYSTEM)
 
 
-def test_a_manual_channel_is_paid_back_by_hand(shipped, world):  # noqa: F811 the fixture of the shipped order
+def test_a_manual_channel_is_paid_back_by_hand(shipped, world, client):  # noqa: F811 the fixture of the shipped order
     from channels.effects import plan_refund
-    from oms.core.models import ExceptionItem
+    from oms.core.models import ExceptionItem, Membership, User
     from oms.orders.models import SalesChannel
 
     line = shipped.lines.get()
@@ -215,5 +215,15 @@ def test_a_manual_channel_is_paid_back_by_hand(shipped, world):  # noqa: F811 th
     SalesChannel.objects.update(kind=SalesChannel.Kind.MANUAL)
     assert plan_refund(money.pk) is False
     assert ExceptionItem.objects.get(kind="refund_by_hand").closed_at is None
-    assert refunds.pay_by_hand(money.pk, actor=SYSTEM).state == Refund.State.CONFIRMED
+    sam = User.objects.create_user("sam", password="x")
+    Membership.objects.create(user=sam, role="owner")
+    client.force_login(sam)
+    title = ExceptionItem.objects.get(kind="refund_by_hand").title
+    assert title == f"{money.number}: pay 18.00 USD back by hand"
+    url = f"/returns/orders/{shipped.pk}/"  # no return stands behind it, so the order's screen settles it
+    assert "paid back by hand" in client.get(f"{url}panel/").content.decode()
+    client.post(f"{url}paid/", {"refund": money.pk + 1})
+    assert Refund.objects.get(pk=money.pk).state == Refund.State.PLANNED
+    assert client.post(f"{url}paid/", {"refund": money.pk}).status_code == 302
+    assert Refund.objects.get(pk=money.pk).state == Refund.State.CONFIRMED
     assert ExceptionItem.objects.get(kind="refund_by_hand").closed_at is not None

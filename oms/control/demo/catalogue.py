@@ -8,6 +8,7 @@ from decimal import Decimal
 from hashlib import sha256
 
 MOTIFS = ("Anchor", "Lighthouse", "Pine", "Wave", "Gull", "Compass", "Fern", "Whale")
+FINISHES = {"NAT": "natural", "BLK": "black", "BRS": "brass"}
 COLOURS = {"BLU": "Blue", "GRN": "Green", "SND": "Sand", "RST": "Rust", "WHT": "White", "CHR": "Charcoal"}
 SIZES = ("XS", "S", "M", "L", "XL")
 SCENTS = (
@@ -324,11 +325,11 @@ def _plain() -> Iterator[Item]:
             "Brass bell",
         )
     ):
-        for finish in ("NAT", "BLK", "BRS"):
+        for finish in FINISHES:
             yield Item(
                 f"{name.split()[0][:4].upper()}-{finish}",
                 name,
-                f"{name}, {finish.lower()}",
+                f"{name}, {FINISHES[finish]}",
                 "Home",
                 "lantern",
                 _d("38.00"),

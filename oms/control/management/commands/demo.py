@@ -16,7 +16,7 @@ import httpx
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from oms.control.demo.live import host_map
+from oms.control.demo.live import host_map, shop
 from oms.control.demo.seed import LOGINS, PASSWORD
 from oms.core.roles import ROLES
 
@@ -78,14 +78,14 @@ class Command(BaseCommand):
                     sandbox,
                     "--orders",
                     str(options["orders"]),
-                    "--shoppers",
-                    str(options["shoppers"]),
                 ],
                 env,
             )
             for name in ("web", "worker", "dispatcher"):
                 self._start(name, commands[name], env)
             self._wait_for(f"{web}/healthz")
+            if options["shoppers"]:
+                shop(sandbox, options["shoppers"])
             self._tell(web, sandbox, time.monotonic() - started)
             self._watch(commands, env)
         finally:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from oms.control.demo import live
+from oms.control.demo import live, troubles
 from oms.control.demo.seed import HISTORY_ORDERS, seed
 
 
@@ -23,9 +23,12 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not seed(self.stdout.write, history=options["orders"]):
+        fresh = seed(self.stdout.write, history=options["orders"])
+        if not fresh:
             self.stdout.write("The demo brand is there already; nothing was changed.")
         if options["live"]:
             live.connect(options["live"], say=self.stdout.write)
+            if fresh:
+                troubles.make(self.stdout.write)
             if options["shoppers"]:
                 live.shop(options["live"], options["shoppers"])
