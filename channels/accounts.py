@@ -419,6 +419,7 @@ def map_listing(listing_id: int, sku_id: int | None, *, actor: Actor, repair_ord
                 channel=listing.account.sales_channel,
                 external_sku=listing.external_sku,
                 sku_id=sku.pk,
+                pack_size=listing.pack_size,
                 remember=False,
                 actor=actor,
             )

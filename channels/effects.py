@@ -41,7 +41,7 @@ from oms.core.models import ExceptionItem
 from oms.core.money import plain
 from oms.core.outbox import emit
 from oms.orders import timeline
-from oms.orders.models import Order
+from oms.orders.models import Allocation, Order, OrderLine
 from returns import refunds
 from returns.models import Refund
 
@@ -138,9 +138,9 @@ def plan_shipment(shipment_id: int) -> int:
 
 
 def parcel_units(shipment: Shipment) -> list[tuple[Parcel, dict[str, int]]]:
-    """Per parcel with a label: order line external id → units in the line's own SKU.
+    """Per parcel with a label: order line external id → sold units.
 
-    A kit that leaves in parts is told once it is complete: with the parcel that completes it.
+    A kit or a pack that leaves in parts is told once it is complete: with the parcel that completes it.
     """
     parcels = list(
         Parcel.objects.filter(shipment=shipment, purchases__state=LabelPurchase.State.PURCHASED)
@@ -151,7 +151,7 @@ def parcel_units(shipment: Shipment) -> list[tuple[Parcel, dict[str, int]]]:
         return []
     lines = list(
         ShipmentLine.objects.filter(shipment=shipment)
-        .select_related("order_line", "allocation")
+        .select_related("order_line", "allocation__reservation")
         .order_by("pk")
     )
     inside: dict[int, dict[int, int]] = {parcel.pk: {} for parcel in parcels}
@@ -168,9 +168,17 @@ def parcel_units(shipment: Shipment) -> list[tuple[Parcel, dict[str, int]]]:
         if effect.payload.get("shipment") != shipment.number:
             for number, count in effect.payload.get("items", ()):
                 told[number] = told.get(number, 0) + count
+    gone = _gone_before(lines)
+    last = {
+        line.order_line_id: parcel.pk
+        for parcel in parcels
+        for line in lines
+        if inside[parcel.pk].get(line.pk)
+    }
     found = []
     for parcel in parcels:
         held: dict[str, int] = {}
+        parts: dict[int, OrderLine] = {}
         for line in lines:
             count = inside[parcel.pk].get(line.pk, 0)
             if not count:
@@ -179,12 +187,33 @@ def parcel_units(shipment: Shipment) -> list[tuple[Parcel, dict[str, int]]]:
             whole = line.order_line.sku_id == line.sku_id and line.allocation.per_unit == 1
             if whole:
                 held[name] = held.get(name, 0) + count
-            elif name not in held:
-                held[name] = max(0, line.order_line.shipped - told.get(name, 0))
+            else:
+                gone[line.order_line_id][line.allocation.reservation.sku_id][1] += count
+                parts[line.order_line_id] = line.order_line
+        for pk, sold in parts.items():
+            complete = min(units // each for each, units in gone[pk].values())
+            # with its last parcel the line's own figure decides
+            complete = sold.shipped if last[pk] == parcel.pk else min(complete, sold.shipped)
+            held[sold.external_id] = max(0, complete - told.get(sold.external_id, 0))
         for name, count in held.items():
             told[name] = told.get(name, 0) + count
         found.append((parcel, {name: count for name, count in held.items() if count}))
     return found
+
+
+def _gone_before(lines: Sequence[ShipmentLine]) -> dict[int, dict[int, list[int]]]:
+    """Per order line and SKU: [eaches per sold unit, eaches that left with other shipments]."""
+    rows: dict[int, dict[int, list[int]]] = {}
+    for allocation in Allocation.objects.filter(
+        line__in={line.order_line_id for line in lines}
+    ).select_related("reservation"):
+        entry = rows.setdefault(allocation.line_id, {}).setdefault(
+            allocation.reservation.sku_id, [allocation.per_unit, 0]
+        )
+        entry[1] += allocation.reservation.consumed
+    for line in lines:
+        rows[line.order_line_id][line.allocation.reservation.sku_id][1] -= line.quantity
+    return rows
 
 
 def plan_refund(refund_id: int) -> bool:

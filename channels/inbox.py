@@ -11,7 +11,6 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from django.db import connection, transaction
 
@@ -27,7 +26,7 @@ from oms.core.exceptions_inbox import close_item, raise_item
 from oms.core.models import ExceptionItem
 from oms.core.outbox import emit
 from oms.orders import intake
-from oms.orders.drafts import OrderDraft
+from oms.orders.drafts import LineDraft, OrderDraft
 
 log = logging.getLogger("lading.channels")
 
@@ -362,7 +361,7 @@ def take(account: ChannelAccount, drafts: Sequence[OrderDraft], *, source: str) 
 
 
 def mapped(account_id: int, drafts: Sequence[OrderDraft]) -> list[OrderDraft]:
-    """Lines whose listing is mapped carry its SKU; the others are looked up by code at order entry. One query."""
+    """Lines whose listing is mapped carry its SKU and pack; the others are looked up by code at order entry."""
     codes = {
         line.external_sku
         for draft in drafts
@@ -378,23 +377,31 @@ def mapped(account_id: int, drafts: Sequence[OrderDraft]) -> list[OrderDraft]:
     if not codes and not refs:
         return list(drafts)
     rows = Listing.objects.filter(account=account_id, sku__isnull=False)
-    by_code = dict(rows.filter(external_sku__in=codes).values_list("external_sku", "sku_id"))
-    by_ref = (
-        dict(rows.filter(variant_id__in=refs).values_list("variant_id", "sku_id"))
-        if refs - set(by_code)
-        else {}
-    )
+    by_code = {
+        code: (sku, pack)
+        for code, sku, pack in rows.filter(external_sku__in=codes).values_list(
+            "external_sku", "sku_id", "pack_size"
+        )
+    }
+    by_ref = {}
+    if refs - set(by_code):
+        by_ref = {
+            ref: (sku, pack)
+            for ref, sku, pack in rows.filter(variant_id__in=refs).values_list(
+                "variant_id", "sku_id", "pack_size"
+            )
+        }
 
-    def line_sku(line: Any) -> int | None:
-        return by_code.get(line.external_sku) or by_ref.get(line.listing_ref)
+    def sold(line: LineDraft) -> LineDraft:
+        found = by_code.get(line.external_sku) or by_ref.get(line.listing_ref)
+        if line.sku_id is not None or found is None:
+            return line
+        return replace(line, sku_id=found[0], pack_size=found[1])
 
     return [
         replace(
             draft,
-            lines=tuple(
-                replace(line, sku_id=line_sku(line)) if line.sku_id is None and line_sku(line) else line
-                for line in draft.lines
-            ),
+            lines=tuple(sold(line) for line in draft.lines),
         )
         for draft in drafts
     ]

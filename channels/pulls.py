@@ -219,9 +219,11 @@ def _expected(account: ChannelAccount, pool: Warehouse, sku_ids: list[int]) -> d
             sku__in=since, order__channel=account.sales_channel_id, order__fulfilled_by="channel",
             order__imported_at__gt=min(since.values()),
         )  # fmt: skip
-        for sku_id, units, at in sold.values_list("sku_id", "quantity", "order__imported_at"):
+        for sku_id, units, pack, at in sold.values_list(
+            "sku_id", "quantity", "pack_size", "order__imported_at"
+        ):
             if sku_id is not None and at > since[sku_id]:
-                found[sku_id] -= units
+                found[sku_id] -= units * pack
     return found
 
 

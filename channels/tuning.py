@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
-from django.db.models import Sum
+from django.db.models import F, Sum
 
 from channels import kpis
 from channels.models import ChannelAccount, Listing
@@ -154,7 +154,7 @@ def _rates(sku_ids: set[int]) -> dict[int, list[float]]:
         OrderLine.objects.filter(sku__in=sku_ids, order__placed_at__gte=since, order__channel__in=channels)
         .exclude(order__state="cancelled")
         .values_list("sku", "order__channel")
-        .annotate(units=Sum("quantity"))
+        .annotate(units=Sum(F("quantity") * F("pack_size")))
         .order_by("sku", "order__channel")
     )
     found: dict[int, list[float]] = {}

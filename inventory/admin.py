@@ -249,7 +249,11 @@ class CorrectionForm(forms.Form):
         max_value=1_000_000_000,
         help_text="signed, in eaches",
     )
-    reason = forms.CharField(max_length=60, help_text="why the books were wrong")
+    reason = forms.ModelChoiceField(
+        AdjustmentReason.objects.filter(is_active=True),
+        to_field_name="code",
+        help_text="why the books were wrong",
+    )
     note = forms.CharField(max_length=255, required=False)
 
 
@@ -304,7 +308,9 @@ class StockLevelAdmin(ReadOnlyAdmin):
                     actor=actor_of(request.user),
                     key=f"correction:{form_key(request)}",
                     kind=Kind.CORRECTION,
-                    **form.cleaned_data,
+                    quantity=form.cleaned_data["quantity"],
+                    reason=form.cleaned_data["reason"].code,
+                    note=form.cleaned_data["note"],
                 )
             except UserError as error:
                 form.add_error(error.field if error.field in form.fields else None, error.message)

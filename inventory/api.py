@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import django_filters
@@ -16,7 +18,18 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
-from inventory import approvals, asof, kits, operations, reservations, selectors
+from inventory import (
+    approvals,
+    asof,
+    building,
+    kits,
+    merging,
+    operations,
+    packs,
+    reservations,
+    selectors,
+    valuation,
+)
 from inventory.locking import stock_service
 from inventory.models import (
     KitComponent,
@@ -24,6 +37,7 @@ from inventory.models import (
     Reservation,
     Sku,
     SkuAlias,
+    SkuPack,
     StockLevel,
     StockMovement,
     Warehouse,
@@ -72,6 +86,17 @@ def the_warehouse(code: str, principal: Any, permission: str) -> Warehouse:
     return found
 
 
+class UnitField(serializers.CharField):
+    """In which unit a quantity is given."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs = {
+            "max_length": 30, "required": False, "default": "", "allow_blank": True,
+            "help_text": "a pack of the SKU, such as case; empty: each", **kwargs,
+        }  # fmt: skip
+        super().__init__(**kwargs)
+
+
 # --- products and SKUs ----------------------------------------------------------------------------
 
 
@@ -108,10 +133,17 @@ class ComponentSerializer(serializers.ModelSerializer[KitComponent]):
         fields = ["sku", "quantity"]
 
 
+class PackSerializer(serializers.ModelSerializer[SkuPack]):
+    class Meta:
+        model = SkuPack
+        fields = ["name", "quantity", "barcode"]
+
+
 class SkuSerializer(SparseFieldsMixin, serializers.ModelSerializer[Sku]):
     product = serializers.PrimaryKeyRelatedField(queryset=Product.objects.all())
     aliases = AliasSerializer(many=True, read_only=True)
     components = ComponentSerializer(many=True, read_only=True)
+    packs = PackSerializer(many=True, read_only=True)
     price = MoneyField("price")
     list_price = serializers.DecimalField(
         source="price", max_digits=14, decimal_places=4, min_value=0, write_only=True, required=False
@@ -122,10 +154,10 @@ class SkuSerializer(SparseFieldsMixin, serializers.ModelSerializer[Sku]):
         fields = [
             "id", "code", "product", "title", "options", "kind", "weight_g", "length_mm", "width_mm", "height_mm",
             "hs_code", "origin_country", "dangerous_goods", "price", "list_price", "currency", "lot_tracked",
-            "serial_tracked", "shelf_life_days", "mcf_allowed", "is_active", "aliases", "components", "created_at",
-            "updated_at",
+            "serial_tracked", "shelf_life_days", "mcf_allowed", "valuation", "is_active", "aliases", "components",
+            "packs", "created_at", "updated_at",
         ]  # fmt: skip
-        read_only_fields = ["id", "created_at", "updated_at"]
+        read_only_fields = ["id", "valuation", "created_at", "updated_at"]
 
     def validate_code(self, value: str) -> str:
         known = selectors.resolve_codes([value]).get(value)
@@ -141,6 +173,36 @@ class AliasRequest(serializers.Serializer[Any]):
 
 class ComponentsRequest(serializers.Serializer[Any]):
     components = CountsField(help_text="SKU code → eaches per kit")
+
+
+class PackRequest(serializers.Serializer[Any]):
+    name = serializers.CharField(max_length=30, help_text="such as case")
+    quantity = serializers.IntegerField(min_value=2, max_value=1_000_000, help_text="eaches in one pack")
+    barcode = serializers.CharField(max_length=80, required=False, allow_blank=True, default="")
+
+
+class BuildRequest(serializers.Serializer[Any]):
+    warehouse = serializers.CharField(max_length=20)
+    quantity = serializers.IntegerField(min_value=1, max_value=1_000_000, help_text="sets")
+    key = serializers.CharField(max_length=60, help_text="the same key builds once")
+    note = serializers.CharField(max_length=255, required=False, allow_blank=True, default="")
+
+
+class BuildAnswer(serializers.Serializer[Any]):
+    movements = serializers.ListField(child=serializers.IntegerField())
+
+
+class ValuationRequest(serializers.Serializer[Any]):
+    method = serializers.ChoiceField(
+        choices=Sku.Valuation.choices,
+        allow_blank=True,
+        help_text="average or fifo; empty: as set for the business",
+    )
+
+
+class MergeRequest(serializers.Serializer[Any]):
+    into = serializers.CharField(max_length=80, help_text="code of the SKU that stays")
+    note = serializers.CharField(max_length=200, required=False, allow_blank=True, default="")
 
 
 class ProductFilter(django_filters.FilterSet):
@@ -200,7 +262,7 @@ class SkuViewSet(
     """Stock-keeping units with their aliases and kit components."""
 
     queryset = Sku.objects.select_related("product").prefetch_related(
-        "aliases", Prefetch("components", KitComponent.objects.select_related("component"))
+        "aliases", "packs", Prefetch("components", KitComponent.objects.select_related("component"))
     )
     serializer_class = SkuSerializer
     filterset_class = SkuFilter
@@ -245,6 +307,64 @@ class SkuViewSet(
         chosen = {the_sku(code).pk: units for code, units in wanted.validated_data["components"].items()}
         kits.set_components(sku.pk, chosen, actor=self.actor())
         return self._again(sku)
+
+    def _read(self, kind: type[serializers.Serializer[Any]]) -> dict[str, Any]:
+        wanted = kind(data=self.request.data)
+        wanted.is_valid(raise_exception=True)
+        return dict(wanted.validated_data)
+
+    @extend_schema(request=PackRequest, responses=SkuSerializer)
+    @action(detail=True, methods=["post"])
+    def packs(self, request: Request, pk: str) -> Response:
+        """Add a unit of measure that holds several eaches, or change the one of that name."""
+        sku = self.get_object()
+        packs.set_pack(sku, actor=self.actor(), **self._read(PackRequest))
+        return self._again(sku)
+
+    def _build(self, work: Callable[..., list[StockMovement]]) -> Response:
+        sku, data = self.get_object(), self._read(BuildRequest)
+        place = the_warehouse(data["warehouse"], self.principal(), "stock.adjust")
+        rows = work(
+            sku.pk,
+            place.pk,
+            data["quantity"],
+            actor=self.actor(),
+            key=f"api:build:{data['key']}",
+            note=data["note"],
+        )
+        return Response(BuildAnswer({"movements": [row.pk for row in rows]}).data, 201)
+
+    @extend_schema(request=BuildRequest, responses={201: BuildAnswer})
+    @action(detail=True, methods=["post"])
+    def build(self, request: Request, pk: str) -> Response:
+        """Turn available components into pre-built sets; a set costs what its components cost."""
+        return self._build(building.build)
+
+    @extend_schema(request=BuildRequest, responses={201: BuildAnswer})
+    @action(detail=True, methods=["post"], url_path="take-apart")
+    def take_apart(self, request: Request, pk: str) -> Response:
+        """Break pre-built sets into their components, which share what the sets had cost."""
+        return self._build(building.take_apart)
+
+    @extend_schema(request=ValuationRequest, responses=SkuSerializer)
+    @action(detail=True, methods=["post"])
+    def valuation(self, request: Request, pk: str) -> Response:
+        """Value it by moving average or first in, first out from now on."""
+        sku = self.get_object()
+        require(self.principal(), "settings.manage")
+        valuation.set_method(sku.pk, self._read(ValuationRequest)["method"], actor=self.actor())
+        return self._again(sku)
+
+    @extend_schema(request=MergeRequest, responses=SkuSerializer)
+    @action(detail=True, methods=["post"])
+    def merge(self, request: Request, pk: str) -> Response:
+        """Two codes are one thing: stock, codes and settings go over. Refused with every reason against it."""
+        sku = self.get_object()
+        require(self.principal(), "settings.manage")
+        data = self._read(MergeRequest)
+        into = the_sku(data["into"])
+        merging.merge_skus(sku.pk, into.pk, actor=self.actor(), note=data["note"])
+        return self._again(into)
 
 
 # --- warehouses and stock -------------------------------------------------------------------------
@@ -312,8 +432,9 @@ class AdjustRequest(serializers.Serializer[Any]):
     sku = serializers.CharField(max_length=80)
     warehouse = serializers.CharField(max_length=20)
     quantity = serializers.IntegerField(
-        min_value=-1_000_000_000, max_value=1_000_000_000, help_text="signed change in eaches"
+        min_value=-1_000_000_000, max_value=1_000_000_000, help_text="signed change, in the unit"
     )
+    unit = UnitField()
     reason = serializers.CharField(max_length=60)
     note = serializers.CharField(max_length=255, required=False, default="", allow_blank=True)
 
@@ -366,6 +487,11 @@ class StockViewSet(IdempotentMixin, Base, mixins.ListModelMixin, mixins.Retrieve
         wanted.is_valid(raise_exception=True)
         batch = uuid.uuid4().hex
         items = wanted.validated_data["items"]
+        for item in items:
+            if item["unit"]:
+                with suppress(UserError):  # a wrong unit is told where the item is tried
+                    sku = the_sku(item["sku"])
+                    item["quantity"], item["unit"] = packs.eaches(sku, item["quantity"], item["unit"]), ""
         known = selectors.find_codes({item["sku"] for item in items})
         places = dict(Warehouse.objects.values_list("code", "pk"))
         total = approvals.foresee(
@@ -378,8 +504,9 @@ class StockViewSet(IdempotentMixin, Base, mixins.ListModelMixin, mixins.Retrieve
         def one(item: tuple[int, dict[str, Any]]) -> str:
             number, data = item
             warehouse = the_warehouse(data["warehouse"], self.principal(), "stock.adjust")
+            sku = the_sku(data["sku"])
             done = operations.adjust(
-                sku_id=the_sku(data["sku"]).pk, warehouse_id=warehouse.pk, quantity=data["quantity"],
+                sku_id=sku.pk, warehouse_id=warehouse.pk, quantity=packs.eaches(sku, data["quantity"], data["unit"]),
                 reason=data["reason"], note=data["note"], actor=self.actor(), key=f"api:{batch}:{number}",
                 wait=waits,
             )  # fmt: skip
@@ -395,9 +522,10 @@ class StockViewSet(IdempotentMixin, Base, mixins.ListModelMixin, mixins.Retrieve
         wanted.is_valid(raise_exception=True)
         data = wanted.validated_data
         warehouse = the_warehouse(data["warehouse"], self.principal(), "stock.adjust")
+        sku = the_sku(data["sku"])
         outcome = operations.adjust(
-            sku_id=the_sku(data["sku"]).pk, warehouse_id=warehouse.pk, quantity=data["quantity"], reason=data["reason"],
-            note=data["note"], actor=self.actor(), key=f"api:{uuid.uuid4().hex}",
+            sku_id=sku.pk, warehouse_id=warehouse.pk, quantity=packs.eaches(sku, data["quantity"], data["unit"]),
+            reason=data["reason"], note=data["note"], actor=self.actor(), key=f"api:{uuid.uuid4().hex}",
         )  # fmt: skip
         body = {
             "movements": [row.pk for row in outcome.rows],

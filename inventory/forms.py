@@ -6,18 +6,24 @@ from typing import Any
 
 from django import forms
 
-from inventory import selectors
+from inventory import packs, selectors
 from inventory.models import AdjustmentReason, Sku, Warehouse
+from oms.core.errors import UserError
 
 
 class SkuCodeField(forms.CharField):
-    """Any code that finds a SKU: its own, a barcode, a marketplace id."""
+    """Any code that finds a SKU: its own, a barcode, a marketplace id, the barcode of one of its packs."""
+
+    #: the pack whose barcode was given
+    pack = ""
 
     def clean(self, value: Any) -> Sku | None:
         text = super().clean(value)
         if not text:
             return None
         sku = selectors.resolve_codes([text]).get(text)
+        if sku is None and (pack := packs.scanned([text]).get(text)) is not None:
+            self.pack, sku = pack.name, pack.sku.merged_into or pack.sku
         if sku is None:
             raise forms.ValidationError(f"'{text}' is neither a SKU nor a barcode we know.")
         return sku
@@ -37,11 +43,19 @@ class AdjustForm(forms.Form):
     sku = SkuCodeField(label="SKU or barcode", max_length=80)
     warehouse = forms.ModelChoiceField(Warehouse.objects.none(), to_field_name="code")
     mode = forms.ChoiceField(label="What", choices=MODES)
-    quantity = forms.IntegerField(
+    quantity = forms.DecimalField(
         label="Units",
         min_value=-1_000_000_000,
         max_value=1_000_000_000,
-        help_text="signed for a change, eaches",
+        max_digits=14,
+        decimal_places=4,
+        help_text="signed for a change",
+    )
+    unit = forms.CharField(
+        label="Counted in",
+        max_length=30,
+        required=False,
+        help_text="empty: each; or a pack of the SKU, such as case",
     )
     reason = forms.ChoiceField(choices=[])
     note = forms.CharField(max_length=255, required=False)
@@ -56,6 +70,20 @@ class AdjustForm(forms.Form):
         assert isinstance(field, forms.ModelChoiceField)
         field.queryset = Warehouse.objects.filter(pk__in=[warehouse.pk for warehouse in warehouses])
 
+    def clean(self) -> dict[str, Any]:
+        """The quantity in whole eaches."""
+        data: dict[str, Any] = super().clean() or self.cleaned_data
+        sku, quantity = data.get("sku"), data.get("quantity")
+        if sku is None or quantity is None:
+            return data
+        scanned = self.fields["sku"]
+        assert isinstance(scanned, SkuCodeField)
+        try:
+            data["quantity"] = packs.eaches(sku, quantity, data.get("unit") or scanned.pack)
+        except UserError as error:
+            self.add_error(error.field if error.field in self.fields else None, error.message)
+        return data
+
 
 class TransferForm(forms.Form):
     source = forms.ModelChoiceField(Warehouse.objects.none(), label="From", to_field_name="code")
@@ -64,7 +92,7 @@ class TransferForm(forms.Form):
         label="What",
         widget=forms.Textarea(attrs={"rows": 5}),
         max_length=20_000,
-        help_text="one per line: SKU and units",
+        help_text="one per line: SKU and units, or packs, such as MUG-BLU 2 case",
     )
     expected_on = forms.DateField(
         label="Expected on", required=False, widget=forms.DateInput(attrs={"type": "date"})
@@ -82,21 +110,11 @@ class TransferForm(forms.Form):
 
     def clean_lines(self) -> dict[int, int]:
         wanted: dict[int, int] = {}
-        for number, text in enumerate(self.cleaned_data["lines"].splitlines(), 1):
-            if not text.strip():
-                continue
-            code, _, units = text.strip().replace("\t", " ").rpartition(" ")
-            code = code.strip()
-            if not code or not units.isascii() or not units.isdigit() or len(units) > 9 or int(units) < 1:
-                raise forms.ValidationError(
-                    f"Line {number}: write the SKU, a space and whole units, such as MUG-BLU 12."
-                )
-            sku = selectors.resolve_codes([code]).get(code)
-            if sku is None:
-                raise forms.ValidationError(
-                    f"Line {number}: '{code}' is neither a SKU nor a barcode we know."
-                )
-            wanted[sku.pk] = wanted.get(sku.pk, 0) + int(units)
+        try:
+            for sku, _, units in packs.read_lines(self.cleaned_data["lines"]):
+                wanted[sku.pk] = wanted.get(sku.pk, 0) + units
+        except UserError as error:
+            raise forms.ValidationError(error.message) from None
         if not wanted:
             raise forms.ValidationError("Name at least one SKU and its units.")
         return wanted

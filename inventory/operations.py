@@ -74,8 +74,8 @@ def adjust(
 ) -> Adjusted:
     """Change on hand by a signed number of eaches, with a reason, once per `key`.
 
-    A reason of the business brings its rules (only more, only fewer, a note). A person has the limit of value (at
-    average cost) of his role; above it the change waits for a second person and has no effect on stock before.
+    A person gives a reason of the list, which brings its rules (only more, only fewer, a note), and has the limit of
+    value (at average cost) of his role; above it the change waits for a second person and has no effect before.
     `batch`: the `StockBatch` that it is part of; when that was approved, the person's own limit is spoken for.
     `wait`: it waits whatever it is worth alone, for it came with others that are above the limit together.
     Units taken away that are promised release promises, the latest first.
@@ -89,7 +89,7 @@ def adjust(
     if known:
         return Adjusted(known)
     if actor.user_id is not None:
-        _check_reason(reason, quantity, note)
+        check_reason(reason, quantity, note)
         asked = AdjustmentRequest.objects.filter(key=key).first()
         if asked is not None:
             return Adjusted(request=asked)
@@ -234,11 +234,22 @@ def _ask(request: AdjustmentRequest, actor: Actor) -> AdjustmentRequest:
     return request
 
 
-def _check_reason(code: str, quantity: int, note: str) -> None:
-    """The rules of a reason of the business. Other words are the software's own, such as a file's name."""
+def listed_reasons() -> list[str]:
+    """Codes that people may give, in the order of the list."""
+    return list(AdjustmentReason.objects.filter(is_active=True).values_list("code", flat=True))
+
+
+def check_reason(code: str, quantity: int, note: str) -> None:
+    """The rules of the business for a reason that a person gives; `quantity` 0 where on hand stays as it is.
+
+    Raises `UserError` for a word that is not on the list, a wrong direction, or a missing note. Actors of the
+    software have words of their own and are not asked.
+    """
     reason = AdjustmentReason.objects.filter(code=code).first()
     if reason is None:
-        return
+        raise UserError(
+            f"reason: '{code}' is not on the list; use one of {', '.join(listed_reasons())}.", field="reason"
+        )
     if not reason.is_active:
         raise UserError(f"reason: '{reason}' is no longer in use; choose another.", field="reason")
     if reason.direction == AdjustmentReason.Direction.IN and quantity < 0:
@@ -278,6 +289,8 @@ def change_state(
     """
     reason = named_reason(reason)
     _place(sku_id, warehouse_id)
+    if actor.user_id is not None:
+        check_reason(reason, 0, note)
     for name, value in (("source", source), ("target", target)):
         if value not in STATES:
             raise UserError(f"{name}: use one of {', '.join(STATES)}.", field=name)

@@ -12,7 +12,7 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_http_methods
 
 from inventory import differences, operations, selectors
-from inventory.models import PoolPolicy, StockDifference, StockLevel, Warehouse
+from inventory.models import AdjustmentReason, PoolPolicy, StockDifference, StockLevel, Warehouse
 from oms.core.access import can, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.csvsafe import stream_csv
@@ -113,6 +113,7 @@ def difference(request: HttpRequest, pk: int) -> HttpResponse:
         "may_accept": row.warehouse.counted_by_us,
         "waits": row.approval is not None and row.approval.state == "pending",
         "see_costs": can(request.user, "costs.view"),
+        "reasons": AdjustmentReason.objects.filter(is_active=True).values_list("code", "label"),
         "people": User.objects.filter(is_active=True).order_by("username")[:200],
     }
     return page(request, "inventory/difference.html", context)

@@ -55,6 +55,7 @@ class ReserveLine:
     promise_at: dt.datetime | None = None
     channel_code: str = ""
     min_shelf_days: int = 0
+    pack: int = 1  # of the SKU per asked unit; a listing of three reserves whole threes only
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +292,7 @@ def _demand(line: ReserveLine, facts: Facts, limits: _Limits | None) -> Demand |
         if place not in facts.closed and (may_mcf or place not in facts.operated)
     )
     # a service inside a kit has no stock of its own
-    parts = tuple((sku, each) for sku, each in parts if facts.skus[sku].kind != Sku.Kind.SERVICE)
+    parts = tuple((sku, each * line.pack) for sku, each in parts if facts.skus[sku].kind != Sku.Kind.SERVICE)
     if not parts or not candidates:
         return None
     held = limits.held_back(line, parts, candidates, facts) if limits else {}

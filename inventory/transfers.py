@@ -15,7 +15,7 @@ from django.db.models import Sum
 from inventory.ledger import Bucket, Kind, Movement, post_movements
 from inventory.locking import stock_service
 from inventory.models import BinMovement, Sku, StockMovement, Transfer, TransferLine, Warehouse
-from inventory.operations import named_reason
+from inventory.operations import check_reason, named_reason
 from oms.core.actor import Actor
 from oms.core.audit import record
 from oms.core.clock import now
@@ -164,9 +164,11 @@ def settle_transfer(
     """Decide about units in transit `{SKU id: eaches}` that never came, once per `key`: they are lost and leave in
     transit with a reason, or with `found` they turned up at the source and lie there again.
 
-    Raises `UserError` (no reason), `Conflict` (more than in transit).
+    Raises `UserError` (no reason, or a person's word that is not listed), `Conflict` (more than in transit).
     """
     reason = named_reason(reason)
+    if actor.user_id is not None:
+        check_reason(reason, 1 if found else -1, f"TR-{transfer_id}")
     transfer = _locked(transfer_id)
     prefix = f"transfer:{transfer.pk}:{'back' if found else 'lost'}:{key}"
     if StockMovement.objects.filter(key__startswith=prefix).exists():

@@ -23,6 +23,8 @@ urlpatterns = [
     path("bins/", work_views.bin_list, name="bins"),
     path("bins/<int:bin_id>/", work_views.bin_detail, name="bin"),
     path("lots/", work_views.lot_list, name="lots"),
+    path("sku/<int:sku_id>/build/", views.build, name="build"),
+    path("sku/<int:sku_id>/valuation/", views.value, name="valuation"),
     path("merge/", work_views.merge, name="merge"),
     # last: a code may hold any character, a slash included
     path("<path:code>/", views.sku, name="sku"),

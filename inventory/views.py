@@ -13,10 +13,10 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django.utils.text import slugify
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from inventory import approvals as approval
-from inventory import bulk, exports, operations, screens, selectors, time_views
+from inventory import building, bulk, exports, operations, screens, selectors, time_views, valuation
 from inventory import transfers as moving
 from inventory.forms import AdjustForm, TransferForm
 from inventory.models import (
@@ -37,7 +37,7 @@ from oms.core.actor import Actor, actor_of
 from oms.core.clock import now
 from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
-from oms.core.screens import form_key, is_fragment, new_form_key, screen
+from oms.core.screens import form_key, is_fragment, new_form_key, posted_whole, screen
 
 VIEWS = (
     ("", "All"),
@@ -148,6 +148,12 @@ def sku(request: HttpRequest, code: str) -> HttpResponseBase:
         "tab": tab,
         "places": places,
         "aliases": item.aliases.all(),
+        "packs": item.packs.order_by("quantity"),
+        "method": _method(item),
+        "methods": Sku.Valuation.choices,
+        "may_value": can(request.user, "settings.manage"),
+        "build_places": _build_places(request, item),
+        "form_key": new_form_key(),
         "pace": screens.pace(item, row.available),
         "may_adjust": can(request.user, "stock.adjust"),
         "may_transfer": can(request.user, "stock.transfer"),
@@ -200,6 +206,7 @@ def sku(request: HttpRequest, code: str) -> HttpResponseBase:
             patch_vary_headers(response, ["HX-Request"])
             return response
     elif tab == "bundles":
+        context["holds_parts"] = item.kind in (Sku.Kind.KIT, Sku.Kind.PREBUILT)
         context["components"] = item.components.select_related("component").order_by("component__code")
         context["inside"] = (
             KitComponent.objects.filter(component=item).select_related("kit").order_by("kit__code")
@@ -207,11 +214,67 @@ def sku(request: HttpRequest, code: str) -> HttpResponseBase:
     return render(request, "inventory/sku.html", context)
 
 
+def _build_places(request: HttpRequest, item: Sku) -> list[Warehouse]:
+    """Where this person may build sets of a pre-built kit; none for any other SKU."""
+    if item.kind != Sku.Kind.PREBUILT:
+        return []
+    scope = scope_of(request.user, "stock.adjust")
+    found = Warehouse.objects.filter(scope.q(warehouse="code"), is_active=True)
+    return [place for place in found if place.counted_by_us]
+
+
 def _cover(days: float | None) -> str:
     """Days of cover for people: above a year the figure says nothing more."""
     if days is None:
         return "–"
     return "365+" if days > 365 else f"{days:,.0f}"
+
+
+@screen("stock.view", write="stock.adjust")
+@require_POST
+def build(request: HttpRequest, sku_id: int) -> HttpResponse:
+    """Build pre-built sets out of their components, or take sets apart."""
+    item = _the_sku(sku_id)
+    place = Warehouse.objects.filter(code=request.POST.get("warehouse", ""), is_active=True).first()
+    if place is None:
+        raise UserError("warehouse: choose the warehouse that does it.", field="warehouse")
+    require(request.user, "stock.adjust", place.code)
+    step, units = request.POST.get("step", ""), posted_whole(request, "quantity")
+    if step not in ("build", "apart"):
+        raise UserError("step: choose build or apart.", field="step")
+    work = building.build if step == "build" else building.take_apart
+    work(
+        item.pk, place.pk, units, actor=actor_of(request.user), key=f"build:{form_key(request)}",
+        note=request.POST.get("note", "")[:160],
+    )  # fmt: skip
+    words = "built from components" if step == "build" else "taken apart into components"
+    messages.success(request, f"{units} × {item} {words} in {place}.")
+    return redirect("inventory:sku", code=item.code)
+
+
+@screen("settings.manage")
+@require_POST
+def value(request: HttpRequest, sku_id: int) -> HttpResponse:
+    """How units of one SKU that leave are costed."""
+    item = valuation.set_method(
+        _the_sku(sku_id).pk, request.POST.get("method", ""), actor=actor_of(request.user)
+    )
+    messages.success(request, f"{item} is valued {_method(item)} from now on.")
+    return redirect("inventory:sku", code=item.code)
+
+
+def _the_sku(pk: int) -> Sku:
+    item = Sku.objects.filter(pk=pk).first()
+    if item is None:
+        raise NotFound("There is no such SKU.")
+    return item
+
+
+def _method(item: Sku) -> str:
+    """In words; a SKU without a method of its own follows the business."""
+    method = item.valuation or str(business.get("valuation"))
+    word = "first in, first out" if method == Sku.Valuation.FIFO else "by moving average"
+    return word if item.valuation else f"{word}, as set for the business"
 
 
 # --- adjust ---------------------------------------------------------------------------------------
@@ -437,6 +500,7 @@ def transfer(request: HttpRequest, pk: int) -> HttpResponse:
         "may_ship": item.state == "requested" and can(request.user, "stock.transfer", item.source.code),
         "may_receive": item.state == "shipped" and can(request.user, "stock.transfer", item.destination.code),
         "movements": movements[:100],
+        "reasons": AdjustmentReason.objects.filter(is_active=True).values_list("code", "label"),
     }  # fmt: skip
     return render(request, "inventory/transfer.html", context)
 

@@ -13,8 +13,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
-from inventory import counts, fences, lots, transfers
-from inventory.api import Base, the_sku, the_warehouse
+from inventory import counts, fences, lots, packs, transfers
+from inventory.api import Base, UnitField, the_sku, the_warehouse
 from inventory.models import Bin, CountTask, Lot, RingFence, Transfer, TransferLine
 from oms.core.access import can, require, scope_of
 from oms.core.api.fields import CountsField, SparseFieldsMixin
@@ -82,6 +82,7 @@ class AskRequest(serializers.Serializer[Any]):
 
 class CountedRequest(serializers.Serializer[Any]):
     counted = serializers.IntegerField(min_value=0, max_value=1_000_000_000)
+    unit = UnitField()
     note = serializers.CharField(max_length=255, required=False, allow_blank=True, default="")
 
 
@@ -135,7 +136,8 @@ class CountViewSet(Acting):
     def submit(self, request: Request, pk: str) -> Response:
         """Enter what was counted, against the books of this moment."""
         task, data = self._allowed("stock.work"), self.read(CountedRequest)
-        counts.submit(task.pk, data["counted"], actor=self.actor(), note=data["note"])
+        counted = packs.eaches(task.sku, data["counted"], data["unit"], field="counted")
+        counts.submit(task.pk, counted, actor=self.actor(), note=data["note"])
         return self.answer(task.pk)
 
     @extend_schema(request=None, responses=CountSerializer)
@@ -314,6 +316,25 @@ class ReasonRequest(serializers.Serializer[Any]):
     reason = serializers.CharField(max_length=200)
 
 
+class LotTrace(serializers.Serializer[Any]):
+    lot = serializers.CharField()
+    sku = serializers.CharField()
+    expires_on = serializers.DateField(allow_null=True)
+    is_blocked = serializers.BooleanField()
+    received = serializers.IntegerField(help_text="eaches that ever came in")
+    sources = serializers.DictField(
+        child=serializers.IntegerField(), help_text="receipt or other reference → eaches"
+    )
+    shipped = serializers.DictField(
+        child=serializers.IntegerField(),
+        help_text="shipment number → eaches; empty for those who see a part of the house",
+    )
+    shipped_units = serializers.IntegerField()
+    on_hand = serializers.DictField(
+        child=serializers.IntegerField(), help_text="warehouse → eaches still there"
+    )
+
+
 class LotFilter(django_filters.FilterSet):
     sku = django_filters.CharFilter(field_name="sku__code", lookup_expr="iexact")
     code = django_filters.CharFilter()
@@ -342,6 +363,24 @@ class LotViewSet(Acting):
     def free(self, request: Request, pk: str) -> Response:
         """Sell it again."""
         return self._set(False)
+
+    @extend_schema(responses=LotTrace)
+    @action(detail=True, methods=["get"])
+    def trace(self, request: Request, pk: str) -> Response:
+        """Where it came from, which shipments took it, and what is still there in the warehouses you may see."""
+        lot: Lot = self.get_object()
+        found = lots.trace(lot.pk)
+        scope = scope_of(self.principal(), "stock.view")
+        whole = scope.warehouses is None and scope.channels is None
+        body = {
+            "lot": lot.code, "sku": lot.sku.code, "expires_on": lot.expires_on, "is_blocked": lot.is_blocked,
+            "received": found.received,
+            "sources": dict(found.sources) if whole else {},
+            "shipped": found.shipped if whole else {},
+            "shipped_units": sum(found.shipped.values()),
+            "on_hand": {code: units for code, units in found.on_hand.items() if scope.covers(code)},
+        }  # fmt: skip
+        return Response(LotTrace(body).data)
 
     def _set(self, blocked: bool) -> Response:
         lot: Lot = self.get_object()

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_http_methods
 
-from inventory import counts, lots, merging, putaway, scanning, screens
+from inventory import counts, lots, merging, packs, putaway, scanning, screens
 from inventory.models import Bin, BinMovement, BinStock, CountTask, Lot, Sku, Warehouse
 from inventory.selectors import resolve_codes
 from oms.core.access import can, require, scope_of
@@ -134,9 +134,9 @@ def count(request: HttpRequest, task_id: int) -> HttpResponse:
         if step == "scan":
             tally, verdict = _counted(request, task)
         elif step == "submit":
-            counts.submit(
-                task.pk, posted_whole(request, "counted"), actor=actor, note=request.POST.get("note", "")
-            )
+            unit = request.POST.get("unit", "")
+            counted = packs.eaches(task.sku, posted_whole(request, "counted"), unit, field="counted")
+            counts.submit(task.pk, counted, actor=actor, note=request.POST.get("note", ""))
             messages.success(request, f"{task} is counted.")
             return redirect("inventory:count-next")
         elif step in ("accept", "recount"):
@@ -161,6 +161,7 @@ def count(request: HttpRequest, task_id: int) -> HttpResponse:
     context = {
         "task": task,
         "tally": tally,
+        "packs": task.sku.packs.order_by("quantity"),
         "verdict": verdict,
         "books": _books(task) if not task.is_blind and task.state == CountTask.State.OPEN else None,
         "see_figures": task.state != CountTask.State.OPEN and (may_review or not task.is_blind),

@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
+from inventory.api import UnitField
 from inventory.models import Warehouse
 from inventory.selectors import resolve_codes
 from oms.core.access import can, principal_of, require, scope_of
@@ -38,6 +39,12 @@ class SupplierSerializer(SparseFieldsMixin, serializers.ModelSerializer[Supplier
 class LineSerializer(serializers.ModelSerializer[PurchaseOrderLine]):
     sku = serializers.CharField(source="sku.code", read_only=True)
     open_quantity = serializers.IntegerField(read_only=True)
+    pack_price = MoneyField(
+        "pack_price",
+        "order.currency",
+        needs=("costs.view",),
+        help_text="price of one pack; null for a line by each",
+    )
     unit_price = MoneyField(
         "unit_price", "order.currency", needs=("costs.view",), help_text="null without the right to see costs"
     )
@@ -52,7 +59,10 @@ class LineSerializer(serializers.ModelSerializer[PurchaseOrderLine]):
             "received",
             "short",
             "open_quantity",
+            "unit",
+            "unit_size",
             "unit_price",
+            "pack_price",
             "expected_on",
         ]
         read_only_fields = fields
@@ -113,8 +123,11 @@ class ReceiptSerializer(serializers.ModelSerializer[Receipt]):
 
 class LineRequest(serializers.Serializer[Any]):
     sku = serializers.CharField(max_length=80)
-    quantity = serializers.IntegerField(min_value=1, max_value=10_000_000)
-    unit_price = serializers.DecimalField(max_digits=14, decimal_places=4, min_value=0, required=False)
+    quantity = serializers.IntegerField(min_value=1, max_value=10_000_000, help_text="in the unit")
+    unit = UnitField()
+    unit_price = serializers.DecimalField(
+        max_digits=14, decimal_places=4, min_value=0, required=False, help_text="per each"
+    )
 
 
 class OrderRequest(serializers.Serializer[Any]):
@@ -131,6 +144,7 @@ class ArrivedRequest(serializers.Serializer[Any]):
     good = serializers.IntegerField(min_value=0, max_value=10_000_000, default=0)
     damaged = serializers.IntegerField(min_value=0, max_value=10_000_000, default=0)
     quarantine = serializers.IntegerField(min_value=0, max_value=10_000_000, default=0)
+    unit = UnitField(help_text="of the three figures: a pack of the SKU, such as case; empty: each")
     lot = serializers.CharField(max_length=60, required=False, allow_blank=True, default="")
     expires_on = serializers.DateField(required=False)
     serials = serializers.ListField(
@@ -227,7 +241,9 @@ class PurchaseOrderViewSet(
             external_number=data["external_number"],
             note=data["note"],
             lines=[
-                purchase_orders.LineSpec(known[x["sku"]].pk, x["quantity"], x.get("unit_price"))
+                purchase_orders.LineSpec(
+                    known[x["sku"]].pk, x["quantity"], x.get("unit_price"), unit=x["unit"]
+                )
                 for x in data["lines"]
             ],
         )
@@ -283,6 +299,7 @@ class PurchaseOrderViewSet(
         principal = principal_of(request)
         require(principal, "purchasing.receive", order.warehouse.code)
         data = self._read(ReceiveRequest)
+        skus = {line.pk: line.sku for line in order.lines.all()}
         made = receiving.receive(
             order.pk,
             [
@@ -294,7 +311,9 @@ class PurchaseOrderViewSet(
                     x["lot"],
                     x.get("expires_on"),
                     tuple(x["serials"]),
-                )  # fmt: skip
+                ).of(skus[x["line"]], x["unit"])
+                if x["line"] in skus
+                else receiving.Arrived(x["line"], x["good"], x["damaged"], x["quarantine"])
                 for x in data["lines"]
             ],
             actor=actor_of(principal),

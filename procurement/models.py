@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from inventory import packs
 from inventory.models import Lot, Sku, Warehouse
 from oms.core.fields import CurrencyField, MoneyAmountField
 
@@ -163,7 +166,9 @@ class PurchaseOrderLine(models.Model):
     offer = models.ForeignKey(
         SupplierOffer, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
-    quantity = models.PositiveIntegerField()
+    quantity = models.PositiveIntegerField(help_text="in eaches, whatever the unit")
+    unit = models.CharField(max_length=30, blank=True, help_text="pack it is ordered by; empty: each")
+    unit_size = models.PositiveIntegerField(default=1, help_text="eaches in one unit when it was ordered")
     received = models.PositiveIntegerField(default=0)
     short = models.PositiveIntegerField(default=0)
     unit_price = MoneyAmountField()
@@ -175,8 +180,25 @@ class PurchaseOrderLine(models.Model):
             models.UniqueConstraint(fields=["order", "number"], name="po_line_number_once"),
             models.CheckConstraint(condition=Q(quantity__gt=0), name="po_line_quantity_positive"),
             models.CheckConstraint(condition=Q(unit_price__gte=0), name="po_line_price_not_negative"),
+            models.CheckConstraint(
+                condition=Q(unit="", unit_size=1) | Q(unit_size__gt=1) & ~Q(unit=""), name="po_line_unit_size"
+            ),
         ]
         indexes = [models.Index(fields=["sku", "order"], name="po_line_sku_idx")]
+
+    @property
+    def in_packs(self) -> str:
+        """'5 × case of 12', or nothing for a line by each."""
+        return packs.words(self.quantity, self.unit, self.unit_size)
+
+    @property
+    def open_in_packs(self) -> str:
+        return packs.words(self.open_quantity, self.unit, self.unit_size)
+
+    @property
+    def pack_price(self) -> Decimal | None:
+        """Price of one pack in the order's currency; None for a line by each."""
+        return self.unit_price * self.unit_size if self.unit else None
 
     @property
     def open_quantity(self) -> int:

@@ -10,7 +10,8 @@ from decimal import Decimal
 from django.db import transaction
 from django.db.models import F
 
-from inventory.models import Sku, Warehouse
+from inventory import packs
+from inventory.models import Sku, SkuPack, Warehouse
 from oms.core.actor import Actor
 from oms.core.audit import record
 from oms.core.clock import business_day, now
@@ -22,12 +23,16 @@ from procurement.offers import default_offer, price_for
 
 @dataclass(frozen=True)
 class LineSpec:
-    """A wanted line. Without `unit_price` the supplier's offer in force gives it (currency of the order)."""
+    """A wanted line: `quantity` of a `unit` of the SKU, such as 5 of case; empty: each.
+
+    `unit_price` is per each in the order's currency; without it the supplier's offer in force gives it.
+    """
 
     sku_id: int
     quantity: int
     unit_price: Decimal | None = None
     expected_on: dt.date | None = None
+    unit: str = ""
 
 
 def create(
@@ -82,7 +87,13 @@ def _line(order: PurchaseOrder, number: int, spec: LineSpec, today: dt.date) -> 
     sku = Sku.objects.filter(pk=spec.sku_id).first()
     if sku is None or sku.kind not in (Sku.Kind.STOCK, Sku.Kind.PREBUILT):
         raise UserError(f"lines[{number}].sku: only a stocked SKU can be bought.", field="sku")
+    try:
+        quantity, unit = packs.eaches(sku, spec.quantity, spec.unit), packs.unit_of(sku, spec.unit)
+    except UserError as error:
+        raise UserError(f"lines[{number}].{error.message}", field=error.field) from None
     offer = default_offer(sku.pk, today, order.supplier_id)
+    if not unit.name and offer is not None and offer.order_multiple > 1:
+        unit = _case(sku, offer.order_multiple, quantity)
     price = spec.unit_price
     if price is None:
         if offer is None:
@@ -96,7 +107,7 @@ def _line(order: PurchaseOrder, number: int, spec: LineSpec, today: dt.date) -> 
                 f"the order in {order.currency}.",
                 field="unit_price",
             )
-        price = price_for(offer, spec.quantity, today)
+        price = price_for(offer, quantity, today)
     if price < 0:
         raise UserError(f"lines[{number}].unit_price: cannot be negative.", field="unit_price")
     return PurchaseOrderLine(
@@ -104,10 +115,20 @@ def _line(order: PurchaseOrder, number: int, spec: LineSpec, today: dt.date) -> 
         number=number,
         sku=sku,
         offer=offer,
-        quantity=spec.quantity,
+        quantity=quantity,
+        unit=unit.name,
+        unit_size=unit.size,
         unit_price=price,
         expected_on=spec.expected_on,
     )
+
+
+def _case(sku: Sku, multiple: int, quantity: int) -> packs.Unit:
+    """The pack that the supplier's order multiple means, where whole ones were asked; else the each."""
+    pack = SkuPack.objects.filter(sku=sku, quantity=multiple).first()
+    if pack is None or quantity % multiple:
+        return packs.Unit("", 1)
+    return packs.Unit(pack.name, pack.quantity)
 
 
 def change_quantity(line_id: int, quantity: int, *, actor: Actor) -> PurchaseOrderLine:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_DOWN, Decimal
 
 from django.db import transaction
 
-from inventory import lots, operations
+from inventory import lots, operations, packs
+from inventory.models import Sku
 from oms.core.actor import Actor
 from oms.core.audit import record
 from oms.core.clock import now
@@ -22,7 +23,7 @@ from procurement.purchase_orders import locked
 
 @dataclass(frozen=True)
 class Arrived:
-    """Units of one order line that came, by state, in eaches."""
+    """Units of one order line that came, by state, in eaches; `of()` counts in packs."""
 
     line_id: int
     good: int
@@ -35,6 +36,13 @@ class Arrived:
     @property
     def units(self) -> int:
         return self.good + self.damaged + self.quarantine
+
+    def of(self, sku: Sku, unit: str) -> Arrived:
+        """The same with its figures read as counts of a unit of the SKU. Raises `UserError`."""
+        good, damaged, quarantine = (
+            packs.eaches(sku, figure, unit) for figure in (self.good, self.damaged, self.quarantine)
+        )
+        return replace(self, good=good, damaged=damaged, quarantine=quarantine)
 
 
 def most_allowed(line: PurchaseOrderLine, tolerance_percent: Decimal) -> int:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from django.contrib import messages
 from django.db import transaction
 from django.db.models import Count, F, Q, QuerySet, Sum
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from inventory import packs, scanning, serials
 from inventory import screens as stock_screens
-from inventory import serials
 from inventory.models import Sku, Warehouse
-from inventory.selectors import resolve_codes
 from oms.core import business, lists
 from oms.core.access import can, require, scope_of
 from oms.core.actor import actor_of
@@ -173,7 +173,10 @@ def _find(request: HttpRequest, pk: int, permission: str = "purchasing.view") ->
 @require_GET
 def order(request: HttpRequest, pk: int) -> HttpResponse:
     """One purchase order: lines, receiving, charges, and what may happen next."""
-    item = _find(request, pk)
+    return _order_page(request, _find(request, pk))
+
+
+def _order_page(request: HttpRequest, item: PurchaseOrder, tally: _Tally | None = None) -> HttpResponse:
     charges = list(item.charges.prefetch_related("shares"))
     shares: dict[int, Decimal] = defaultdict(Decimal)
     for charge in charges:
@@ -181,13 +184,16 @@ def order(request: HttpRequest, pk: int) -> HttpResponse:
             shares[share.order_line_id] += share.amount
     lines = []
     skus = []
-    for line in item.lines.select_related("sku__product"):
+    for line in item.lines.select_related("sku__product").prefetch_related("sku__packs"):
         skus.append(line.sku)
         landed_unit = line.unit_price * item.fx_rate + shares[line.pk] / line.quantity
-        lines.append({"line": line, "landed": landed_unit})
+        typed = tally.row(line) if tally else {"good": line.open_quantity, "damaged": 0, "quarantine": 0}
+        lines.append({"line": line, "landed": landed_unit, "typed": typed, "packs": line.sku.packs.all()})
     context = {
         "item": item,
         "lines": lines,
+        "tally": tally,
+        "packed": any(row["packs"] for row in lines),
         "tracked": any(sku.lot_tracked or sku.serial_tracked for sku in skus),
         "sku_ids": ",".join(str(sku.pk) for sku in skus[:200]),
         "charges": charges,
@@ -198,7 +204,7 @@ def order(request: HttpRequest, pk: int) -> HttpResponse:
         "moves": states.MOVES[item.state],
         "may_edit": can(request.user, "purchasing.edit", item.warehouse.code),
         "see_costs": can(request.user, "costs.view"),
-        "form_key": new_form_key(),
+        "form_key": tally.key if tally else new_form_key(),
         "today": business_day(),
         "kinds": LandedCharge.Kind.choices,
         "bases": LandedCharge.Basis.choices,
@@ -208,6 +214,43 @@ def order(request: HttpRequest, pk: int) -> HttpResponse:
         else 0,
     }
     return render(request, "procurement/order.html", context)
+
+
+@dataclass(frozen=True)
+class _Tally:
+    """What was scanned and typed so far at the dock, per line; figures in eaches. Nothing of it is posted."""
+
+    key: str
+    figures: dict[int, dict[str, int]]
+    typed: QueryDict
+    verdict: str
+    ok: bool
+
+    def row(self, line: PurchaseOrderLine) -> dict[str, object]:
+        words = {name: self.typed.get(f"{name}-{line.pk}", "") for name in ("lot", "expires", "serials")}
+        return {**self.figures[line.pk], **words}
+
+
+def _scan(request: HttpRequest, item: PurchaseOrder) -> _Tally:
+    """One more scan: a unit's barcode counts one, a case's barcode counts what it holds."""
+    lines = list(item.lines.select_related("sku"))
+    figures: dict[int, dict[str, int]] = {}
+    for line in lines:
+        unit = request.POST.get(f"unit-{line.pk}", "")
+        figures[line.pk] = {
+            name: packs.eaches(line.sku, posted_whole(request, f"{name}-{line.pk}"), unit)
+            for name in ("good", "damaged", "quarantine")
+        }
+        if request.POST.get("scanned") != "1":
+            figures[line.pk]["good"] = 0  # the form began with everything that is open
+    found = scanning.resolve(request.POST["code"], warehouse_id=item.warehouse_id)
+    hit = next((line for line in lines if found.sku is not None and line.sku_id == found.sku.pk), None)
+    if hit is None:
+        verdict = f"{found.text[:80]} is not on {item.number}."
+    else:
+        figures[hit.pk]["good"] += found.units
+        verdict = f"{hit.sku.code}: {figures[hit.pk]['good']} of {hit.open_quantity}"
+    return _Tally(request.POST.get("form_key", ""), figures, request.POST, verdict, hit is not None)
 
 
 @screen("purchasing.view")
@@ -220,6 +263,8 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
         request.user, "purchasing.receive" if step == "receive" else "purchasing.edit", item.warehouse.code
     )
     if step == "receive":
+        if request.POST.get("code", "").strip():
+            return _order_page(request, item, _scan(request, item))
         arrived = [
             receiving.Arrived(
                 line.pk,
@@ -229,8 +274,8 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
                 request.POST.get(f"lot-{line.pk}", "").strip()[:60],
                 _posted_day(request, f"expires-{line.pk}"),
                 tuple(serials.parse(request.POST.get(f"serials-{line.pk}", "")[:100_000])),
-            )
-            for line in item.lines.all()
+            ).of(line.sku, request.POST.get(f"unit-{line.pk}", ""))
+            for line in item.lines.select_related("sku")
         ]
         made = receiving.receive(
             pk,
@@ -285,25 +330,17 @@ def new_order(request: HttpRequest) -> HttpResponse:
         if supplier is None or warehouse is None:
             raise UserError("supplier: choose a supplier and a warehouse.", field="supplier")
         require(request.user, "purchasing.edit", warehouse.code)
-        wanted = []
-        for number, text in enumerate(request.POST.get("lines", "").splitlines(), start=1):
-            if not text.strip():
-                continue
-            code, _, quantity = text.strip().replace("\t", " ").rpartition(" ")
-            if not code or not quantity.isdigit() or len(quantity) > 9:
-                raise UserError(
-                    f"lines: row {number} '{text[:60]}' must be a SKU, a space and a quantity.", field="lines"
-                )
-            wanted.append((code.strip(), int(quantity)))
-        known = resolve_codes([code for code, _ in wanted])
-        missing = [code for code, _ in wanted if code not in known]
-        if missing:
-            raise UserError(f"lines: unknown SKU {', '.join(missing[:5])}.", field="lines")
+        wanted = packs.read_lines(request.POST.get("lines", "")[:100_000])
         made = purchase_orders.create(
             supplier_id=supplier.pk,
             warehouse_id=warehouse.pk,
             actor=actor_of(request.user),
-            lines=[purchase_orders.LineSpec(known[code].pk, quantity) for code, quantity in wanted],
+            lines=[
+                purchase_orders.LineSpec(sku.pk, units // unit.size, unit=unit.name)
+                if units % unit.size == 0
+                else purchase_orders.LineSpec(sku.pk, units)
+                for sku, unit, units in wanted
+            ],
         )
         return redirect("procurement:order", pk=made.pk)
     scope = scope_of(request.user, "purchasing.edit")

@@ -264,9 +264,9 @@ def _per_kit(line_ids: list[int]) -> dict[tuple[int, int], int]:
 
 
 def _units(by_sku: dict[int, int], line_id: int, sku_id: int | None, each: dict[tuple[int, int], int]) -> int:
-    """Whole units of the line: a kit is back when all of its parts are."""
+    """Whole units of the line: a kit or pack is back when all of its parts are."""
     if sku_id in by_sku:
-        return by_sku[sku_id]
+        return by_sku[sku_id] // each.get((line_id, sku_id), 1)
     return min((count // each.get((line_id, sku), 1) for sku, count in by_sku.items()), default=0)
 
 

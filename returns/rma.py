@@ -20,7 +20,7 @@ from oms.core.clock import now
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.outbox import emit
 from oms.orders import timeline
-from oms.orders.models import Order, OrderLine
+from oms.orders.models import Allocation, Order, OrderLine
 from returns import states
 from returns.models import ReturnReason, ReturnReceipt, Rma, RmaLine
 
@@ -36,17 +36,30 @@ class ReturnItem:
 
 
 def returnable(order: Order) -> dict[int, int]:
-    """Units per order line that may still be put on an RMA: shipped − already on live RMAs."""
+    """Sold units per order line that may still be put on an RMA: shipped − already on live RMAs.
+
+    A kit or pack of which any part is on an RMA counts as on it.
+    """
     shipped = {line.pk: line.shipped for line in order.lines.all() if line.sku_id}
     asked = (
         RmaLine.objects.filter(rma__order=order, order_line__isnull=False)
         .exclude(rma__state=Rma.State.DECLINED)
-        .values("order_line", "rma__state")
+        .values("order_line", "rma", "rma__state", "sku")
         .annotate(expected=Sum("quantity"), received=Sum("received"))
     )
+    links = Allocation.objects.filter(line__order=order).values_list(
+        "line_id", "reservation__sku_id", "per_unit"
+    )
+    each = {(line_id, sku_id): per_unit for line_id, sku_id, per_unit in links}
+    on_rma: dict[tuple[int, int], int] = {}
     for row in asked:
         closed = row["rma__state"] == Rma.State.CLOSED
-        shipped[row["order_line"]] -= row["received"] if closed else max(row["expected"], row["received"])
+        count = row["received"] if closed else max(row["expected"], row["received"])
+        units = -(-count // each.get((row["order_line"], row["sku"]), 1))
+        pair = row["order_line"], row["rma"]
+        on_rma[pair] = max(on_rma.get(pair, 0), units)
+    for (line_id, _), units in on_rma.items():
+        shipped[line_id] -= units
     return {line_id: max(0, left) for line_id, left in shipped.items()}
 
 
@@ -137,17 +150,17 @@ def open_rma(
 
 
 def _physical(line: OrderLine) -> list[tuple[Sku, int]]:
-    """What really comes back for one unit of the line: a kit returns as its components."""
+    """What really comes back for one unit of the line: a kit returns as its components, a pack as its eaches."""
     parts = [
         (allocation.reservation.sku, allocation.per_unit)
         for allocation in line.allocations.select_related("reservation__sku")
         if allocation.reservation.consumed
     ]
     distinct = {sku.pk: (sku, per_unit) for sku, per_unit in parts}
-    if len(distinct) > 1 or (distinct and line.sku_id not in distinct):
+    if distinct:
         return sorted(distinct.values(), key=lambda part: part[0].pk)
     assert line.sku is not None  # checked by the caller
-    return [(line.sku, 1)]
+    return [(line.sku, line.pack_size)]
 
 
 def approve(rma_id: int, *, actor: Actor) -> Rma:

@@ -160,6 +160,7 @@ def _serve(line_ids: Sequence[int], offset: int, actor: Actor) -> list[Winner]:
                 promise_at=holding.promise(order),
                 channel_code=order.channel.code,
                 min_shelf_days=order.channel.min_shelf_life_days,
+                pack=line.pack_size,
             )
         )
     links: list[Allocation] = []

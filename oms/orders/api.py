@@ -37,8 +37,8 @@ class OrderLineSerializer(serializers.ModelSerializer[OrderLine]):
 
     class Meta:
         model = OrderLine
-        fields = ["id", "external_id", "sku", "external_sku", "title", "kind", "quantity", "reserved", "shipped",
-                  "cancelled", "short", "returned", "unit_price", "discount", "tax"]  # fmt: skip
+        fields = ["id", "external_id", "sku", "external_sku", "title", "kind", "quantity", "pack_size", "reserved",
+                  "shipped", "cancelled", "short", "returned", "unit_price", "discount", "tax"]  # fmt: skip
         read_only_fields = fields
 
     def get_sku(self, line: OrderLine) -> str | None:

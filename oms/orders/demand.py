@@ -28,7 +28,7 @@ def roll_up(days: Iterable[dt.date]) -> int:
     """Recompute whole business days of `inventory.DemandDay`; returns how many rows they have now.
 
     Units are ordered minus cancelled, gross of returns, by the day the order was placed; test orders count
-    nothing, kits count as kits. Running it twice gives the same rows.
+    nothing, kits count as kits, packs by what they hold. Running it twice gives the same rows.
     """
     written = 0
     for day in sorted(set(days)):
@@ -45,7 +45,7 @@ def roll_up(days: Iterable[dt.date]) -> int:
                     quantity__gt=F("cancelled"),
                 )
                 .values_list("sku_id", "order__channel__code")
-                .annotate(units=Sum(F("quantity") - F("cancelled")), lines=Count("id"))
+                .annotate(units=Sum((F("quantity") - F("cancelled")) * F("pack_size")), lines=Count("id"))
                 .order_by("sku_id", "order__channel__code")
             )
             rows = [

@@ -30,8 +30,9 @@ class ChargeDraft:
 class LineDraft:
     """One line. `quantity` counts what was ordered, `cancelled` and `shipped` are parts of it.
 
-    `sku_id` is given where the channel's listing is mapped; else `external_sku` is looked up among
-    SKU codes and aliases. `discount` and `tax` are for the whole line, `unit_price` for one unit.
+    `sku_id` is given where the channel's listing is mapped; else `external_sku` is looked up among SKU codes and
+    aliases. One sold unit holds `pack_size` of the SKU. `discount` and `tax` are for the whole line, `unit_price`
+    for one sold unit.
     """
 
     external_id: str
@@ -40,6 +41,7 @@ class LineDraft:
     sku_id: int | None = None
     title: str = ""
     listing_ref: str = ""
+    pack_size: int = 1
     kind: Literal["product", "service"] = "product"
     unit_price: Decimal = ZERO
     discount: Decimal = ZERO

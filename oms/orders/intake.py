@@ -398,6 +398,7 @@ class _Batch:
             title=line.title,
             kind=kind,
             quantity=line.quantity,
+            pack_size=line.pack_size,
             shipped=shipped,
             cancelled=cancelled,
             unit_price=line.unit_price,
@@ -528,7 +529,7 @@ class _Batch:
                 f"Price of {self._name(row)} changed to {row.unit_price.normalize():f} {work.order.currency}",
             )
         if row.sku_id is None and (sku := self._sku_of(line)) is not None:
-            row.sku_id = sku.id
+            row.sku_id, row.pack_size = sku.id, line.pack_size
             row.kind = holding.kind_of(sku) if line.kind == "product" else "service"
             work.touched_lines.add(row)
             work.note("lines", f"{self._name(row)} is mapped to SKU {sku.code}")
@@ -778,6 +779,7 @@ class _Batch:
                         promise_at=holding.promise(work.order),
                         channel_code=self.channel.code,
                         min_shelf_days=self.channel.min_shelf_life_days,
+                        pack=line.pack_size,
                     )  # fmt: skip
                 )
         if not wanted:
@@ -860,8 +862,8 @@ class _Batch:
         if touched:
             OrderLine.objects.bulk_update(
                 touched,
-                ["sku", "kind", "external_sku", "listing_ref", "title", "quantity", "reserved", "shipped", "cancelled",
-                 "cancelled_here", "short", "short_at_entry", "unit_price", "discount", "tax"],
+                ["sku", "kind", "external_sku", "listing_ref", "title", "quantity", "pack_size", "reserved", "shipped",
+                 "cancelled", "cancelled_here", "short", "short_at_entry", "unit_price", "discount", "tax"],
                 batch_size=200,
             )  # fmt: skip
         for code in sorted(self.missing_rates):

@@ -208,7 +208,8 @@ class OrderContact(models.Model):
 class OrderLine(models.Model):
     """Invariant O2: quantity = reserved + shipped + cancelled + short + not yet allocated, all ≥ 0.
 
-    All counts are in units of the line's SKU; for a kit they count kits.
+    All counts are in sold units: for a kit they count kits, for a listing of several they count packs of
+    `pack_size`.
     """
 
     class Kind(models.TextChoices):
@@ -226,6 +227,9 @@ class OrderLine(models.Model):
     title = models.CharField(max_length=255, blank=True)
     kind = models.CharField(max_length=8, choices=Kind.choices, default=Kind.PRODUCT)
     quantity = models.PositiveIntegerField()
+    pack_size = models.PositiveIntegerField(
+        default=1, help_text="how many of the SKU one sold unit holds; 3 for a listing of three"
+    )
     reserved = models.PositiveIntegerField(default=0)
     shipped = models.PositiveIntegerField(default=0)
     cancelled = models.PositiveIntegerField(default=0)
@@ -256,6 +260,7 @@ class OrderLine(models.Model):
             models.CheckConstraint(
                 condition=Q(shipped__gte=F("returned")), name="order_line_returned_within"
             ),
+            models.CheckConstraint(condition=Q(pack_size__gt=0), name="order_line_pack_positive"),
         ]
         indexes = [
             models.Index(fields=["sku"], condition=Q(short__gt=0), name="order_line_short_idx"),

@@ -293,10 +293,17 @@ def _drop_holds(order: Order, actor: Actor) -> None:
 
 
 def map_external_sku(
-    channel: SalesChannel, external_sku: str, sku_id: int, *, actor: Actor, remember: bool = False
+    channel: SalesChannel,
+    external_sku: str,
+    sku_id: int,
+    *,
+    actor: Actor,
+    remember: bool = False,
+    pack_size: int = 1,
 ) -> int:
     """Tell what an unknown code of a channel means and repair every order that waits for it.
 
+    One sold unit of the code holds `pack_size` of the SKU.
     `remember` stores the code as an alias, so that it is known next time on every channel. Returns how many
     lines were repaired. Raises `UserError` for an unknown SKU, an empty code, or an alias that belongs to
     another SKU.
@@ -322,7 +329,7 @@ def map_external_sku(
         orders.setdefault(order_id, []).append(line_id)
     repaired = 0
     for order_id, line_ids in orders.items():
-        repaired += _run(partial(_map_lines, order_id, line_ids, sku, actor))
+        repaired += _run(partial(_map_lines, order_id, line_ids, sku, pack_size, actor))
     close_item(upkeep.unmapped_key(channel, code), f"mapped to {sku.code}", actor=actor)
     return repaired
 
@@ -342,13 +349,13 @@ def _remember(code: str, sku: Sku) -> None:
         SkuAlias.objects.create(sku=sku, value=code)
 
 
-def _map_lines(order_id: int, line_ids: Sequence[int], sku: Sku, actor: Actor) -> int:
+def _map_lines(order_id: int, line_ids: Sequence[int], sku: Sku, pack_size: int, actor: Actor) -> int:
     order = upkeep.lock(order_id)
     lines = list(OrderLine.objects.filter(pk__in=line_ids, sku__isnull=True).order_by("id"))
     wants = holding.wants_stock(order, order.channel, paid=order.state != Order.State.PENDING)
     asks: dict[str, OrderLine] = {}
     for line in lines:
-        line.sku, line.kind = sku, holding.kind_of(sku)
+        line.sku, line.kind, line.pack_size = sku, holding.kind_of(sku), pack_size
         if wants and line.outstanding and holding.holds_stock(line):
             asks[holding.reference(order, line)] = line
     places = holding.candidates(order.channel_id) if asks else ()
@@ -361,6 +368,7 @@ def _map_lines(order_id: int, line_ids: Sequence[int], sku: Sku, actor: Actor) -
             promise_at=holding.promise(order),
             channel_code=order.channel.code,
             min_shelf_days=order.channel.min_shelf_life_days,
+            pack=line.pack_size,
         )  # fmt: skip
         for name, line in asks.items()
     ]
@@ -373,7 +381,7 @@ def _map_lines(order_id: int, line_ids: Sequence[int], sku: Sku, actor: Actor) -
             Allocation(line=line, reservation_id=part.reservation_id, per_unit=part.per_unit)
             for part in result.parts
         ]
-    OrderLine.objects.bulk_update(lines, ["sku", "kind", "reserved", "short", "short_at_entry"])
+    OrderLine.objects.bulk_update(lines, ["sku", "kind", "pack_size", "reserved", "short", "short_at_entry"])
     Allocation.objects.bulk_create(links)
     if lines:
         short = sum(line.short for line in lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from django.db.models import Sum
+from django.db.models import F, Sum
 
 from inventory import selectors
 from oms.core.actor import Actor
@@ -18,7 +18,7 @@ def short_units() -> dict[int, int]:
     rows = dict(
         OrderLine.objects.filter(short__gt=0, order__state__in=states.LIVE, sku__isnull=False)
         .values_list("sku")
-        .annotate(units=Sum("short"))
+        .annotate(units=Sum(F("short") * F("pack_size")))
     )
     parts = selectors.kit_parts(sorted(rows))
     found: Counter[int] = Counter()

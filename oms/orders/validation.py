@@ -103,6 +103,7 @@ def _charge(charge: ChargeDraft) -> ChargeDraft:
 def _line(line: LineDraft, number: int, *, tax_included: bool) -> LineDraft:
     where = f"lines[{number}]"
     quantity = _units(line.quantity, f"{where}.quantity", least=1)
+    _units(line.pack_size, f"{where}.pack_size", least=1)
     cancelled = _units(line.cancelled, f"{where}.cancelled", least=0)
     shipped = _units(line.shipped, f"{where}.shipped", least=0)
     if cancelled + shipped > quantity:

@@ -45,11 +45,14 @@ def test_a_balance_cannot_be_edited_but_corrected(desk, assert_invariants):
     assert no_reason.status_code == 200 and StockLevel.objects.get().on_hand == 5
     for _ in range(2):
         assert (
-            desk.post(desk_url, {"quantity": -2, "reason": "miscounted", "form_key": key}).status_code == 302
+            desk.post(
+                desk_url, {"quantity": -2, "reason": "correction", "note": "miscounted", "form_key": key}
+            ).status_code
+            == 302
         )
     assert StockLevel.objects.get().on_hand == 3
     row = StockMovement.objects.latest("id")
-    assert (row.kind, row.quantity, row.reason, row.actor) == ("correction", -2, "miscounted", "user:root")
+    assert (row.kind, row.quantity, row.reason, row.actor) == ("correction", -2, "correction", "user:root")
     assert_invariants()
 
 

@@ -167,10 +167,10 @@ def test_accepting_much_money_needs_a_second_person(place, assert_invariants):
     snapshot(pool, sku, 7, now() - HOUR, "s1")
     row = StockDifference.objects.get()
     one, two = make_user("one"), make_user("two")
-    waiting = operations.accept_theirs(row.pk, reason="counted", actor=actor_of(one))
+    waiting = operations.accept_theirs(row.pk, reason="count", actor=actor_of(one))
     assert waiting.closed_at is None and stock(sku, pool).on_hand == 10
     with pytest.raises(Conflict, match="second person"):
-        operations.accept_theirs(row.pk, reason="counted", actor=actor_of(one))
+        operations.accept_theirs(row.pk, reason="count", actor=actor_of(one))
     operations.approve_adjustment(waiting.approval_id or 0, actor=actor_of(two))
     snapshot(pool, sku, 7, now(), "s2")
     row.refresh_from_db()

@@ -184,7 +184,7 @@ def test_a_transfer_from_request_to_receipt_on_screens(client, assert_invariants
     step("ship", 4)
     step("receive", 3)
     assert StockLevel.objects.get(sku=sku, warehouse=west).on_hand == 3
-    step("settle", 1, reason="lost on the way")
+    step("settle", 1, reason="lost")
     item.refresh_from_db()
     assert item.state == "received"
     assert_invariants()

@@ -90,6 +90,7 @@ class StockFile:
             self._places.setdefault(place.name.strip().upper(), place)
         for place in Warehouse.objects.all():
             self._places[place.code.strip().upper()] = place
+        self._reasons = frozenset(operations.listed_reasons())
         self._bins: dict[tuple[int, str], int] = {}
         self._suggested = 0
 
@@ -221,6 +222,11 @@ class StockFile:
                 self._problem(
                     report, row, "warehouse",
                     f"{place} is counted by its operator, not by files; bring its own report.",
+                )  # fmt: skip
+            elif row.reason and row.reason not in self._reasons:
+                self._problem(
+                    report, row, "reason", f"{self._named('reason')} '{row.reason}' is not on the list; use one of "
+                    f"{', '.join(sorted(self._reasons))}, or leave it empty.",
                 )  # fmt: skip
             elif row.bin and (place.pk, row.bin.upper()) not in self._bins:
                 self._problem(report, row, "bin", f"{self._named('bin')} '{row.bin}' is unknown in {place}.")
