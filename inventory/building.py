@@ -24,7 +24,7 @@ def build(
     kit, no components, an operator's pool, quantity), `InsufficientStock` naming the component that is missing.
     """
     kit, warehouse, parts = _what(kit_id, warehouse_id, quantity)
-    known = list(StockMovement.objects.filter(key__startswith=f"{key}:", kind=Kind.BUILD))
+    known = list(StockMovement.objects.filter(key__startswith=f"{key}:", kind=Kind.BUILD).order_by("id"))
     if known:
         return known
     # every level of the change, in one order, before the first is read
@@ -57,7 +57,7 @@ def take_apart(
     The share of a component follows its standard cost; without any standard cost, its units. Raises like `build`.
     """
     kit, warehouse, parts = _what(kit_id, warehouse_id, quantity)
-    known = list(StockMovement.objects.filter(key__startswith=f"{key}:", kind=Kind.BUILD))
+    known = list(StockMovement.objects.filter(key__startswith=f"{key}:", kind=Kind.BUILD).order_by("id"))
     if known:
         return known
     lock_levels([(sku, warehouse_id) for sku in (*parts, kit_id)])

@@ -101,6 +101,7 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "inventory:code": (sku.code, None),
         "inventory:task_id": both["count"],
         "inventory:bin_id": both["bin"],
+        "inventory:sku_id": (sku.pk, None),
         "fulfillment:lot_id": (lot.pk, None),
         "procurement:pk": both["purchase"],
         "procurement:code": (supplier.code, None),

@@ -62,6 +62,8 @@ FINER: dict[str, tuple[str, ...]] = {
     "api:count-accept": ("stock.adjust",),
     "api:count-recount": ("stock.adjust",),
     **{f"api:transfer-{step}": ("stock.transfer",) for step in ("ship", "receive", "settle", "cancel")},
+    "api:sku-valuation": ("settings.manage",),
+    "api:sku-merge": ("settings.manage",),
     "api:lot-block": ("stock.adjust",),
     "api:lot-free": ("stock.adjust",),
     "api:ring-fence-end": ("stock.adjust",),

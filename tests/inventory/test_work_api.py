@@ -52,7 +52,7 @@ def test_a_transfer_with_a_difference(assert_invariants):
     for _ in range(2):
         got = boss.post(f"{address}receive/", {"lines": {"MUG": 8}, "key": "dock"}, format="json")
     assert got.data["lines"][0]["in_transit"] == 2
-    found = {"lines": {"MUG": 1}, "key": "a", "reason": "under the pallet", "found": True}
+    found = {"lines": {"MUG": 1}, "key": "a", "reason": "found", "found": True}
     boss.post(f"{address}settle/", found, format="json")
     done = boss.post(f"{address}settle/", {"lines": {"MUG": 1}, "key": "b", "reason": "lost"}, format="json")
     assert done.data["state"] == "received"
