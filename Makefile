@@ -37,7 +37,7 @@ $(DEVELOPMENT): | $(VENV)/bin/python
 	$(PIP) requirements-dev.txt
 	@touch $@ $(RUNTIME)
 
-demo: $(RUNTIME) ## A brand with six months behind it, running: web, worker, dispatcher, sandbox
+demo: $(RUNTIME) ## A brand with a year behind it, running: web, worker, dispatcher, sandbox
 	$(RUN) manage.py demo
 
 serve: $(RUNTIME) ## The product on an embedded database, without demo data
@@ -84,7 +84,7 @@ bench: $(RUNTIME) ## Measure on real sockets: make bench NAME=sync ARGS="--db po
 	$(RUN) manage.py bench $(NAME) $(ARGS)
 
 screenshots: $(DEVELOPMENT) ## Pictures of every screen, wide and narrow, light and dark, in var/screenshots
-	$(RUN) -m scripts.screenshots
+	$(RUN) -m scripts.screenshots $(ARGS)
 
 format: $(DEVELOPMENT) ## Put the code in its one shape
 	$(RUN) -m ruff check --fix --quiet . || true

@@ -137,7 +137,7 @@ Password of everybody: {PASSWORD}
 {rows}
 
 Try this
-  1. Log in as omar and open Orders: shoppers are buying right now.
+  1. Log in as omar. Today shows what needs a person; every row leads to the screen that solves it.
   2. Open an order: why this warehouse, who said so, what was cheaper.
   3. Pick & pack: type a SKU as a scanner would, close the box, compare rates, buy the label, mark it as gone.
   4. Channels: how long a sale took to reach every other listing.
