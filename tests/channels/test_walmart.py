@@ -38,11 +38,12 @@ from channels.models import ChannelEffect, InboxMessage, Listing
 from channels.sandbox.walmart import contract as played
 from channels.session import do
 from inventory.models import StockLevel
-from oms.core import http, outbox
+from oms.core import http, limits, outbox
 from oms.core.actor import SYSTEM
 from oms.core.clock import now
 from oms.core.errors import UserError
 from oms.core.http import HttpAnswer, HttpRequest, Kind, classify
+from oms.core.models import TokenBucket
 from oms.orders import services
 from oms.orders.models import Order, OrderLine
 from oms.orders.validation import money_gap, normalise
@@ -1079,12 +1080,30 @@ def test_a_signed_message_passes_the_door(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_throttling_is_waited_out_as_told(seller: Shop) -> None:
+def test_throttling_is_waited_out_as_told_and_nothing_is_lost(seller: Shop) -> None:
+    push_all()
+    before = seller.requests("put_inventory")
     seller.client.plan_fault("wm", "throttle", operation="put_inventory")
     add_stock(seller.skus["MUG"], seller.warehouse, 5)
     push_all()
-    listing = Listing.objects.filter(next_attempt_at__gt=now()).first()
-    assert listing is None or (listing.next_attempt_at - now()).total_seconds() < 10
+    bucket = TokenBucket.objects.get(pk=f"channel:{seller.account.pk}/inventory.put")
+    assert bucket.paused_until is not None
+    last = seller.client.requests("wm", "put_inventory")
+    assert seller.requests("put_inventory") > before and 429 in [one["status"] for one in last]
+    TokenBucket.objects.update(paused_until=None, tokens=10)
+    limits.forget_copies()
+    Listing.objects.update(next_attempt_at=None)
+    push_all()
+    assert seller.available("MUG") == 55 and not seller.listing("MUG").is_stale
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_last_call_of_a_budget_empties_our_own(seller: Shop) -> None:
+    seller.client.set_settings("wm", budgets={"get_inventory": 1})
+    ref = [ListingRef(1, "MUG", "MUG", seller.extra["ship_nodes"][0])]
+    assert do(seller.account.pk, lambda connector, access: connector.read_quantities(access, ref)) == {1: 10}
+    assert TokenBucket.objects.get(pk=f"channel:{seller.account.pk}/inventory.get").tokens < 1
+    seller.client.set_settings("wm", budgets={})
 
 
 @pytest.mark.django_db(transaction=True)
