@@ -8,6 +8,7 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -444,6 +445,44 @@ def test_cancelled_units_and_orders_are_proved_even_when_the_answer_is_lost(tikt
 
 
 @pytest.mark.django_db(transaction=True)
+def test_one_unit_cancelled_twice_is_two_cancellations(tiktok: Shop) -> None:
+    order = taken(tiktok, "TRAY", 3)
+    line = OrderLine.objects.get(order=order)
+    for _ in range(2):
+        services.cancel_lines(order.pk, {line.pk: 1}, reason="other", actor=SYSTEM)
+        work(tiktok)
+    assert (
+        list(ChannelEffect.objects.filter(kind="cancel").values_list("state", flat=True)) == ["confirmed"] * 2
+    )
+    assert len(tiktok.client.shop("tt")["cancels"]) == 2
+    pulls.pull_orders(tiktok.account.pk)
+    line.refresh_from_db()
+    assert (line.cancelled, line.reserved) == (2, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_sku_in_two_warehouses_keeps_the_figure_of_the_other(
+    sandbox: Any, stock: Any, settings: Any
+) -> None:
+    shop = connect(sandbox, stock, settings, locations=[{"name": "Main"}, {"name": "West"}])
+    main, west = (place["id"] for place in shop.client.shop("tt")["locations"])
+    shop.client.add_items("tt", [{"sku": "VASE", "price": "9.00", "stock": {main: 4, west: 6}}])
+    push = PushItem(1, _listing_of(shop, "VASE"), "VASE", main, 3, "1:1", data={"warehouses": [main, west]})
+    (result,) = do(shop.account.pk, lambda c, a: c.push_quantities(a, [push]))
+    assert result.failure is None
+    shown = shop.client.stock("tt", "VASE")["VASE"]["locations"]
+    assert (shown[main]["available"], shown[west]["available"]) == (3, 6)
+    alone = replace(push, data={})
+    (result,) = do(shop.account.pk, lambda c, a: c.push_quantities(a, [alone]))
+    assert result.failure is Retry.REJECTED and "All warehouses" in result.message
+
+
+def _listing_of(shop: Shop, code: str) -> str:
+    (found,) = [one["listing"] for one in shop.client.shop("tt")["catalogue"] if one["sku"] == code]
+    return str(found)
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_buyers_request_is_seen_and_agreed_to(tiktok: Shop) -> None:
     order = taken(tiktok)
     tiktok.client.act("tt", order.external_id, "request_cancel", reason="changed mind")
@@ -553,9 +592,14 @@ def test_a_refund_whose_answer_was_lost_is_paid_once(tiktok: Shop) -> None:
     with pytest.raises(ChannelError) as caught:
         do(tiktok.account.pk, lambda c, a: c.refund(a, refund))
     assert caught.value.kind is Retry.IN_DOUBT
-    found = do(tiktok.account.pk, lambda c, a: c.find_refund(a, refund))
-    assert found and do(tiktok.account.pk, lambda c, a: c.refund(a, refund)) == found
+    found = do(tiktok.account.pk, lambda c, a: c.refund(a, refund))  # the key answers with the first one
     assert [one["amount"] for one in tiktok.client.refunds("tt")] == ["7.50"]
+    known = replace(refund, external_id=found)
+    assert do(tiktok.account.pk, lambda c, a: c.find_refund(a, known)) == found
+    same_again = replace(refund, reference="RF-2", key="key-2")  # as much once more is another refund
+    assert do(tiktok.account.pk, lambda c, a: c.find_refund(a, same_again)) is None
+    assert do(tiktok.account.pk, lambda c, a: c.refund(a, same_again)) != found
+    assert [one["amount"] for one in tiktok.client.refunds("tt")] == ["7.50", "7.50"]
     assert pulls.pull_returns(tiktok.account.pk) == 0  # money alone is no return
 
 

@@ -298,10 +298,6 @@ class TikTok(Connector):
                     query={"idempotency_key": order.reference},
                 )  # fmt: skip
                 return str(one["cancel_id"])
-        if order.items:
-            before = _seller_cancel(known, lines, order)
-            if before:
-                return before
         if not units:
             raise ChannelError(Retry.REJECTED, "no unit of the order can be cancelled any more")
         reason = yield from self._reason(access, order.order_external_id, "CANCEL", order.reason)
@@ -330,6 +326,7 @@ class TikTok(Connector):
                 if one.get("cancel_status") in _WITHDRAWN:
                     raise ChannelError(Retry.REJECTED, "TikTok Shop withdrew the cancellation")
                 return one.get("cancel_status") in _DONE
+        # the answer was lost: a cancellation of the same units is taken for ours
         return not order.external_id and bool(_seller_cancel(known, lines, order))
 
     def _cancellations(self, access: Access, number: str) -> Op[list[Mapping[str, Any]]]:
@@ -563,9 +560,6 @@ class TikTok(Connector):
         order = yield from self._order(access, refund.order_external_id)
         lines = mapper.groups(order)
         known = yield from self._returns_of(access, refund.order_external_id)
-        before = _same_refund(known, lines, refund)
-        if before:
-            return before
         busy = {
             str(item.get("order_line_item_id"))
             for one in known
@@ -602,9 +596,15 @@ class TikTok(Connector):
         return str(made.get("return_id") or "")
 
     def find_refund(self, access: Access, refund: RefundOrder) -> Op[str | None]:
-        order = yield from self._order(access, refund.order_external_id)
-        known = yield from self._returns_of(access, refund.order_external_id)
-        return _same_refund(known, mapper.groups(order), refund) or None
+        """By the id that the channel gave. A refund whose answer was lost has none, and another of the same sum may
+        stand beside it: it is sent again under its key, which answers with the id of the first time."""
+        if not refund.external_id:
+            return None
+        for one in (yield from self._returns_of(access, refund.order_external_id)):
+            if str(one.get("return_id")) == refund.external_id:
+                declined = mapper.RETURN_STATES.get(str(one.get("return_status"))) == "declined"
+                return None if declined else refund.external_id
+        return None
 
     def _returns_of(self, access: Access, number: str) -> Op[list[Mapping[str, Any]]]:
         body = {"order_ids": [number]}
@@ -793,32 +793,6 @@ def _seller_cancel(known: Iterable[Mapping[str, Any]], lines: Sequence[Group], o
             and _counts(lines, named) == _wanted(order.items)
         ):
             return str(one["cancel_id"])
-    return ""
-
-
-def _same_refund(known: Iterable[Mapping[str, Any]], lines: Sequence[Group], refund: RefundOrder) -> str:
-    """Our refund among the order's returns: by the id it was given, else by sum and units."""
-    wanted: Counter[str] = Counter()
-    ours = {group.external_id for group in lines}
-    for item in refund.items:
-        if item.line_external_id in ours:
-            wanted[item.line_external_id] += max(1, item.quantity)
-    for one in known:
-        if mapper.RETURN_STATES.get(str(one.get("return_status"))) == "declined":
-            continue
-        if refund.external_id:
-            if str(one.get("return_id")) == refund.external_id:
-                return refund.external_id
-            continue
-        named = [str(item.get("order_line_item_id")) for item in one.get("return_line_items") or ()]
-        total = mapper.amount((one.get("refund_amount") or {}).get("refund_total"))
-        if (
-            one.get("role") == "SELLER"
-            and one.get("return_type") == "REFUND"
-            and total == refund.amount
-            and (not wanted or _counts(lines, named) == wanted)
-        ):
-            return str(one["return_id"])
     return ""
 
 

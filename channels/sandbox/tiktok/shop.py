@@ -135,6 +135,7 @@ class TikTokStore(Shop):
     def describe(self) -> dict[str, Any]:
         return {
             "shop_id": self.number,
+            "locations": [{"id": place.id, "name": place.name} for place in self.locations.values()],
             "credentials": {**self.credentials, "auth_code": self.codes[-1] if self.codes else ""},
             "refresh_tokens": self.refresh_tokens,
             "webhooks": self.hooks,
