@@ -73,7 +73,7 @@ def pull_orders(account_id: int, *, days: int | None = None) -> dict[str, int]:
         cursor = page.cursor
         if not cursor:
             break
-    _watch(account, rules, missed, first=not account.last_pull_at)
+    _watch(account, missed, first=not account.last_pull_at)
     return counts
 
 
@@ -98,10 +98,10 @@ def _refused(account: ChannelAccount, what: str, message: str) -> None:
     )  # fmt: skip
 
 
-def _watch(account: ChannelAccount, rules: Capabilities, missed: int, *, first: bool) -> None:
+def _watch(account: ChannelAccount, missed: int, *, first: bool) -> None:
     """Orders that only the pull has brought: the notifications are broken."""
     key = f"channel:silent:{account.pk}"
-    if not (rules.webhooks or rules.queue) or first:
+    if not get_connector(account.connector).notifies(account.config) or first:
         return
     if missed:
         code = account.sales_channel.code

@@ -34,8 +34,7 @@ def limit(arrivals: Sequence[dt.datetime]) -> dt.timedelta | None:
 
 def watch(account: ChannelAccount) -> bool:
     """True while the account is silent beyond its limit; the exception item opens and closes by itself."""
-    rules = get_connector(account.connector).capabilities
-    if not (rules.webhooks or rules.queue):
+    if not get_connector(account.connector).notifies(account.config):
         return False
     arrivals = list(
         InboxMessage.objects.filter(account=account)

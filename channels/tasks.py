@@ -186,8 +186,7 @@ def watch_silence(subject: str) -> None:
 def check_subscriptions(subject: str) -> None:
     """Channels delete subscriptions that failed: see that they are there, and put them back."""
     for account in _chosen(subject):
-        rules = get_connector(account.connector).capabilities
-        if not (rules.webhooks or rules.queue):
+        if not get_connector(account.connector).notifies(account.config):
             continue
         key = f"channel:subscriptions:{account.pk}"
         try:

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from channels import views
+from channels import mapping_views, views
 
 app_name = "channels"
 urlpatterns = [
@@ -22,5 +22,6 @@ urlpatterns = [
     path("<slug:code>/", views.detail, name="detail"),
     path("<slug:code>/act/", views.act, name="act"),
     path("<slug:code>/settings/", views.settings, name="settings"),
+    path("<slug:code>/mapping/", mapping_views.mapping, name="mapping"),
     path("<slug:code>/listings/", views.listings, name="listings"),
 ]

@@ -176,6 +176,8 @@ def connect(request: HttpRequest) -> HttpResponse:
                 )
                 form.add_error(known, error.message)
             else:
+                if connector.capabilities.mapped:
+                    return redirect("channels:mapping", code=account.sales_channel.code)
                 tested = accounts.test(account.pk, actor=actor_of(request.user))
                 (messages.success if tested.ok else messages.error)(request, tested.message)
                 return redirect("channels:settings", code=account.sales_channel.code)

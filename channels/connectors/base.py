@@ -120,6 +120,8 @@ class Capabilities:
     repeatable: frozenset[str] = frozenset()
     #: carriers outside the list may be named in words
     other_carriers: bool = False
+    #: a person maps its fields: it has a mapping screen, and is tested from there
+    mapped: bool = False
 
     def carrier(self, code: str, name: str = "") -> str | None:
         """The channel's code for one of our carriers; None when it knows neither the code nor other carriers."""
@@ -342,6 +344,10 @@ class Connector:
     def check_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The configuration as it is stored. Raises `UserError` naming the field."""
         return dict(config)
+
+    def notifies(self, config: Mapping[str, Any]) -> bool:
+        """Does this account send notifications, so that their absence means something?"""
+        return self.capabilities.webhooks or self.capabilities.queue
 
     def place_id(self, text: str) -> str:
         """A location id as listings carry it, whatever form it was given in."""

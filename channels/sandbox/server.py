@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from channels.sandbox.amazon import Amazon
+from channels.sandbox.custom import Bazaar
 from channels.sandbox.ebay import Ebay
 from channels.sandbox.http import HttpProtocol
 from channels.sandbox.scenarios import SCENARIOS
@@ -69,6 +70,7 @@ def platforms() -> list[Platform]:
         Walmart(),
         TikTokShop(),
         ThreePL(),
+        Bazaar(),
     ]
 
 

@@ -106,8 +106,10 @@ NAMES_ALL = {
     "control:warehouses",
     "inventory:transfers",
 }
-#: 404 on one's own object: there is no label yet, the empty form names no request, the goods arrive elsewhere
+#: 404 on one's own object: there is no label yet, the empty form names no request, the goods arrive elsewhere,
+#: the fields of this channel are known and need no mapping
 NOT_YET = {
+    "channels:mapping",
     "fulfillment:label",
     "api:shipment-label-file",
     "inventory:approvals",

@@ -1,0 +1,107 @@
+"""Trying a mapping out before it works: on a sample, by one page read live, and by one quantity written on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, cast
+
+from channels.connectors.base import Access, ChannelError, Connector, ListingRef, Op, PushItem
+from channels.connectors.custom import mapping as maps
+from channels.connectors.custom.client import Custom
+from channels.models import ChannelAccount
+from channels.session import do
+from oms.core.actor import Actor
+from oms.core.audit import record
+from oms.core.errors import UserError
+from oms.orders.drafts import OrderDraft
+from oms.orders.validation import money_gap, normalise
+
+MOST_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One order of a sample or a live page as it would be taken, or the sentence why it would not.
+
+    `gap` = what the shop's total has more than its parts, in the order's currency.
+    """
+
+    name: str
+    draft: OrderDraft | None = None
+    problem: str = ""
+    gap: Decimal = Decimal(0)
+
+
+def try_orders(mapping: Mapping[str, Any], answer: Any) -> list[Tried]:
+    """The orders of an answer under a mapping (pure), at most 20. Raises `UserError` when it holds no list."""
+    gaps = maps.missing(mapping)
+    if gaps:
+        raise UserError(f"The mapping still needs: {', '.join(gaps)}.")
+    try:
+        rows = maps.rows_of(answer, mapping.get("orders_list", ""), "Where the list stands")
+    except maps.Unfit as error:
+        raise UserError(f"{error}.", field="orders_list") from error
+    return [_tried(mapping, row, place) for place, row in enumerate(rows[:MOST_SHOWN], 1)]
+
+
+def _tried(mapping: Mapping[str, Any], row: Any, place: int) -> Tried:
+    name = f"order {place}"
+    try:
+        name = maps.order_id(mapping, row) or name
+        draft = maps.order_draft(mapping, row)
+        if draft is None:
+            return Tried(name, problem="Left out: its status means that it is none of ours.")
+        draft = normalise(draft)
+        return Tried(name, draft, gap=money_gap(draft))
+    except UserError as error:
+        return Tried(name, problem=error.message)
+    except (ValueError, ArithmeticError) as error:
+        return Tried(name, problem=f"{error}.")
+
+
+def read_page(account: ChannelAccount) -> list[Tried]:
+    """One page of orders, live; nothing is written or booked. Raises `UserError` with the shop's own words."""
+
+    def ask(connector: Connector, access: Access) -> Op[tuple[list[dict[str, Any]], str]]:
+        return cast(Custom, connector).page(access, "", "")
+
+    try:
+        rows, _ = do(account.pk, ask)
+    except ChannelError as error:
+        raise UserError(f"The shop was asked: {error.message}") from error
+    mapping = account.config.get("mapping") or {}
+    return [_tried(mapping, row, place) for place, row in enumerate(rows[:MOST_SHOWN], 1)]
+
+
+def push_one(account: ChannelAccount, sku: str, quantity: int, *, actor: Actor) -> str:
+    """Write one quantity and, where the mapping can, read it back. The sentence says what the shop shows.
+
+    Raises `UserError` when the shop refuses it.
+    """
+    if not sku.strip():
+        raise UserError("SKU: say whose quantity is written.", field="push_sku")
+    code = sku.strip()[:120]
+    item = PushItem(0, code, code, "", quantity, f"trial:{account.pk}")
+    ref = ListingRef(0, code, code, "")
+
+    def results(connector: Connector, access: Access) -> Op[Sequence[Any]]:
+        return connector.push_quantities(access, [item])
+
+    def shown(connector: Connector, access: Access) -> Op[dict[int, int]]:
+        return connector.read_quantities(access, [ref])
+
+    try:
+        told = do(account.pk, results)[0]
+        if told.failure is not None:
+            raise UserError(f"The shop refuses the quantity: {told.message}")
+        record(actor, "channel.trial_push", account, after={"sku": code, "quantity": quantity})
+        read = do(account.pk, shown).get(0)
+    except ChannelError as error:
+        raise UserError(f"The shop was asked: {error.message}") from error
+    if read is None:
+        return f"The shop took {quantity} for {code}; no address to read it back is mapped."
+    if read != quantity:
+        raise UserError(f"The shop took {quantity} for {code}, but shows {read}.")
+    return f"The shop took {quantity} for {code} and shows it."
