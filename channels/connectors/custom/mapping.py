@@ -429,6 +429,8 @@ def _checked_statuses(value: Any) -> dict[str, str]:
         raise UserError("statuses: must be an object of word and meaning.", field="statuses")
     clean = {}
     for word, meaning in value.items():
+        if any(ord(char) < 32 for char in str(word)):
+            raise UserError("statuses: a word holds characters that cannot be shown.", field="statuses")
         if meaning not in MEANINGS:
             raise UserError(
                 f"Status '{str(word)[:40]}': choose one of {', '.join(MEANINGS)}.", field="statuses"
