@@ -57,6 +57,7 @@ def test_the_models_have_no_change_without_a_migration(fresh):
     assert "No changes detected" in manage(fresh, "makemigrations", "--check", "--dry-run")
 
 
+@pytest.mark.timeout(900)  # every migration, down and up, in processes of their own
 def test_every_floor_can_be_taken_down_and_put_up_again(fresh):
     manage(fresh, "migrate", "--noinput", "--verbosity", "0")
     for app in OURS:
