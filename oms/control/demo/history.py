@@ -41,6 +41,8 @@ REASONS = {
     "changed_mind": 26, "too_small": 14, "too_large": 12, "not_as_described": 9, "arrived_broken": 3, "wrong_item": 3,
     "missing_part": 2, "late": 4,
 }  # fmt: skip
+#: so many days ago a film of the lighthouse hoodie went round: that day sold several times as much
+VIRAL_DAYS_AGO, VIRAL = 47, 5
 #: share of orders whose goods were not there at the first try
 SHORT = 0.014
 
@@ -108,13 +110,18 @@ def _sales(
     shares = [channels[code][0] for code in codes]
     popularity = [item.popularity for item in catalogue]
     latest = now() - HOUR
+    viral = today - VIRAL_DAYS_AGO * ONE
+    weights = [season(day) * (VIRAL if day == viral else 1) for day in days]
+    wanted = [item for item in catalogue if item.code.startswith("HOOD-LIG")]
     found = []
-    for number, day in enumerate(sorted(rng.choices(days, [season(day) for day in days], k=orders)), start=1):
+    for number, day in enumerate(sorted(rng.choices(days, weights, k=orders)), start=1):
         code = rng.choices(codes, shares)[0]
         warehouses = channels[code][1]
         clock_time = dt.time(rng.randint(7, 22), rng.randint(0, 59), rng.randint(0, 59))
         placed = dt.datetime.combine(day, clock_time, ZONE)
         chosen = rng.choices(catalogue, popularity, k=rng.choices((1, 2, 3, 4), (60, 25, 10, 5))[0])
+        if day == viral and wanted:
+            chosen[0] = rng.choice(wanted)
         lines = [
             (item, rng.choices((1, 2, 3, 6), (78, 15, 5, 2))[0])
             for item in {item.code: item for item in chosen}.values()
