@@ -24,6 +24,7 @@ from inventory.models import (
     WarehouseClosure,
     WarehouseHours,
 )
+from oms.control.demo import floor
 from oms.control.demo import history as year
 from oms.control.demo.catalogue import SUPPLIERS, Item, items
 from oms.control.kpis import rollup
@@ -131,6 +132,7 @@ def seed(say: Callable[[str], None] = lambda text: None, *, history: int = HISTO
         _carriers(places)
         _reasons()
         suppliers = _suppliers(skus)
+        floor.name_cases(list(items()), skus)
     say(f"{len(skus)} SKUs, {len(places)} warehouses, {len(CHANNELS)} channels")
     catalogue = list(items())
     shares = {code: (share, warehouses) for code, _, _, _, share, warehouses in CHANNELS}
@@ -140,6 +142,8 @@ def seed(say: Callable[[str], None] = lambda text: None, *, history: int = HISTO
     )  # fmt: skip
     _unfit_stock(catalogue, skus, places)
     _purchasing(rng, skus, places, suppliers)
+    floor.furnish(catalogue, skus, places, actor=ACTOR)
+    say("bins, lots and open work in East")
     routing_service.publish(
         [
             {
