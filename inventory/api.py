@@ -175,7 +175,7 @@ class ComponentsRequest(serializers.Serializer[Any]):
     components = CountsField(help_text="SKU code → eaches per kit")
 
 
-class PackRequest(serializers.Serializer[Any]):
+class NewPackRequest(serializers.Serializer[Any]):
     name = serializers.CharField(max_length=30, help_text="such as case")
     quantity = serializers.IntegerField(min_value=2, max_value=1_000_000, help_text="eaches in one pack")
     barcode = serializers.CharField(max_length=80, required=False, allow_blank=True, default="")
@@ -313,12 +313,12 @@ class SkuViewSet(
         wanted.is_valid(raise_exception=True)
         return dict(wanted.validated_data)
 
-    @extend_schema(request=PackRequest, responses=SkuSerializer)
+    @extend_schema(request=NewPackRequest, responses=SkuSerializer)
     @action(detail=True, methods=["post"])
     def packs(self, request: Request, pk: str) -> Response:
         """Add a unit of measure that holds several eaches, or change the one of that name."""
         sku = self.get_object()
-        packs.set_pack(sku, actor=self.actor(), **self._read(PackRequest))
+        packs.set_pack(sku, actor=self.actor(), **self._read(NewPackRequest))
         return self._again(sku)
 
     def _build(self, work: Callable[..., list[StockMovement]]) -> Response:

@@ -361,6 +361,11 @@ SPECTACULAR_SETTINGS = {
         "ImportState": "oms.control.models.ImportFile.State",
         "WebhookDeliveryState": "oms.control.models.WebhookDelivery.State",
         "ChannelState": "channels.models.ChannelAccount.State",
+        "ValuationMethod": "inventory.models.Sku.Valuation",
+        "ImportKind": "oms.control.models.ImportFile.Kind",
+        "ReturnOutcome": "returns.models.Disposition.Outcome",
+        "EndpointState": "oms.control.models.WebhookEndpoint.State",
+        "ActiveOrPaused": ["active", "paused"],
     },
 }
 
