@@ -46,6 +46,7 @@ ELSEWHERE = {
     "control:report-csv": "a file",
     "procurement:sku_stock": "a part of the SKU page",
     "channels:oversell": "only an order that was sold twice leads there: tests/channels",
+    "channels:mapping": "only a channel that is mapped by hand has it: tests/channels/test_custom.py",
     "channels:buffer": "a table cell: tests/browser/test_work.py",
     "control:import-match": "only a file of unknown shape leads there: tests/control/test_import_screens.py",
 }
