@@ -260,18 +260,30 @@ def import_listings(account_id: int, *, actor: Actor) -> Imported:
     """Read every offer of the account, create or refresh its listing, and map it by SKU code or alias.
 
     A SKU code changed on the channel is recognised by the listing's id: the mapping stays. Offers that are gone
-    are marked as ended. Raises `ChannelError`; pages read before it stay.
+    are marked as ended. Raises `ChannelError`, also for pages that lead back to one already read or never end;
+    what was read before it stays, and nothing is marked as ended.
     """
     account = _account(account_id)
     started, result, cursor = now(), Imported(), ""
     seen: set[tuple[str, str]] = set()
-    while True:
+    asked: set[str] = set()
+    stuck = False
+    while cursor not in asked and len(asked) < MAX_LISTING_PAGES:
+        asked.add(cursor)
         page = _page(account_id, cursor)
         _store(account, page.listings, result)
+        before = len(seen)
         seen |= {(one.external_id, one.location_id) for one in page.listings}
         cursor = page.cursor
+        stuck = bool(
+            cursor and page.listings and len(seen) == before
+        )  # the same page under ever new addresses
+        if stuck:
+            break
         if not cursor:
             break
+    if cursor:
+        raise ChannelError(Retry.REJECTED, _endless(stuck or cursor in asked, len(asked)))
     gone = [
         row.pk
         for row in Listing.objects.filter(account=account).exclude(state=Listing.State.ENDED)
@@ -281,6 +293,22 @@ def import_listings(account_id: int, *, actor: Actor) -> Imported:
     record(actor, "channel.listings_imported", account, after={**_plain(result), "started": started})
     _watch_unmapped(account)
     return result
+
+
+#: half a million listings at a hundred a page: whatever goes on after that is no catalogue
+MAX_LISTING_PAGES = 5_000
+
+
+def _endless(loop: bool, pages: int) -> str:
+    why = (
+        "names a page again that was read before"
+        if loop
+        else f"still names a further page after {pages:,} pages"
+    )
+    return (
+        f"The channel {why}. The listings read so far are kept and none is marked as ended; "
+        "check how the channel names its further pages."
+    )
 
 
 #: a full catalogue uses up the channel's budget; the next page waits as told, at most so often and so long

@@ -523,7 +523,7 @@ def _confirmation(connector: Connector, effect: ChannelEffect) -> Confirmation |
         tracking_url=_tracking_url(carrier.config, label.tracking_number),
         shipped_at=dt.datetime.fromisoformat(effect.payload["shipped_at"]),
         items=tuple(ShipItem(name, units) for name, units in effect.payload["items"]),
-        location_id=effect.payload.get("location_id", ""),
+        location_id=effect.payload.get("location_id", ""), order_number=effect.order.external_number,
     )  # fmt: skip
 
 

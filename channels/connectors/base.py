@@ -229,6 +229,8 @@ class Confirmation:
     items: tuple[ShipItem, ...]
     location_id: str = ""
     notify_buyer: bool = True
+    #: the order as the channel shows it to people; empty where it is the id
+    order_number: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channels import accounts, pulls, trials
-from channels.connectors.base import Access, BadSignature, ChannelError, PushItem, Retry
+from channels.connectors.base import (
+    Access,
+    BadSignature,
+    ChannelError,
+    Confirmation,
+    ListingPage,
+    PushItem,
+    RemoteListing,
+    Retry,
+    ShipItem,
+)
 from channels.connectors.custom import mapping as maps
 from channels.connectors.custom import webhooks
 from channels.connectors.custom.client import Custom
@@ -504,3 +516,69 @@ def test_no_sample_breaks_the_screen(owner: Client) -> None:
             sent = {"orders_sample": text, "stock_sample": text, "action": action, "id": "a", "lines": "b"}
             answer = owner.post("/channels/stall/mapping/", sent)
             assert answer.status_code in (200, 302, 422), (text[:20], action)
+
+
+# --- pages and numbers -----------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("ever_new", [False, True])
+def test_product_pages_that_lead_in_a_circle_end_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, ever_new: bool
+) -> None:
+    account = accounts.connect(
+        connector="custom", name="Stall", code="stall", config={"base_url": "https://a.example"}, credentials={},
+        actor=SYSTEM,
+    )  # fmt: skip
+    Listing.objects.create(account=account, external_id="gone", external_sku="GONE")
+    pages = 0
+
+    def endless(account_id: int, cursor: str) -> ListingPage:
+        nonlocal pages
+        pages += 1
+        assert pages < 20, "it goes round and round"
+        number = pages if ever_new else int(cursor or 0) + 1
+        return ListingPage(
+            (RemoteListing(f"p{number % 3}", f"S{number % 3}"),), str(number if ever_new else number % 3)
+        )
+
+    monkeypatch.setattr(accounts, "_page", endless)
+    with pytest.raises(ChannelError, match="read before"):
+        accounts.import_listings(account.pk, actor=SYSTEM)
+    assert Listing.objects.filter(account=account, state=Listing.State.ACTIVE).count() == 4
+
+
+@pytest.mark.django_db
+def test_a_catalogue_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = accounts.connect(
+        connector="custom", name="Stall", code="stall", config={"base_url": "https://a.example"}, credentials={},
+        actor=SYSTEM,
+    )  # fmt: skip
+    monkeypatch.setattr(accounts, "MAX_LISTING_PAGES", 7)
+    monkeypatch.setattr(
+        accounts,
+        "_page",
+        lambda _, cursor: ListingPage((RemoteListing(cursor or "0", ""),), str(int(cursor or 0) + 1)),
+    )
+    with pytest.raises(ChannelError, match="after 7 pages"):
+        accounts.import_listings(account.pk, actor=SYSTEM)
+    assert Listing.objects.filter(account=account).count() == 7
+
+
+def test_a_parcel_names_the_order_by_number_and_by_id() -> None:
+    mapping = {
+        "ship_path": "/{order_id}/ship",
+        "ship_body": '{"order": "{order_number}", "t": "{tracking_number}"}',
+    }
+    access = replace(ACCESS, config={**ACCESS.config, "mapping": mapping})
+    parcel = Confirmation(
+        "77", "1", "ups", "UPS", "ground", "1Z9", "", dt.datetime(2026, 11, 26, tzinfo=dt.UTC), (ShipItem("1", 1),),
+        order_number="#1001",
+    )  # fmt: skip
+    _, asked = play(Custom().confirm_shipment(access, parcel), {})
+    assert asked[0].url.endswith("/77/ship") and asked[0].json == {"order": "#1001", "t": "1Z9"}
+    stale = replace(ACCESS, config={**ACCESS.config, "mapping": {**whole(), "order_path": "/{order_number}"}})
+    with pytest.raises(ChannelError, match="use {order_id}"):
+        play(Custom().get_orders(stale, ["77"]))
+    with pytest.raises(UserError, match="order_number"):
+        maps.checked({"order_path": "/{order_number}"})

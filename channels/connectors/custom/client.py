@@ -228,7 +228,13 @@ class Custom(Connector):
 
     def _order(self, access: Access, number: str) -> Op[dict[str, Any] | None]:
         mapping = self._mapping(access, "order_path")
-        path = maps.fill_path(mapping["order_path"], {"order_id": number, "order_number": number})
+        odd = maps.unknown_holes(mapping["order_path"], maps.ORDER_HOLES)
+        if odd:
+            raise ChannelError(
+                Retry.REJECTED,
+                f"Address of one order: {{{odd[0]}}} is not known before the order is read; use {{order_id}}.",
+            )
+        path = maps.fill_path(mapping["order_path"], {"order_id": number})
         try:
             body, _ = yield from self._read(access, path)
         except ChannelError as error:
@@ -374,7 +380,7 @@ class Custom(Connector):
             if known:
                 return known
         values: dict[str, Any] = {
-            "order_id": parcel.order_external_id, "order_number": parcel.order_external_id,
+            "order_id": parcel.order_external_id, "order_number": parcel.order_number or parcel.order_external_id,
             "tracking_number": parcel.tracking_number, "tracking_url": parcel.tracking_url, "carrier": parcel.carrier,
             "carrier_name": parcel.carrier_name or parcel.carrier, "service": parcel.service,
             "shipped_at": parcel.shipped_at.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

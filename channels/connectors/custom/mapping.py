@@ -30,9 +30,11 @@ _MOST_MONEY, _MOST_UNITS = Decimal(10) ** 10, 1_000_000
 _STEP = re.compile(r'\.?([^.\[\]"]+)|\[(\d{1,4}|\*)\]|\["([^"]{1,80})"\]')
 _HOLE = re.compile(r"\{([a-z_]+)\}")
 
-ORDER_HOLES = ("order_id", "order_number")
+#: an order is asked for by the id that its list or a notice names; its number is known only once it was read
+ORDER_HOLES = ("order_id",)
 SHIP_HOLES = (
-    *ORDER_HOLES, "tracking_number", "tracking_url", "carrier", "carrier_name", "service", "shipped_at", "reference",
+    *ORDER_HOLES, "order_number", "tracking_number", "tracking_url", "carrier", "carrier_name", "service", "shipped_at",
+    "reference",
 )  # fmt: skip
 STOCK_HOLES = ("sku", "listing_id", "quantity", "quantity_text")
 
