@@ -6,6 +6,10 @@ import datetime as dt
 import io
 import json
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +17,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
+from oms.control.benches import team
 from oms.control.benches.report import Report, table
 from oms.control.benches.sync import Shown, acknowledged
 from oms.orders.models import Order
@@ -76,3 +81,57 @@ def test_verdicts_and_exactness() -> None:
     report.equal("orders stored", 3, 4)
     assert not report.ok
     assert "| orders stored | NO | 3 instead of 4 |" in table(report.as_dict())
+
+
+def _sleeper(seconds: float, barrier: Any, answers: Any) -> None:
+    barrier.wait(30)
+    time.sleep(seconds)
+    answers.put(seconds)
+
+
+def _dies(barrier: Any, answers: Any) -> None:
+    barrier.wait(30)
+    os._exit(3)
+
+
+def test_a_team_answers_and_a_dead_worker_is_told() -> None:
+    found, seconds = team.race(_sleeper, [(0.01,), (0.02,)])
+    assert sorted(found) == [0.01, 0.02] and seconds > 0
+    with pytest.raises(RuntimeError, match="2 of 2 workers died"):
+        team.race(_dies, [(), ()])
+
+
+def test_sigterm_ends_the_workers_of_a_race(tmp_path: Path) -> None:
+    """The bench is told to end while its workers still work: none of them is left behind."""
+    code = (
+        "import signal, time\n"
+        "from django.conf import settings\n"
+        "settings.configure(DATABASES={})\n"
+        "from oms.control.benches import team\n"
+        "def end(*args): raise SystemExit(143)\n"
+        "def work(barrier, answers): barrier.wait(30); time.sleep(60)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "team.race(work, [(), ()])\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=settings.BASE_DIR)
+    try:
+        children: list[int] = []
+        until = time.monotonic() + 60
+        while len(children) < 2 and time.monotonic() < until:
+            children = children_of(parent.pid)
+            time.sleep(0.05)
+        assert len(children) == 2
+        parent.terminate()
+        assert parent.wait(30) == 143
+        assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+    finally:
+        parent.kill()
+        parent.wait(10)
+
+
+def children_of(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    try:
+        return [int(one) for one in listed.read_text().split()]
+    except FileNotFoundError:
+        return []

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
-from django.db import connection, connections, models
+from django.db import connection, models
 
 from inventory.models import Sku, StockLevel, StockMovement
-from oms.control.benches import world
+from oms.control.benches import team, world
 from oms.control.benches.report import Report
 from oms.core.db import on_postgres
 from oms.orders import intake
@@ -41,21 +40,8 @@ def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> 
 def _race(report: Report, processes: int, sku: Sku, shops: list[SalesChannel]) -> None:
     before = _deadlocks()
     orders_before, per_process = Order.objects.count(), ORDERS // processes
-    connections.close_all()  # a connection must not be shared with a child
-    fork = multiprocessing.get_context("fork")
-    barrier, answers = fork.Barrier(processes + 1), fork.SimpleQueue()
-    buyers = [
-        fork.Process(target=_buy, args=(number, per_process, sku, shops[number % 2], barrier, answers))
-        for number in range(processes)
-    ]
-    for buyer in buyers:
-        buyer.start()
-    barrier.wait(60)
-    began = time.perf_counter()
-    found = [answers.get() for _ in buyers]
-    seconds = time.perf_counter() - began
-    for buyer in buyers:
-        buyer.join(30)
+    jobs = [(number, per_process, sku, shops[number % 2]) for number in range(processes)]
+    found, seconds = team.race(_buy, jobs)
     name = f"{processes} processes"
     lines = OrderLine.objects.filter(sku=sku).aggregate(
         reserved=models.Sum("reserved"), short=models.Sum("short")

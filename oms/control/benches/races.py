@@ -6,20 +6,19 @@ function as intake, routing and the API. SQLite has one writer at a time, so fou
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import connection, connections
+from django.db import connection
 from django.db.models import Sum
 
 from inventory import kits, locking, reservations
 from inventory.models import Product, Reservation, Sku, StockLevel, StockMovement, Warehouse
 from inventory.reservations import ReserveLine
-from oms.control.benches import world
+from oms.control.benches import team, world
 from oms.control.benches.flash import _deadlocks
 from oms.control.benches.report import Report
 from oms.core.db import on_postgres
@@ -165,23 +164,8 @@ def _race(
     guarded: bool = True,
 ) -> Outcome:  # fmt: skip
     before = _deadlocks()
-    connections.close_all()  # a connection must not be shared with a child
-    fork = multiprocessing.get_context("fork")
-    barrier, answers = fork.Barrier(workers + 1), fork.SimpleQueue()
-    team = [
-        fork.Process(
-            target=_work, args=(orders[n::workers], f"{name}-{n}", places, guarded, barrier, answers)
-        )
-        for n in range(workers)
-    ]
-    for worker in team:
-        worker.start()
-    barrier.wait(60)
-    began = time.perf_counter()
-    found = [answers.get() for _ in team]
-    seconds = time.perf_counter() - began
-    for worker in team:
-        worker.join(30)
+    jobs = [(orders[n::workers], f"{name}-{n}", places, guarded) for n in range(workers)]
+    found, seconds = team.race(_work, jobs)
     outcome = Outcome(
         seconds,
         sum(one["short"] for one in found),
