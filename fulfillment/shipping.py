@@ -57,7 +57,7 @@ def _ship(shipment_id: int, actor: Actor, evidence: str, when: dt.datetime) -> S
                 raise Conflict(f"{shipment.number}: parcel {parcel.number} has no label yet.", field="label")
         set_state(shipment, Shipment.State.SHIPPED, shipped_at=when, shipped_evidence=evidence)
         lines = list(shipment.lines.select_related("allocation", "sku").order_by("pk"))
-        picked = _picked(shipment, lines)
+        picked = _picked(shipment, lines, actor)
         allocation.record_shipped(
             [(line.allocation_id, line.quantity) for line in lines],
             shipment_number=shipment.number,
@@ -77,7 +77,9 @@ def _ship(shipment_id: int, actor: Actor, evidence: str, when: dt.datetime) -> S
     return shipment
 
 
-def _picked(shipment: Shipment, lines: Sequence[ShipmentLine]) -> dict[int, list[reservations.Picked]]:
+def _picked(
+    shipment: Shipment, lines: Sequence[ShipmentLine], actor: Actor
+) -> dict[int, list[reservations.Picked]]:
     """Lots that were scanned, per reservation; serial numbers leave here. Raises `Conflict` when one is missing."""
     picks: dict[int, list[Pick]] = defaultdict(list)
     for pick in Pick.objects.filter(line__in=lines).select_related("serial", "lot").order_by("pk"):
@@ -102,7 +104,9 @@ def _picked(shipment: Shipment, lines: Sequence[ShipmentLine]) -> dict[int, list
                     f"{len(numbers)} were scanned.",
                     field="serial",
                 )
-            serials.leave(line.sku, numbers, warehouse_id=shipment.warehouse_id, reference=shipment.number)
+            serials.leave(
+                line.sku, numbers, warehouse_id=shipment.warehouse_id, reference=shipment.number, actor=actor
+            )
         found[line.allocation.reservation_id] += [
             reservations.Picked(units, lot_id=lot_id) for lot_id, units in sorted(by_lot.items())
         ]

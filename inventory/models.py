@@ -567,6 +567,25 @@ class SerialUnit(models.Model):
         return self.serial
 
 
+class SerialEvent(models.Model):
+    """One step on the way of a numbered unit, from the dock to the buyer and back. Append-only."""
+
+    id = models.BigAutoField(primary_key=True)
+    unit = models.ForeignKey(SerialUnit, on_delete=models.PROTECT, related_name="events")
+    state = models.CharField(max_length=10, choices=SerialUnit.State.choices, help_text="after this step")
+    words = models.CharField(max_length=120, help_text="what happened: received, shipped, scrapped …")
+    warehouse = models.ForeignKey(
+        Warehouse, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    reference = models.CharField(max_length=80, blank=True, help_text="receipt, shipment, transfer or return")
+    note = models.CharField(max_length=255, blank=True)
+    actor = models.CharField(max_length=120)
+    at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["-id"]
+
+
 class StockCheckpoint(models.Model):
     """Balance of a level's bucket at a moment, so that as-of questions replay little; on hand with its value."""
 

@@ -22,6 +22,7 @@ from inventory.models import (
     AdjustmentRequest,
     Lot,
     Reservation,
+    SerialUnit,
     Sku,
     StockDifference,
     StockLevel,
@@ -320,6 +321,27 @@ def change_state(
     return Adjusted(rows, lost=lost)
 
 
+@stock_service
+def refurbished(unit_id: int, *, reason: str, actor: Actor, key: str, note: str = "") -> Adjusted:
+    """A returned unit with a serial number was repaired: it leaves inspection and is sold again, once per `key`.
+
+    Raises `NotFound`, `Conflict` (it does not wait as a return), and what `change_state` raises.
+    """
+    unit = SerialUnit.objects.select_related("sku").filter(pk=unit_id).first()
+    if unit is None or unit.warehouse_id is None:
+        raise NotFound("serial: no unit of that number waits here.", field="serial")
+    if StockMovement.objects.filter(key=f"{key}:{Bucket.INSPECTION}").exists():
+        return Adjusted()
+    serials.decide(
+        [unit], SerialUnit.State.IN_STOCK, words="refurbished, back in stock", warehouse_id=unit.warehouse_id,
+        reference=unit.reference, actor=actor, note=note,
+    )  # fmt: skip
+    return change_state(
+        sku_id=unit.sku_id, warehouse_id=unit.warehouse_id, quantity=1, source="inspection", target="sellable",
+        reason=reason, actor=actor, key=key, note=note, reference=unit.reference,
+    )  # fmt: skip
+
+
 # --- receipts -------------------------------------------------------------------------------------
 
 
@@ -364,7 +386,9 @@ def receive_purchase(goods: Sequence[PurchasedGoods], *, reference: str, actor: 
         if f"{item.key}:{Bucket.ON_HAND}" not in posted:
             numbers = serials.check(sku, item.serials, figures[Bucket.ON_HAND])
             lot = Lot.objects.filter(pk=item.lot_id).first() if item.lot_id else None
-            serials.receive(sku, numbers, warehouse_id=item.warehouse_id, lot=lot, source=reference)
+            serials.receive(
+                sku, numbers, warehouse_id=item.warehouse_id, lot=lot, source=reference, actor=actor
+            )
         movements += [
             Movement(
                 sku_id=item.sku_id,

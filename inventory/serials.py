@@ -1,16 +1,21 @@
-"""Units with a number of their own: in stock, shipped to whom, back again, written off."""
+"""Units with a number of their own: in stock, shipped to whom, back again, written off; each step is kept."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from django.db import connection
+from django.db.models import Q
 from django.db.models.functions import Upper
 
-from inventory.models import Lot, SerialUnit, Sku
+from inventory.models import Lot, SerialEvent, SerialUnit, Sku
+from oms.core.actor import Actor
+from oms.core.clock import now
 from oms.core.errors import Conflict, UserError
 
 State = SerialUnit.State
+#: the step after which a returned unit waits to be put back in stock by hand
+REFURBISHING = "sent to be refurbished"
 
 
 def parse(text: str) -> list[str]:
@@ -39,7 +44,16 @@ def check(sku: Sku, serials: Sequence[str], units: int) -> list[str]:
     return cleaned
 
 
-def receive(sku: Sku, serials: Sequence[str], *, warehouse_id: int, lot: Lot | None, source: str) -> None:
+def receive(
+    sku: Sku,
+    serials: Sequence[str],
+    *,
+    warehouse_id: int,
+    lot: Lot | None,
+    source: str,
+    actor: Actor,
+    words: str = "received",
+) -> None:
     """Take numbered units in. A number that left or was written off may come in again; one that is in stock may not.
 
     Inside the caller's transaction. Raises `Conflict`.
@@ -50,25 +64,33 @@ def receive(sku: Sku, serials: Sequence[str], *, warehouse_id: int, lot: Lot | N
         unit = known.get(serial.upper())
         if unit is None:
             fresh.append(
-                SerialUnit(sku=sku, serial=serial, warehouse_id=warehouse_id, lot=lot, source=source[:80])
-            )
-            continue
-        if unit.state == State.IN_STOCK:
+                SerialUnit(
+                    sku=sku, serial=serial, warehouse_id=warehouse_id, lot=lot, source=source[:80],
+                    reference=source[:80],
+                )
+            )  # fmt: skip
+        elif unit.state == State.IN_STOCK:
             raise Conflict(f"serials: {sku} {serial} is in stock already ({unit.source}).", field="serials")
-        unit.state, unit.warehouse_id, unit.reference = State.IN_STOCK, warehouse_id, source[:80]
-        unit.save(update_fields=["state", "warehouse", "reference", "updated_at"])
-    SerialUnit.objects.bulk_create(fresh)
+    _move(list(known.values()), State.IN_STOCK, warehouse_id, source, words, actor)
+    made = SerialUnit.objects.bulk_create(fresh)
+    _tell(made, words, actor)
 
 
 def leave(
-    sku: Sku, serials: Sequence[str], *, warehouse_id: int, reference: str, state: str = State.SHIPPED
+    sku: Sku,
+    serials: Sequence[str],
+    *,
+    warehouse_id: int,
+    reference: str,
+    actor: Actor,
+    state: str = State.SHIPPED,
+    words: str = "shipped",
 ) -> list[SerialUnit]:
-    """Numbered units leave the warehouse, shipped or written off. Inside the caller's transaction.
+    """Numbered units leave the warehouse: shipped or written off. Inside the caller's transaction.
 
     Raises `Conflict` for a number that is not in stock there.
     """
     known = _known(sku, serials)
-    units = []
     for serial in serials:
         unit = known.get(serial.upper())
         if unit is None or unit.state != State.IN_STOCK or unit.warehouse_id != warehouse_id:
@@ -76,24 +98,82 @@ def leave(
                 f"serials: {sku} {serial} is not in stock here. Check the number on the unit.",
                 field="serials",
             )
-        unit.state, unit.warehouse_id, unit.reference = state, None, reference[:80]
-        unit.save(update_fields=["state", "warehouse", "reference", "updated_at"])
-        units.append(unit)
+    units = [known[serial.upper()] for serial in serials]
+    _move(units, state, None, reference, words, actor)
     return units
 
 
-def come_back(sku: Sku, serials: Sequence[str], *, reference: str) -> None:
-    """A return brought numbered units; they are sold again only when `receive` takes them in.
+def come_back(
+    sku: Sku, serials: Sequence[str], *, warehouse_id: int | None, reference: str, actor: Actor
+) -> list[SerialUnit]:
+    """A return brought numbered units; they are sold again only when an inspector says so (`decide`).
 
-    Raises `Conflict` for a number that never left.
+    Inside the caller's transaction. Raises `Conflict` for a number that never left.
     """
     known = _known(sku, serials)
     for serial in serials:
         unit = known.get(serial.upper())
         if unit is None or unit.state != State.SHIPPED:
             raise Conflict(f"serials: {sku} {serial} was never shipped from here.", field="serials")
-        unit.state, unit.reference = State.RETURNED, reference[:80]
-        unit.save(update_fields=["state", "reference", "updated_at"])
+    units = [known[serial.upper()] for serial in serials]
+    _move(units, State.RETURNED, warehouse_id, reference, "came back", actor)
+    return units
+
+
+def decide(
+    units: Sequence[SerialUnit],
+    state: str,
+    *,
+    words: str,
+    warehouse_id: int | None,
+    reference: str,
+    actor: Actor,
+    note: str = "",
+) -> None:
+    """What became of returned units: back in stock, or out of our hands. Inside the caller's transaction.
+
+    Raises `Conflict` for a unit that did not come back.
+    """
+    for unit in units:
+        if unit.state != State.RETURNED:
+            raise Conflict(
+                f"serials: {unit.sku} {unit} is {unit.get_state_display().lower()}, not waiting as a return.",
+                field="serials",
+            )
+    _move(units, state, warehouse_id, reference, words, actor, note)
+
+
+def left_with(sku_id: int, references: Sequence[str]) -> list[SerialUnit]:
+    """Units that left with any of the named shipments, wherever they are now."""
+    told = Q(events__state=State.SHIPPED, events__reference__in=list(references))
+    now_there = Q(state=State.SHIPPED, reference__in=list(references))
+    return list(SerialUnit.objects.filter(told | now_there, sku=sku_id).distinct().order_by("serial"))
+
+
+def _move(
+    units: Sequence[SerialUnit],
+    state: str,
+    warehouse_id: int | None,
+    reference: str,
+    words: str,
+    actor: Actor,
+    note: str = "",
+) -> None:
+    for unit in units:
+        unit.state, unit.warehouse_id, unit.reference = state, warehouse_id, reference[:80]
+        unit.save(update_fields=["state", "warehouse", "reference", "updated_at"])
+    _tell(units, words, actor, note)
+
+
+def _tell(units: Sequence[SerialUnit], words: str, actor: Actor, note: str = "") -> None:
+    at = now()
+    SerialEvent.objects.bulk_create(
+        SerialEvent(
+            unit=unit, state=unit.state, words=words[:120], warehouse_id=unit.warehouse_id, reference=unit.reference,
+            note=note[:255], actor=str(actor), at=at,
+        )
+        for unit in units
+    )  # fmt: skip
 
 
 def find(serial: str, sku_id: int | None = None) -> list[SerialUnit]:

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from inventory import bulk_views, pool_views, time_views, views, work_views
+from inventory import bulk_views, pool_views, serial_views, time_views, views, work_views
 
 app_name = "inventory"
 urlpatterns = [
@@ -23,6 +23,8 @@ urlpatterns = [
     path("bins/", work_views.bin_list, name="bins"),
     path("bins/<int:bin_id>/", work_views.bin_detail, name="bin"),
     path("lots/", work_views.lot_list, name="lots"),
+    path("serials/", serial_views.serial_list, name="serials"),
+    path("serials/<int:unit_id>/", serial_views.serial, name="serial"),
     path("sku/<int:sku_id>/build/", views.build, name="build"),
     path("sku/<int:sku_id>/valuation/", views.value, name="valuation"),
     path("merge/", work_views.merge, name="merge"),

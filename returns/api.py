@@ -23,7 +23,7 @@ from oms.core.api.idempotency import IdempotentMixin
 from oms.core.errors import UserError
 from oms.orders.models import Order
 from returns import inspection, refunds, rma
-from returns.models import Disposition, Refund, Rma, RmaLine
+from returns.models import Disposition, Refund, ReturnedSerial, Rma, RmaLine
 from returns.selectors import visible
 
 BIG = 2**62
@@ -36,10 +36,20 @@ class DispositionSerializer(serializers.ModelSerializer[Disposition]):
         read_only_fields = fields
 
 
+class ReturnedSerialSerializer(serializers.ModelSerializer[ReturnedSerial]):
+    outcome = serializers.CharField(source="disposition.outcome", read_only=True, allow_null=True)
+
+    class Meta:
+        model = ReturnedSerial
+        fields = ["serial", "expected", "reason", "outcome"]
+        read_only_fields = fields
+
+
 class RmaLineSerializer(serializers.ModelSerializer[RmaLine]):
     sku = serializers.CharField(source="sku.code", read_only=True)
     reason = serializers.CharField(source="reason.code", read_only=True, allow_null=True)
     dispositions = DispositionSerializer(many=True, read_only=True)
+    serials = ReturnedSerialSerializer(many=True, read_only=True)
 
     class Meta:
         model = RmaLine
@@ -53,6 +63,7 @@ class RmaLineSerializer(serializers.ModelSerializer[RmaLine]):
             "reason",
             "comment",
             "dispositions",
+            "serials",
         ]
         read_only_fields = fields
 
@@ -113,11 +124,19 @@ class OpenRequest(serializers.Serializer[Any]):
 class CountRequest(serializers.Serializer[Any]):
     line = serializers.IntegerField(min_value=1, max_value=BIG, help_text="RMA line id")
     quantity = serializers.IntegerField(min_value=1, max_value=1_000_000)
+    serials = serializers.ListField(
+        child=serializers.CharField(max_length=60), max_length=1000, required=False, default=list,
+        help_text="number of each unit, for SKUs with serial numbers",
+    )  # fmt: skip
 
 
 @extend_schema_serializer(component_name="ReturnReceive")
 class RmaReceiveRequest(serializers.Serializer[Any]):
     key = serializers.CharField(max_length=60, help_text="the same key counts once")
+    wrong_because = serializers.CharField(
+        max_length=200, required=False, allow_blank=True, default="",
+        help_text="why a unit with another number than was sent is taken in; without it such a unit is refused",
+    )  # fmt: skip
     lines = CountRequest(many=True, allow_empty=False)
 
 
@@ -128,6 +147,10 @@ class VerdictRequest(serializers.Serializer[Any]):
     outcome = serializers.ChoiceField(choices=Disposition.Outcome.choices)
     target_sku = serializers.CharField(max_length=80, required=False, allow_blank=True, default="")
     note = serializers.CharField(max_length=255, required=False, allow_blank=True, default="")
+    serials = serializers.ListField(
+        child=serializers.CharField(max_length=60), max_length=1000, required=False, default=list,
+        help_text="which numbers the verdict is about; left out: all that wait on the line",
+    )  # fmt: skip
 
 
 class InspectRequest(serializers.Serializer[Any]):
@@ -179,7 +202,7 @@ class RmaViewSet(
         if getattr(self, "swagger_fake_view", False):
             return Rma.objects.none()
         return visible(principal_of(self.request)).prefetch_related(
-            "lines__sku", "lines__reason", "lines__dispositions", "refunds"
+            "lines__sku", "lines__reason", "lines__dispositions", "lines__serials__disposition", "refunds"
         )
 
     def _done(self, pk: int, status: int = 200) -> Response:
@@ -230,9 +253,14 @@ class RmaViewSet(
         item = self._mine()
         data = self._read(RmaReceiveRequest)
         counts: dict[int, int] = {}
+        numbers: dict[int, list[str]] = {}
         for line in data["lines"]:
             counts[line["line"]] = counts.get(line["line"], 0) + line["quantity"]
-        done = rma.receive(item.pk, counts, actor=actor_of(principal_of(request)), key=f"api:{data['key']}")
+            numbers.setdefault(line["line"], []).extend(line["serials"])
+        done = rma.receive(
+            item.pk, counts, actor=actor_of(principal_of(request)), key=f"api:{data['key']}", numbers=numbers,
+            wrong_because=data["wrong_because"],
+        )  # fmt: skip
         return self._done(done.pk)
 
     @extend_schema(request=InspectRequest, responses=RmaSerializer)
@@ -260,6 +288,7 @@ class RmaViewSet(
                     verdict["outcome"],
                     target.pk if target else None,
                     verdict["note"],
+                    tuple(verdict["serials"]),
                 )
             )
         inspection.dispose(verdicts, actor=actor_of(principal_of(request)), key=f"api:{data['key']}")

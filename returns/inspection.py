@@ -14,6 +14,7 @@ from oms.core.actor import Actor
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.outbox import emit
 from oms.orders import timeline
+from returns import returned_serials
 from returns.models import Disposition, Rma, RmaLine
 from returns.rma import _state_by_counts
 
@@ -22,7 +23,7 @@ Bucket = StockMovement.Bucket
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an inspector says of `quantity` units of one RMA line."""
+    """What an inspector says of `quantity` units of one RMA line; `serials` name them where units have numbers."""
 
     line_id: int
     quantity: int
@@ -30,6 +31,7 @@ class Verdict:
     outcome: str
     target_sku_id: int | None = None
     note: str = ""
+    serials: tuple[str, ...] = ()
 
 
 def bucket_changes(outcome: str) -> tuple[tuple[str, int], ...]:
@@ -67,7 +69,7 @@ def dispose(verdicts: list[Verdict], *, actor: Actor, key: str) -> Rma:
         for index, verdict in enumerate(verdicts):
             line = lines[verdict.line_id]
             _check(verdict, line)
-            Disposition.objects.create(
+            made = Disposition.objects.create(
                 line=line,
                 quantity=verdict.quantity,
                 condition=verdict.condition,
@@ -77,6 +79,7 @@ def dispose(verdicts: list[Verdict], *, actor: Actor, key: str) -> Rma:
                 key=f"{key}:{index}",
                 inspector=str(actor),
             )
+            returned_serials.judge(rma, made, verdict.serials, actor)
             line.disposed += verdict.quantity
             line.save(update_fields=["disposed"])
             movements += _movements(rma, line, verdict, f"{key}:{index}")

@@ -10,9 +10,10 @@ import uuid
 
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Upper
 from django.utils import timezone
 
-from inventory.models import Sku, Warehouse
+from inventory.models import SerialUnit, Sku, Warehouse
 from oms.core.fields import CurrencyField, MoneyAmountField
 from oms.orders.models import Order, OrderLine
 
@@ -148,6 +149,40 @@ class Disposition(models.Model):
                 name="disposition_open_box_has_sku",
             ),
         ]
+
+
+class ReturnedSerial(models.Model):
+    """A number read off a returned unit, and whether it is one that left with the order."""
+
+    line = models.ForeignKey(RmaLine, on_delete=models.CASCADE, related_name="serials")
+    serial = models.CharField(max_length=60)
+    unit = models.ForeignKey(
+        SerialUnit,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="returns",
+        help_text="empty when no unit of that number ever left us",
+    )
+    expected = models.BooleanField(default=True, help_text="it left with this order")
+    reason = models.CharField(max_length=255, blank=True, help_text="why another number was taken in")
+    disposition = models.ForeignKey(
+        Disposition, on_delete=models.PROTECT, null=True, blank=True, related_name="serials"
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint("line", Upper("serial"), name="returned_serial_once"),
+            models.CheckConstraint(
+                condition=Q(expected=True, unit__isnull=False) | Q(expected=False) & ~Q(reason=""),
+                name="returned_serial_explained",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.serial
 
 
 class Refund(models.Model):

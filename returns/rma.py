@@ -21,7 +21,7 @@ from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.outbox import emit
 from oms.orders import timeline
 from oms.orders.models import Allocation, Order, OrderLine
-from returns import states
+from returns import returned_serials, states
 from returns.models import ReturnReason, ReturnReceipt, Rma, RmaLine
 
 
@@ -185,11 +185,20 @@ def _decide(rma_id: int, to: str, *, actor: Actor) -> Rma:
 
 
 def receive(
-    rma_id: int, quantities: Mapping[int, int], *, actor: Actor, key: str, reference: str = ""
+    rma_id: int,
+    quantities: Mapping[int, int],
+    *,
+    actor: Actor,
+    key: str,
+    numbers: Mapping[int, Sequence[str]] | None = None,
+    wrong_because: str = "",
 ) -> Rma:
     """Take arrived units (`{rma line id: quantity}`) into quarantine, once per `key`.
 
     More than expected is refused up to what was shipped; a foreign item is received by `receive_unannounced`.
+    `numbers` are the serial numbers read off the units per line, each checked against those that left with the order.
+    Another number is taken in only with a word why (`wrong_because`): as a foreign unit, so that the one that was
+    sent stays *not returned*, and a person is told.
     Raises `UserError` and `Conflict` with the field to mend; a repeated key changes nothing.
     """
     if not any(quantity > 0 for quantity in quantities.values()):
@@ -218,6 +227,14 @@ def receive(
                     "Receive a surplus as unannounced goods.",
                     field="quantity",
                 )
+            right, wrong = returned_serials.sort(rma, line, quantity, (numbers or {}).get(line_id, ()))
+            if wrong:
+                stranger = _stranger(rma, line, wrong, wrong_because, f"{key}:{line_id}", actor)
+                movements += _arrivals(stranger, rma, len(wrong), key)
+                quantity -= len(wrong)
+            returned_serials.take_in(rma, line, right, actor)
+            if not quantity:
+                continue
             ReturnReceipt.objects.create(
                 line=line, quantity=quantity, key=f"{key}:{line_id}", actor=str(actor)
             )
@@ -238,6 +255,18 @@ def receive(
     return rma
 
 
+def _stranger(rma: Rma, line: RmaLine, wrong: Sequence[str], because: str, key: str, actor: Actor) -> RmaLine:
+    """Units whose numbers did not leave with the order: on a line of their own, and told. Raises `Conflict`."""
+    returned_serials.explained(rma, line, wrong, because)
+    stranger = RmaLine.objects.create(
+        rma=rma, sku=line.sku, quantity=len(wrong), received=len(wrong),
+        comment=f"wrong serial number: {because.strip()}"[:255],
+    )  # fmt: skip
+    ReturnReceipt.objects.create(line=stranger, quantity=len(wrong), key=f"{key}:wrong", actor=str(actor))
+    returned_serials.take_in_wrong(rma, stranger, wrong, because, actor)
+    return stranger
+
+
 def receive_unannounced(
     *,
     warehouse_id: int,
@@ -246,10 +275,12 @@ def receive_unannounced(
     key: str,
     rma_id: int | None = None,
     note: str = "",
+    numbers: Mapping[int, Sequence[str]] | None = None,
 ) -> Rma:
     """Blind return: goods (`[(sku id, units)]`) without an RMA, or a foreign item in the parcel of one.
 
-    They go to quarantine like any other, once per `key`; matching to an order can come later.
+    They go to quarantine like any other, once per `key`; matching to an order can come later. `numbers` are serial
+    numbers per SKU id, as far as they could be read.
     """
     if not goods or min(quantity for _, quantity in goods) < 1:
         raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
@@ -277,6 +308,8 @@ def receive_unannounced(
             ReturnReceipt(line=line, quantity=line.received, key=f"{key}:blind:{number}", actor=str(actor))
             for number, line in enumerate(lines)
         )
+        for line in lines:
+            returned_serials.take_in_found(rma, line, (numbers or {}).get(line.sku_id, ()), note, actor)
         rma.received_at = rma.received_at or now()
         rma.state = _state_by_counts(rma)
         rma.save(update_fields=["received_at", "state"])

@@ -12,6 +12,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
+from inventory import serials
 from inventory.models import Warehouse
 from inventory.selectors import resolve_codes
 from oms.core import lists
@@ -145,21 +146,26 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     item = selectors.find(request.user, pk)
     lines = list(
         item.lines.select_related("sku__product", "reason", "order_line")
-        .prefetch_related("dispositions")
+        .prefetch_related("dispositions", "serials__disposition", "serials__unit")
         .order_by("pk")
     )
     channel = item.order.channel.code if item.order else None
     suggested = refunds.suggest(item) if item.order else []
+    arriving = item.state in (Rma.State.APPROVED, Rma.State.PART_RECEIVED)
+    to_receive = [line for line in lines if arriving and line.received < line.quantity]
     context = {
         "item": item,
         "lines": lines,
         "refunds": item.refunds.all(),
         "form_key": new_form_key(),
-        "to_receive": [line for line in lines if line.received < line.quantity]
-        if item.state in ("approved", "part_received")
-        else [],
+        "to_receive": to_receive,
+        "ask_numbers": any(line.sku.serial_tracked for line in to_receive),
         "to_inspect": [
-            {"line": line, "waiting": line.received - line.disposed}
+            {
+                "line": line,
+                "waiting": line.received - line.disposed,
+                "numbers": [one for one in line.serials.all() if one.disposition_id is None],
+            }
             for line in lines
             if line.received > line.disposed
         ],
@@ -172,6 +178,11 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     }
     context["suggested_total"] = sum((part.amount for part in suggested), Decimal(0))
     return render(request, "returns/detail.html", context)
+
+
+def _numbers(request: HttpRequest, name: int | str) -> list[str]:
+    """Serial numbers of one field, typed or scanned."""
+    return serials.parse(request.POST.get(f"serials-{name}", "")[:100_000])
 
 
 @screen("returns.view")
@@ -193,7 +204,10 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
         rma.decline(pk, actor=actor)
     elif step == "receive":
         counts = {line.pk: posted_whole(request, f"line-{line.pk}") for line in item.lines.all()}
-        rma.receive(pk, counts, actor=actor, key=form_key(request))
+        rma.receive(
+            pk, counts, actor=actor, key=form_key(request), numbers={line: _numbers(request, line) for line in counts},
+            wrong_because=request.POST.get("wrong_because", ""),
+        )  # fmt: skip
         messages.success(request, "In quarantine: no channel sees these units.")
     elif step == "unannounced":
         code = request.POST.get("sku", "").strip()
@@ -207,6 +221,7 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
             key=form_key(request),
             rma_id=pk,
             note="was in the parcel",
+            numbers={sku.pk: _numbers(request, "found")},
         )
     elif step == "inspect":
         target_code = request.POST.get("target_sku", "").strip()
@@ -225,6 +240,7 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
                     request.POST.get("outcome", ""),
                     target.pk if target else None,
                     request.POST.get("note", ""),
+                    tuple(request.POST.getlist("serial")[:1000]),
                 )
             ],
             actor=actor,

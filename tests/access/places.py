@@ -33,6 +33,7 @@ from inventory.models import (
     Lot,
     Reservation,
     RingFence,
+    SerialUnit,
     Sku,
     StockDifference,
     StockLevel,
@@ -101,6 +102,7 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "inventory:code": (sku.code, None),
         "inventory:task_id": both["count"],
         "inventory:bin_id": both["bin"],
+        "inventory:unit_id": both["serial"],
         "inventory:sku_id": (sku.pk, None),
         "fulfillment:lot_id": (lot.pk, None),
         "procurement:pk": both["purchase"],
@@ -269,6 +271,7 @@ def _place(place: str, shop: str, prefix: str, sku: Sku) -> dict[str, Any]:
         ).pk,
         "count": CountTask.objects.create(sku=sku, warehouse=warehouse, due_on=T0.date(), created_by="x").pk,
         "bin": Bin.objects.create(warehouse=warehouse, code=f"{prefix}-A1").pk,
+        "serial": SerialUnit.objects.create(sku=sku, serial=f"{place}-1", warehouse=warehouse).pk,
         "held": str(Reservation.objects.get(pk=held[0].parts[0].reservation_id).uid),
     }
 

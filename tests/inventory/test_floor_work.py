@@ -369,16 +369,20 @@ def test_a_serial_is_in_stock_once_and_remembers_its_way(assert_invariants):
     assert StockLevel.objects.get().on_hand == 2
     assert_invariants()
     with transaction.atomic():
-        serials.leave(sku, ["S1"], warehouse_id=east.pk, reference="PACK-9")
+        serials.leave(sku, ["S1"], warehouse_id=east.pk, reference="PACK-9", actor=SYSTEM)
     pk = reserve(sku, east).parts[0].reservation_id
     reservations.consume({pk: 1}, actor=SYSTEM, reference="PACK-9", key="k")
     with pytest.raises(Conflict, match="not in stock here"):
-        serials.leave(sku, ["s1"], warehouse_id=east.pk, reference="PACK-10")
+        serials.leave(sku, ["s1"], warehouse_id=east.pk, reference="PACK-10", actor=SYSTEM)
     [unit] = serials.find("S1")
     assert (unit.state, unit.reference, unit.source) == ("shipped", "PACK-9", "PO-1")
-    serials.come_back(sku, ["s1"], reference="RMA-1")
+    with transaction.atomic():
+        serials.come_back(sku, ["s1"], warehouse_id=east.pk, reference="RMA-1", actor=SYSTEM)
     operations.receive_purchase(goods("S1", key="r3"), reference="RMA-1", actor=SYSTEM)
     assert SerialUnit.objects.get(serial="s1").state == "in_stock"
+    assert [(one.words, one.reference) for one in unit.events.order_by("pk")] == [
+        ("received", "PO-1"), ("shipped", "PACK-9"), ("came back", "RMA-1"), ("received", "RMA-1"),
+    ]  # fmt: skip
     assert_invariants()
 
 

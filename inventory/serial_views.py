@@ -1,0 +1,87 @@
+"""Screens of numbered units: find one, its way from the dock to the buyer and back."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.views.decorators.http import require_GET, require_http_methods
+
+from inventory import operations, scanning, serials
+from inventory.models import AdjustmentReason, SerialUnit
+from oms.core.access import can, require, scope_of
+from oms.core.actor import actor_of
+from oms.core.errors import NotFound
+from oms.core.paging import keyset_page
+from oms.core.screens import form_key, new_form_key, page, screen
+
+VIEWS = (("", "All"), *SerialUnit.State.choices)
+
+
+def _visible(request: HttpRequest) -> QuerySet[SerialUnit]:
+    """Units that are, or were, where the person may look."""
+    scope = scope_of(request.user, "stock.view")
+    here, once = scope.q(warehouse="warehouse__code"), scope.q(warehouse="events__warehouse__code")
+    return (
+        SerialUnit.objects.filter(here | once).distinct().select_related("sku__product", "warehouse", "lot")
+    )
+
+
+@screen("stock.view")
+@require_GET
+def serial_list(request: HttpRequest) -> HttpResponse:
+    """Numbered units, the newest first; a scan or part of a number finds them."""
+    view, query = request.GET.get("view", ""), request.GET.get("q", "").strip()
+    found = _visible(request)
+    if view in SerialUnit.State.values:
+        found = found.filter(state=view)
+    if query:
+        match = Q(serial__icontains=query) | Q(reference__iexact=query)
+        sku = scanning.resolve(query).sku
+        found = found.filter(match | Q(sku=sku) if sku is not None else match)
+    listed = keyset_page(found, order=("-id",), cursor=request.GET.get("cursor", ""), limit=50)
+    context = {
+        "rows": listed.items,
+        "next_cursor": listed.next_cursor,
+        "columns": 6,
+        "q": query,
+        "view": view,
+        "filtered": bool(view or query),
+        "tabs": [
+            {"label": label, "url": f"?view={key}" if key else "?", "count": None, "active": key == view}
+            for key, label in VIEWS
+        ],
+    }
+    fragment = "inventory/_serial_rows.html" if request.GET.get("cursor") else "inventory/_serials.html"
+    return page(request, "inventory/serials.html", context, fragment=fragment)
+
+
+@screen("stock.view", write="stock.adjust")
+@require_http_methods(["GET", "POST"])
+def serial(request: HttpRequest, unit_id: int) -> HttpResponse:
+    """One unit and every step of its way; a refurbished one is put back in stock here."""
+    unit = _visible(request).filter(pk=unit_id).first()
+    if unit is None:
+        raise NotFound("serial: there is no such unit.")
+    if request.method == "POST":
+        require(request.user, "stock.adjust", unit.warehouse.code if unit.warehouse else None)
+        operations.refurbished(
+            unit.pk, reason=request.POST.get("reason", ""), note=request.POST.get("note", ""),
+            actor=actor_of(request.user), key=form_key(request),
+        )  # fmt: skip
+        messages.success(request, f"{unit.sku} {unit} is in stock again.")
+        return redirect("inventory:serial", unit_id=unit.pk)
+    events = unit.events.select_related("warehouse")[:200]
+    context = {
+        "unit": unit,
+        "events": events,
+        "may_restock": unit.state == SerialUnit.State.RETURNED
+        and bool(events)
+        and events[0].words == serials.REFURBISHING
+        and unit.warehouse is not None
+        and can(request.user, "stock.adjust", unit.warehouse.code),
+        "reasons": AdjustmentReason.objects.filter(is_active=True).values_list("code", "label"),
+        "form_key": new_form_key(),
+    }
+    return page(request, "inventory/serial.html", context)
