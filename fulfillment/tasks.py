@@ -6,7 +6,7 @@ import datetime as dt
 import logging
 import time
 
-from fulfillment import labels, recall, routing_service, shipments
+from fulfillment import bulk, labels, recall, routing_service, shipments  # noqa: F401 (bulk declares its jobs)
 from fulfillment.models import RoutingQueue, Shipment
 from fulfillment.threepl import tasks as threepl_tasks  # noqa: F401 (declares its own periodic tasks)
 from oms.core.actor import task_actor

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from fulfillment import views
+from fulfillment import order_views, views
 
 app_name = "fulfillment"
 urlpatterns = [
@@ -15,4 +15,9 @@ urlpatterns = [
     path("routing/", views.routing, name="routing"),
     path("routing/orders/<int:order_id>/panel/", views.order_panel, name="order_panel"),
     path("routing/orders/<int:order_id>/", views.route_order, name="route_order"),
+    path("routing/orders/bulk/", order_views.order_bulk, name="order_bulk"),
+    path("routing/orders/<int:order_id>/address/", order_views.address, name="order_address"),
+    path("routing/orders/<int:order_id>/address/back/", order_views.address_back, name="order_address_back"),
+    path("routing/orders/<int:order_id>/split/", order_views.split, name="split"),
+    path("routing/orders/<int:order_id>/rejoin/", order_views.rejoin, name="rejoin"),
 ]

@@ -12,7 +12,17 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from fulfillment import labels, lot_recall, packing, picking, rates, routing_service, selectors, shipping
+from fulfillment import (
+    labels,
+    lot_recall,
+    packing,
+    parts,
+    picking,
+    rates,
+    routing_service,
+    selectors,
+    shipping,
+)
 from fulfillment.models import (
     LabelDocument,
     LabelPurchase,
@@ -403,6 +413,19 @@ def order_panel(request: HttpRequest, order_id: int) -> HttpResponse:
     """Why this warehouse, and the shipments: the part of the order page that fulfillment owns."""
     order = get_visible(request.user, order_id)
     decision = RoutingDecision.objects.filter(order=order).first()
+    may_route = can(request.user, "orders.route", channel_code=order.channel.code)
+    shipments = list(
+        Shipment.objects.filter(order=order).select_related("warehouse", "carrier_account").order_by("pk")
+    )
+    live = [one for one in shipments if one.state != Shipment.State.CANCELLED]
+    shares = parts.shares_of(order) if len(live) > 1 else {}
+    waiting = [one for one in live if one.state == Shipment.State.READY and not one.claimed_by]
+    twins = {
+        one.warehouse_id
+        for one in waiting
+        if sum(1 for w in waiting if w.warehouse_id == one.warehouse_id) > 1
+    }
+    free = parts.free_units(order) if may_route and waiting else {}
     return render(
         request,
         "fulfillment/_order_panel.html",
@@ -413,13 +436,30 @@ def order_panel(request: HttpRequest, order_id: int) -> HttpResponse:
             "matched": [rule for rule in decision.trace.get("rules", []) if rule["matched"]]
             if decision
             else [],
-            "shipments": Shipment.objects.filter(order=order)
-            .select_related("warehouse", "carrier_account")
-            .order_by("pk"),
+            "shipments": [
+                {
+                    "item": one,
+                    "share": shares.get(one.pk),
+                    "rejoin": may_route
+                    and one in waiting
+                    and one.warehouse_id in twins
+                    and one is not waiting[0],
+                }
+                for one in shipments
+            ],
+            "rest": shares.get(None),
+            "shares": shares,
+            "split": [
+                {"line": line, "free": free[line.pk]}
+                for line in order.lines.select_related("sku").order_by("pk")
+                if line.pk in free
+            ]
+            if sum(free.values()) > 1
+            else [],
             "warehouses": Warehouse.objects.filter(
                 is_active=True, sales_channels__channel=order.channel, sales_channels__fulfils=True
             ),
-            "may_route": can(request.user, "orders.route", channel_code=order.channel.code),
+            "may_route": may_route,
         },
     )
 

@@ -48,7 +48,9 @@ class Money:
         return f"{quantize(self.amount, self.currency):,} {self.currency}"
 
 
-def split_largest_remainder(total: Decimal, weights: Sequence[Decimal | int], currency: str) -> list[Decimal]:
+def split_largest_remainder(
+    total: Decimal, weights: Sequence[Decimal | int | Fraction], currency: str
+) -> list[Decimal]:
     """Split `total` in proportion to `weights` so that the parts sum to it to the coin.
 
     Each share is rounded down, the coins left go to the largest fractions; equal fractions prefer the

@@ -268,7 +268,6 @@ def _place(order_id: int, parts: Sequence[PlacedPart], actor: Actor, note: str) 
                 f"warehouse: there is no warehouse with id {part.warehouse_id}.", field="warehouse"
             )
         planned.setdefault(part.allocation_id, []).append(part)
-    fresh: list[Allocation] = []
     for allocation_id in sorted(planned):
         allocation = allocations[allocation_id]
         held = allocation.reservation
@@ -281,18 +280,7 @@ def _place(order_id: int, parts: Sequence[PlacedPart], actor: Actor, note: str) 
             if part.warehouse_id != held.warehouse_id:
                 away[part.warehouse_id] = away.get(part.warehouse_id, 0) + part.quantity
         for warehouse_id, units in sorted(away.items()):
-            moved = reservations.move(
-                held.pk,
-                warehouse_id=warehouse_id,
-                quantity=units,
-                actor=actor,
-                mcf=targets[warehouse_id].kind in holding.FOREIGN_POOLS,
-            )
-            if moved.pk != held.pk:
-                fresh.append(
-                    Allocation(line=allocation.line, reservation=moved, per_unit=allocation.per_unit)
-                )
-    Allocation.objects.bulk_create(fresh)
+            move_part(allocation, targets[warehouse_id], units, actor=actor)
     after = list(
         Allocation.objects.filter(line__order=order, reservation__quantity__gt=0)
         .select_related("reservation__warehouse", "reservation__sku", "line")
@@ -309,6 +297,23 @@ def _place(order_id: int, parts: Sequence[PlacedPart], actor: Actor, note: str) 
         timeline.add(order.pk, "routed", text, actor=actor, data={"warehouses": by_place})
     upkeep.settle(order, actor=actor, routed=bool(after), changed=["routing"])
     return after
+
+
+def move_part(allocation: Allocation, target: Warehouse, units: int, *, actor: Actor) -> Allocation:
+    """`units` eaches of an allocation (reservation loaded) are promised at `target` from now on; the allocation that
+    holds them there. Under the order's lock. Raises `InsufficientStock`, `Conflict`, `UserError`.
+    """
+    held = allocation.reservation
+    moved = reservations.move(
+        held.pk,
+        warehouse_id=target.pk,
+        quantity=units,
+        actor=actor,
+        mcf=target.kind in holding.FOREIGN_POOLS,
+    )
+    if moved.pk == held.pk:
+        return allocation
+    return Allocation.objects.create(line=allocation.line, reservation=moved, per_unit=allocation.per_unit)
 
 
 # --- shipping -----------------------------------------------------------------------------------

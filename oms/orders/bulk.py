@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import transaction
+from django.http import QueryDict
 
 from oms.core.actor import Actor
 from oms.core.errors import UserError
@@ -16,6 +17,8 @@ from oms.orders import selectors, services
 from oms.orders.models import Hold, Order
 
 AT_ONCE = 100
+#: skipped orders that the sentence names
+NAMED = 5
 MOST = 10_000
 
 #: action → (right it needs, word for the result, title of the job)
@@ -34,11 +37,29 @@ class Result:
 
     def sentence(self, word: str) -> str:
         text = f"{self.done:,} {word}"
-        return (
-            f"{text}, {len(self.skipped):,} skipped: {self.skipped[0][0]} – {self.skipped[0][1]}"
-            if self.skipped
-            else text
+        if not self.skipped:
+            return text
+        named = "; ".join(
+            f"{number} – {why.removeprefix(f'{number}: ')}" for number, why in self.skipped[:NAMED]
         )
+        more = f"; and {len(self.skipped) - NAMED:,} more" if len(self.skipped) > NAMED else ""
+        return f"{text}, {len(self.skipped):,} skipped: {named}{more}"
+
+
+def chosen_ids(principal: Any, form: QueryDict) -> list[int]:
+    """The orders that a list's bulk form means: the ticked ones, or all that match its filters. At most one more than
+    `MOST`. Raises `UserError` when none is left of those the person may see.
+    """
+    orders = selectors.visible(principal)
+    if form.get("all"):
+        orders, _ = selectors.queue(orders, selectors.chosen(QueryDict(form.get("query", ""))))
+        ids = list(orders.order_by("pk").values_list("pk", flat=True)[: MOST + 1])
+    else:
+        wanted = [int(value) for value in form.getlist("ids") if value.isdigit() and len(value) < 18]
+        ids = list(orders.filter(pk__in=wanted[: MOST + 1]).order_by("pk").values_list("pk", flat=True))
+    if not ids:
+        raise UserError("orders: choose at least one.", field="ids")
+    return ids
 
 
 def act(action: str, order: Order, params: dict[str, Any], *, actor: Actor, principal: Any) -> str:

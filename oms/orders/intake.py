@@ -457,9 +457,11 @@ class _Batch:
             data = _contact_data(draft)
             if contact is None:
                 self.contacts.append(_contact_row(order, draft))
-            elif contact.data != data:
-                OrderContact.objects.filter(pk=contact.pk).update(data=data)
-            if contact is None or contact.data != data:
+            # a person may have corrected the address: the channel's old words, told again, do not undo that
+            known = None if contact is None else (contact.told or contact.data)
+            if contact is not None and known != data:
+                OrderContact.objects.filter(pk=contact.pk).update(data=data, told=None)
+            if known != data:
                 before = {name: getattr(order, name) for name in _ADDRESS_FIELDS}
                 _address(order, draft)
                 work.changed.update(
@@ -469,6 +471,8 @@ class _Batch:
                     "address",
                     "Address received from the channel"
                     if contact is None
+                    else "Address changed by the channel; it replaces the one entered here"
+                    if contact.told
                     else "Address changed by the channel",
                 )
                 work.parts_changed.append("address")

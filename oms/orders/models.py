@@ -201,6 +201,11 @@ class OrderContact(models.Model):
         default=dict,
         help_text="name, company, email, phone, address1-3, city, region, postal_code, country, note",
     )
+    told = EncryptedJSONField(
+        null=True,
+        blank=True,
+        help_text="what the channel told before a person changed it; empty = nobody did",
+    )
     expires_at = models.DateTimeField(null=True, blank=True, db_index=True)
     erased_at = models.DateTimeField(null=True, blank=True)
 

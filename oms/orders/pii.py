@@ -39,7 +39,7 @@ def erase_orders(order_ids: list[int], *, actor: Actor) -> int:
                 .order_by("pk")
             )
             ids = [order.pk for order in orders]
-            OrderContact.objects.filter(order__in=ids).update(data={}, erased_at=now())
+            OrderContact.objects.filter(order__in=ids).update(data={}, told=None, erased_at=now())
             for order in orders:
                 order.ship_name, order.ship_city = "", ""
                 order.ship_postal = order.ship_postal[:POSTAL_KEEP]

@@ -13,6 +13,7 @@ from django.core.cache import cache
 from django.core.exceptions import EmptyResultSet
 from django.db import connection
 from django.db.models import Case, CharField, Exists, OuterRef, Prefetch, Q, QuerySet, Value, When
+from django.http import QueryDict
 
 from inventory.selectors import resolve_codes
 from oms.core.access import Scope, can, scope_of
@@ -118,6 +119,15 @@ class Filter:
     due: str = ""  # today, tomorrow, none
     health: str = ""  # a bucket of HEALTH: exactly the orders that its count has
     sort: str = ""
+
+
+def chosen(query: QueryDict) -> Filter:
+    """The filters that an address of the queue names."""
+    return Filter(
+        view=query.get("view", "all"), q=query.get("q", ""), channel=query.get("channel", ""),
+        warehouse=query.get("warehouse", ""), state=query.get("state", ""), tag=query.get("tag", ""),
+        due=query.get("due", ""), health=query.get("health", ""), sort=query.get("sort", ""),
+    )  # fmt: skip
 
 
 def queue(
@@ -329,6 +339,14 @@ def contact_for(order: Order, principal: Any) -> dict[str, Any]:
     if can(principal, "pii.view", channel_code=order.channel.code):
         return data
     return mask_contact(data, order)
+
+
+def told_before(order: Order, principal: Any) -> dict[str, Any]:
+    """What the channel told before a person changed the address; empty without the right to personal data."""
+    contact = getattr(order, "contact", None)
+    if contact is None or contact.erased_at is not None or not contact.told:
+        return {}
+    return dict(contact.told) if can(principal, "pii.view", channel_code=order.channel.code) else {}
 
 
 MASK = "•••"

@@ -33,7 +33,7 @@ _ICONS = {
     "received": "inbox", "reserved": "lock", "short": "package-x", "allocated": "package-check", "hold": "circle-pause",
     "cancelled": "ban", "routed": "route", "shipment": "truck", "shipped": "truck", "delivered": "circle-check",
     "note": "message-square", "tags": "tag", "money": "banknote", "trouble": "triangle-alert", "return": "undo-2",
-    "refund": "banknote", "privacy": "shield-check", "address": "map-pin",
+    "refund": "banknote", "split": "split", "merge": "merge", "privacy": "shield-check", "address": "map-pin",
 }  # fmt: skip
 _TONES = {
     "short": "warn",
@@ -43,14 +43,6 @@ _TONES = {
     "shipped": "ok",
     "delivered": "ok",
 }
-
-
-def _chosen(query: QueryDict) -> selectors.Filter:
-    return selectors.Filter(
-        view=query.get("view", "all"), q=query.get("q", ""), channel=query.get("channel", ""),
-        warehouse=query.get("warehouse", ""), state=query.get("state", ""), tag=query.get("tag", ""),
-        due=query.get("due", ""), health=query.get("health", ""), sort=query.get("sort", ""),
-    )  # fmt: skip
 
 
 def _without(query: QueryDict, *names: str) -> str:
@@ -64,7 +56,7 @@ def _without(query: QueryDict, *names: str) -> str:
 @require_GET
 def queue(request: HttpRequest) -> HttpResponseBase:
     """The one queue of every channel: views, filters, search, bulk actions."""
-    chosen = _chosen(request.GET)
+    chosen = selectors.chosen(request.GET)
     scope = scope_of(request.user, "orders.view")
     orders = selectors.within(scope)
     if chosen.q and not is_fragment(request):
@@ -104,7 +96,7 @@ def queue(request: HttpRequest) -> HttpResponseBase:
         "orders:list",
         LIST_COLUMNS,
         count=lambda query: selectors.capped_count(
-            selectors.queue(orders, _chosen(query))[0], selectors.COUNT_CAP
+            selectors.queue(orders, selectors.chosen(query))[0], selectors.COUNT_CAP
         ),
         csv=True,
     )
@@ -240,6 +232,8 @@ def _detail(request: HttpRequest, order: Order) -> dict[str, Any]:
         "lines": lines,
         "holds": holds,
         "contact": selectors.contact_for(loaded, request.user),
+        "told": selectors.told_before(loaded, request.user),
+        "address_url": _address_url(loaded, request.user) if open_ else "",
         "charges": list(loaded.charges.select_related("line").order_by("id")),
         "entries": [_entry(event) for event in loaded.events.order_by("-id")[:200]],
         "status": status_of(loaded),
@@ -256,6 +250,17 @@ def _detail(request: HttpRequest, order: Order) -> dict[str, Any]:
             row["line"] for row in lines if row["line"].sku_id is None and row["line"].kind == "product"
         ],
     }
+
+
+def _address_url(order: Order, user: Any) -> str:
+    """Where the floor above changes the address; empty for those who may not see or change it."""
+    code = order.channel.code
+    if not (can(user, "orders.edit", channel_code=code) and can(user, "pii.view", channel_code=code)):
+        return ""
+    try:
+        return reverse("fulfillment:order_address", args=[order.pk])
+    except NoReverseMatch:
+        return ""
 
 
 _BY_HAND = ("person", "fraud", "address", "payment", "buyer_cancel", "awaiting_return")
@@ -388,15 +393,7 @@ def bulk_action(request: HttpRequest) -> HttpResponse:
     if action != "release":
         require(request.user, permission)
     params = {"note": request.POST.get("note", ""), "tag": request.POST.get("tag", "")}
-    orders = selectors.visible(request.user)
-    if request.POST.get("all"):
-        orders, _ = selectors.queue(orders, _chosen(QueryDict(request.POST.get("query", ""))))
-        ids = list(orders.order_by("pk").values_list("pk", flat=True)[: bulk.MOST + 1])
-    else:
-        wanted = [int(value) for value in request.POST.getlist("ids") if value.isdigit() and len(value) < 18]
-        ids = list(orders.filter(pk__in=wanted[: bulk.MOST + 1]).order_by("pk").values_list("pk", flat=True))
-    if not ids:
-        raise UserError("orders: choose at least one.", field="ids")
+    ids = bulk.chosen_ids(request.user, request.POST)
     actor = actor_of(request.user)
     if len(ids) > bulk.AT_ONCE:
         job = bulk.start(action, ids, params, actor=actor)
