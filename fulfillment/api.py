@@ -16,8 +16,16 @@ from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
 from fulfillment import labels, packing, picking, rates, shipping
-from fulfillment.models import LabelDocument, LabelPurchase, Parcel, RateQuote, Shipment, ShipmentLine
-from fulfillment.threepl.api import HandOffViewSet
+from fulfillment.models import (
+    LabelDocument,
+    LabelPurchase,
+    Parcel,
+    RateQuote,
+    Shipment,
+    ShipmentCharge,
+    ShipmentLine,
+)
+from fulfillment.threepl.api import HandOffViewSet, InboundNoticeViewSet
 from oms.core.access import principal_of, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.api.fields import CountsField, MoneyField, SparseFieldsMixin
@@ -55,6 +63,17 @@ class LabelSerializer(serializers.ModelSerializer[LabelPurchase]):
         read_only_fields = fields
 
 
+class ChargeSerializer(serializers.ModelSerializer[ShipmentCharge]):
+    amount = MoneyField(
+        "amount", needs=("costs.view", "shipping.label"), help_text="null without the right to see it"
+    )
+
+    class Meta:
+        model = ShipmentCharge
+        fields = ["external_id", "kind", "amount", "charged_at"]
+        read_only_fields = fields
+
+
 class ParcelSerializer(serializers.ModelSerializer[Parcel]):
     labels = LabelSerializer(source="purchases", many=True, read_only=True)
 
@@ -70,6 +89,7 @@ class ShipmentSerializer(SparseFieldsMixin, serializers.ModelSerializer[Shipment
     warehouse = serializers.CharField(source="warehouse.code", read_only=True)
     lines = ShipmentLineSerializer(many=True, read_only=True)
     parcels = ParcelSerializer(many=True, read_only=True)
+    charges = ChargeSerializer(many=True, read_only=True, help_text="what a 3PL charges beside the labels")
 
     class Meta:
         model = Shipment
@@ -87,6 +107,7 @@ class ShipmentSerializer(SparseFieldsMixin, serializers.ModelSerializer[Shipment
             "version",
             "lines",
             "parcels",
+            "charges",
         ]
         read_only_fields = fields
 
@@ -175,7 +196,7 @@ class ShipmentViewSet(
         return (
             Shipment.objects.filter(scope.q(warehouse="warehouse__code", channel="order__channel__code"))
             .select_related("order__channel", "warehouse")
-            .prefetch_related("lines__sku", "parcels__purchases__account")
+            .prefetch_related("lines__sku", "parcels__purchases__account", "charges")
         )
 
     def _done(self, shipment_id: int, status: int = 200) -> Response:
@@ -273,3 +294,4 @@ class ShipmentViewSet(
 def register(router: SimpleRouter) -> None:
     router.register("shipments", ShipmentViewSet, basename="shipment")
     router.register("hand-offs", HandOffViewSet, basename="hand-off")
+    router.register("inbound-notices", InboundNoticeViewSet, basename="inbound-notice")

@@ -8,9 +8,10 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
-from inventory.models import Lot, SerialUnit, Sku, Warehouse
+from inventory.models import Lot, SerialUnit, Sku, Transfer, Warehouse
 from oms.core.fields import CurrencyField, EncryptedJSONField, EncryptedTextField, MoneyAmountField
 from oms.orders.models import Allocation, Order, OrderLine
+from procurement.models import PurchaseOrder, Receipt
 
 
 class RoutingPolicy(models.Model):
@@ -501,7 +502,7 @@ class ThreePLAccount(models.Model):
     last_snapshot_at = models.DateTimeField(null=True, blank=True, help_text="time of their newest figures")
     next_snapshot_at = models.DateTimeField(null=True, blank=True)
     last_message_at = models.DateTimeField(null=True, blank=True)
-    files_written = models.PositiveIntegerField(default=0, help_text="order files so far; numbers them")
+    files_written = models.PositiveIntegerField(default=0, help_text="files to them so far; numbers them")
 
     class Meta:
         ordering = ["code"]
@@ -521,7 +522,9 @@ class ThreePLFile(models.Model):
     account = models.ForeignKey(ThreePLAccount, on_delete=models.PROTECT, related_name="files")
     direction = models.CharField(max_length=3, choices=Direction.choices)
     kind = models.CharField(
-        max_length=12, blank=True, help_text="orders, acks, shipments, snapshot, adjustments"
+        max_length=12,
+        blank=True,
+        help_text="orders, inbound; acks, shipments, charges, receipts, snapshot, adjustments",
     )
     name = models.CharField(max_length=160)
     sha256 = models.CharField(max_length=64)
@@ -633,6 +636,86 @@ class HandOffParcel(models.Model):
         ]
 
 
+class ShipmentCharge(models.Model):
+    """What a 3PL charges for a shipment beside its label: pick and pack, material, a correction; once per number."""
+
+    shipment = models.ForeignKey(Shipment, on_delete=models.PROTECT, related_name="charges")
+    account = models.ForeignKey(ThreePLAccount, on_delete=models.PROTECT, related_name="charges")
+    external_id = models.CharField(max_length=60, help_text="their number of the charge")
+    kind = models.CharField(max_length=40, help_text="in their words: pick and pack, packaging …")
+    amount = MoneyAmountField(help_text="negative for a credit")
+    currency = CurrencyField()
+    charged_at = models.DateTimeField()
+    booked_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["account", "external_id"], name="shipment_charge_once"),
+        ]
+
+
+class InboundNotice(models.Model):
+    """Goods that a 3PL is told to expect: one purchase order or one transfer, under its own number."""
+
+    class State(models.TextChoices):
+        PLANNED = "planned", "To be told"
+        TOLD = "told", "Told"
+        RECEIVING = "receiving", "Partly received"
+        DONE = "done", "Received"
+        WITHDRAWN = "withdrawn", "Withdrawn"
+        REFUSED = "refused", "Refused"
+
+    LIVE = ("planned", "told", "receiving", "refused")
+
+    account = models.ForeignKey(ThreePLAccount, on_delete=models.PROTECT, related_name="inbound")
+    reference = models.CharField(max_length=30, help_text="PO-7 or TR-3; they keep it")
+    purchase_order = models.ForeignKey(
+        PurchaseOrder, on_delete=models.PROTECT, null=True, blank=True, related_name="inbound_notices"
+    )
+    transfer = models.ForeignKey(
+        Transfer, on_delete=models.PROTECT, null=True, blank=True, related_name="inbound_notices"
+    )
+    state = models.CharField(max_length=10, choices=State.choices, default=State.PLANNED)
+    version = models.PositiveIntegerField(default=0, help_text="counts what they were told")
+    digest = models.CharField(max_length=64, blank=True, help_text="of the newest body")
+    error = models.CharField(max_length=400, blank=True)
+    planned_at = models.DateTimeField(default=timezone.now)
+    told_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["account", "reference"], name="inbound_notice_once"),
+            models.CheckConstraint(
+                condition=Q(purchase_order__isnull=False, transfer__isnull=True)
+                | Q(purchase_order__isnull=True, transfer__isnull=False),
+                name="inbound_notice_of_one_thing",
+            ),
+        ]
+        indexes = [models.Index(fields=["account", "state", "-id"], name="inbound_notice_state_idx")]
+
+    def __str__(self) -> str:
+        return self.reference
+
+
+class InboundReceipt(models.Model):
+    """A receipt of the 3PL that was booked, once per its number; `problems` is what did not fit our books."""
+
+    notice = models.ForeignKey(InboundNotice, on_delete=models.CASCADE, related_name="receipts")
+    external_id = models.CharField(max_length=60)
+    receipt = models.ForeignKey(Receipt, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    units = models.PositiveIntegerField(default=0, help_text="booked")
+    problems = models.CharField(max_length=600, blank=True)
+    received_at = models.DateTimeField()
+    booked_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["notice", "external_id"], name="inbound_receipt_once")]
+
+
 class ThreePLCall(models.Model):
     """What a 3PL must be told exactly once: planned → sent → confirmed, or in doubt until it is found there."""
 
@@ -640,6 +723,8 @@ class ThreePLCall(models.Model):
         ORDER = "order", "Order"
         CANCEL = "cancel", "Cancellation"
         RECOUNT = "recount", "Request to count again"
+        INBOUND = "inbound", "Goods to expect"
+        WITHDRAW = "withdraw", "Goods that do not come"
 
     class State(models.TextChoices):
         PLANNED = "planned", "Planned"
@@ -657,6 +742,9 @@ class ThreePLCall(models.Model):
     )
     hand_off = models.ForeignKey(
         HandOff, on_delete=models.CASCADE, null=True, blank=True, related_name="calls"
+    )
+    notice = models.ForeignKey(
+        InboundNotice, on_delete=models.CASCADE, null=True, blank=True, related_name="calls"
     )
     payload = models.JSONField(default=dict, blank=True)
     state = models.CharField(max_length=10, choices=State.choices, default=State.PLANNED)

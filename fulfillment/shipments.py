@@ -173,6 +173,7 @@ def cancel_shipment(shipment_id: int, *, actor: Actor, reason: str) -> Shipment:
         shipment = locked(shipment_id)
         if shipment.state == Shipment.State.CANCELLED:
             return shipment
+        not_handed_off(shipment)
         live = LabelPurchase.objects.filter(parcel__shipment=shipment, state__in=LabelPurchase.LIVE)
         if live.exists():
             raise Conflict(f"{shipment.number} has a label: void it before cancelling.", field="label")

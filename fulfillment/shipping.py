@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
 from django.db import transaction
 
 from fulfillment import states
-from fulfillment.models import LabelPurchase, Pick, Shipment, ShipmentLine, TrackingEvent
+from fulfillment.models import LabelPurchase, Pick, Shipment, ShipmentCharge, ShipmentLine, TrackingEvent
 from fulfillment.packing import live_parcels
 from fulfillment.shipments import locked, set_state, why_not_shippable
 from inventory import reservations, serials
@@ -153,6 +154,17 @@ def record_tracking(
                 ).exists():
                     allocation.record_delivered(shipment.order_id, at=at, actor=actor)
     return True
+
+
+def cost(purchases: Iterable[LabelPurchase], charges: Iterable[ShipmentCharge]) -> list[tuple[str, Decimal]]:
+    """What a shipment cost: its live labels and what a 3PL charges beside them, summed per currency (pure)."""
+    sums: dict[str, Decimal] = defaultdict(Decimal)
+    for purchase in purchases:
+        if purchase.state == LabelPurchase.State.PURCHASED and purchase.cost is not None:
+            sums[purchase.currency] += purchase.cost
+    for charge in charges:
+        sums[charge.currency] += charge.amount
+    return sorted(sums.items())
 
 
 def tracking_status(purchase: LabelPurchase) -> str:

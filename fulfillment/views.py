@@ -142,8 +142,12 @@ def _page(request: HttpRequest, item: Shipment) -> dict[str, Any]:
         .prefetch_related("events")
     )
     lines = list(item.lines.select_related("sku__product", "order_line").order_by("pk"))
+    see_costs = can(request.user, "costs.view") or can(request.user, "shipping.label")
+    charges = list(item.charges.all()) if see_costs else []
     return {
         "item": item,
+        "charges": charges,
+        "total_cost": shipping.cost(purchases, charges),
         "order": item.order,
         "lines": lines,
         "parcels": packing.live_parcels(item),
@@ -153,7 +157,7 @@ def _page(request: HttpRequest, item: Shipment) -> dict[str, Any]:
         "picked": all(line.picked == line.quantity for line in lines),
         "may_work": can(request.user, "shipping.work", item.warehouse.code),
         "may_label": can(request.user, "shipping.label", item.warehouse.code),
-        "see_costs": can(request.user, "costs.view") or can(request.user, "shipping.label"),
+        "see_costs": see_costs,
         "blocked": "" if item.state in ("shipped", "delivered", "cancelled") else _blocked(item),
     }
 

@@ -365,8 +365,9 @@ class PurchasedGoods:
 def receive_purchase(goods: Sequence[PurchasedGoods], *, reference: str, actor: Actor) -> list[StockMovement]:
     """Take purchased goods in: on hand by all units, unfit ones also in their bucket; the average cost moves.
 
-    Units of a SKU with serial numbers come with one each. Each item posts once per its `key`. Raises `UserError`
-    for an operator's pool, a negative figure or missing serial numbers, `Conflict` for one that is in stock already.
+    Units of a SKU with serial numbers come with one each, except in a 3PL's house. Each item posts once per its `key`.
+    Raises `UserError` for an operator's pool, a negative figure or missing serial numbers, `Conflict` for one that is
+    in stock already.
     """
     movements = []
     posted = set(
@@ -375,7 +376,7 @@ def receive_purchase(goods: Sequence[PurchasedGoods], *, reference: str, actor: 
         )
     )
     for item in goods:
-        sku, _ = _place(item.sku_id, item.warehouse_id)
+        sku, place = _place(item.sku_id, item.warehouse_id)
         if min(item.good, item.damaged, item.quarantine) < 0:
             raise UserError("quantity: received units cannot be negative.", field="quantity")
         figures = {
@@ -383,7 +384,8 @@ def receive_purchase(goods: Sequence[PurchasedGoods], *, reference: str, actor: 
             Bucket.DAMAGED: item.damaged,
             Bucket.QUARANTINE: item.quarantine,
         }
-        if f"{item.key}:{Bucket.ON_HAND}" not in posted:
+        # another house keeps the numbers of its units to itself
+        if f"{item.key}:{Bucket.ON_HAND}" not in posted and place.kind != Warehouse.Kind.THREEPL:
             numbers = serials.check(sku, item.serials, figures[Bucket.ON_HAND])
             lot = Lot.objects.filter(pk=item.lot_id).first() if item.lot_id else None
             serials.receive(

@@ -448,6 +448,7 @@ def threepl(world: World, parts: list[str], body: dict[str, Any], query: dict[st
         "orders": [dump(one) for one in shop.consignments.values()],
         "holdings": shop.holdings,
         "recounts": shop.recounts,
+        "expected": shop.expected,
     }
 
 

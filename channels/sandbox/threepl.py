@@ -87,6 +87,32 @@ CANCEL_SCHEMA: dict[str, Any] = {
 }
 
 
+INBOUND_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["reference", "kind", "from", "lines"],
+    "properties": {
+        "reference": {"type": "string", "minLength": 1, "maxLength": 30},
+        "kind": {"enum": ["purchase_order", "transfer"]},
+        "from": TEXT,
+        "expected_on": {},
+        "lines": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["line", "sku", "quantity"],
+                "properties": {
+                    "line": {"type": "integer", "minimum": 1},
+                    "sku": {"type": "string", "minLength": 1, "maxLength": 80},
+                    "quantity": {"type": "integer", "minimum": 1},
+                    "lots": {"type": "array"},
+                },
+            },
+        },
+    },
+}
+
+
 @dataclass
 class Consignment:
     """An order in the 3PL's own books."""
@@ -107,6 +133,7 @@ class ThreePLWarehouse(Shop):
     holdings: dict[str, dict[str, int]] = field(default_factory=dict)  # by SKU: on_hand, damaged
     keys: dict[str, str] = field(default_factory=dict)  # order id by idempotency key
     recounts: list[dict[str, Any]] = field(default_factory=list)
+    expected: dict[str, dict[str, Any]] = field(default_factory=dict)  # deliveries by reference
     held: dict[str, Any] = field(default_factory=dict)  # a snapshot kept back
     seen: set[str] = field(default_factory=set, repr=False, metadata=VOLATILE)
 
@@ -139,6 +166,7 @@ class ThreePLWarehouse(Shop):
             "base_url": f"https://{self.hosts[0]}",
             "holdings": self.holdings,
             "orders": len(self.consignments),
+            "expected": self.expected,
         }
 
     # --- messages ---------------------------------------------------------------------------------
@@ -230,7 +258,7 @@ class ThreePLWarehouse(Shop):
             return
         if all(line["quantity"] == line["shipped"] + line["cancelled"] for line in one.lines.values()):
             one.status = "shipped"
-        serial = self.world.serial("threepl_shipment")
+        serial, price = self.world.serial("threepl_shipment"), self.settings.get("label_price")
         notice = {
             "reference": one.reference,
             "shipment_id": f"{one.id}-{len(one.shipments) + 1}",
@@ -244,6 +272,7 @@ class ThreePLWarehouse(Shop):
                         {"line": int(number), "sku": one.lines[number]["sku"], "quantity": count}
                         for number, count in leaving.items()
                     ],
+                    **({"cost": str(price), "currency": "USD"} if price else {}),
                 }
             ],
         }
@@ -260,6 +289,21 @@ class ThreePLWarehouse(Shop):
             again["parcels"] = [{**box, "tracking": f"{box['tracking']}B"} for box in notice["parcels"]]
             self.tell("shipment.created", again)
 
+    def arrive(self, reference: str, lines: list[dict[str, Any]], *, complete: bool, times: int = 1) -> None:
+        """Goods of an expected delivery come in: the stock here rises and the client is told."""
+        for line in lines:
+            kept = self.holdings.setdefault(str(line["sku"]), {"on_hand": 0, "damaged": 0})
+            unfit = int(line.get("damaged", 0)) + int(line.get("quarantine", 0))
+            kept["on_hand"] += int(line.get("good", 0)) + unfit
+            kept["damaged"] += unfit
+        data = {
+            "reference": reference, "receipt_id": f"{self.id}-R{self.world.serial('threepl_receipt')}",
+            "received_at": self.time(), "complete": complete, "lines": lines,
+        }  # fmt: skip
+        self.expected.setdefault(reference, {"lines": []})["received"] = True
+        for _ in range(times):
+            self.tell("inbound.received", data)
+
     def snapshot(self) -> dict[str, Any]:
         return {
             "snapshot_id": f"{self.id}-{self.world.serial('threepl_snapshot')}",
@@ -269,7 +313,8 @@ class ThreePLWarehouse(Shop):
 
     # --- commands ---------------------------------------------------------------------------------
     def act(self, action: str, body: dict[str, Any]) -> dict[str, Any]:
-        """What a person at the 3PL does: ack, ship, refuse, notice, stock, adjust, snapshot, hold, release, tell."""
+        """What a person at the 3PL does: ack, ship, refuse, notice, stock, adjust, receive, snapshot, hold,
+        release, tell."""
         if action in ("ack", "ship", "refuse", "notice"):
             one = self.consignment(str(body["order"]))
             if action == "ack":
@@ -301,6 +346,11 @@ class ThreePLWarehouse(Shop):
                         "adjusted_at": self.time(),
                     },
                 )  # fmt: skip
+        elif action == "receive":
+            self.arrive(
+                str(body["reference"]), body["lines"], complete=bool(body.get("complete")),
+                times=int(body.get("times", 1)),
+            )  # fmt: skip
         elif action == "snapshot":
             self.tell("inventory.snapshot", self.snapshot())
         elif action == "hold":
@@ -401,6 +451,10 @@ class ThreePL:
         if (method, path) == ("POST", "/v1/recounts"):
             return "recount", lambda: self._recount(shop, request)
         parts = path.strip("/").split("/")
+        if len(parts) == 3 and parts[:2] == ["v1", "inbound"] and method == "PUT":
+            return "expect", lambda: self._expect(shop, parts[2], request)
+        if len(parts) == 3 and parts[:2] == ["v1", "inbound"] and method == "DELETE":
+            return "withdraw", lambda: self._withdraw(shop, parts[2])
         if method == "POST" and len(parts) == 4 and parts[:2] == ["v1", "orders"] and parts[3] == "cancel":
             return "cancel", lambda: self._cancel(shop, parts[2], request)
         return None
@@ -460,6 +514,27 @@ class ThreePL:
         if all(line["quantity"] == line["cancelled"] for line in one.lines.values()):
             one.status = "cancelled"
         return Answer.json({"status": one.status})
+
+    def _expect(self, shop: ThreePLWarehouse, reference: str, request: Request) -> Answer:
+        body, wrong = self._body(request, INBOUND_SCHEMA)
+        if wrong is not None:
+            return wrong
+        if body["reference"] != reference:
+            return Answer.json({"error": "the reference is not that of the address"}, 422)
+        unknown = [line["sku"] for line in body["lines"] if line["sku"] not in shop.holdings]
+        if unknown:
+            return Answer.json({"error": f"unknown SKU {unknown[0]}"}, 422)
+        known = shop.expected.get(reference)
+        shop.expected[reference] = {**body, "received": bool(known and known.get("received"))}
+        return Answer.json({"reference": reference}, 200 if known else 201)
+
+    @staticmethod
+    def _withdraw(shop: ThreePLWarehouse, reference: str) -> Answer:
+        known = shop.expected.get(reference)
+        if known and known.get("received"):
+            return Answer.json({"error": "it is being received"}, 409)
+        shop.expected.pop(reference, None)
+        return Answer.json({"reference": reference})
 
     @staticmethod
     def _recount(shop: ThreePLWarehouse, request: Request) -> Answer:

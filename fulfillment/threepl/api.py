@@ -12,7 +12,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from fulfillment.models import HandOff, HandOffLine
+from fulfillment.models import HandOff, HandOffLine, InboundNotice, InboundReceipt
 from fulfillment.threepl import handoff, selectors
 from oms.core.access import principal_of, require
 from oms.core.actor import Actor, actor_of
@@ -109,3 +109,52 @@ class HandOffViewSet(
         wanted.is_valid(raise_exception=True)
         handoff.take_back(item.pk, wanted.validated_data["reason"], actor=self._actor())
         return self._done(item.pk)
+
+
+class InboundReceiptSerializer(serializers.ModelSerializer[InboundReceipt]):
+    class Meta:
+        model = InboundReceipt
+        fields = ["external_id", "units", "problems", "received_at", "booked_at"]
+        read_only_fields = fields
+
+
+class InboundNoticeSerializer(SparseFieldsMixin, serializers.ModelSerializer[InboundNotice]):
+    account = serializers.CharField(source="account.code", read_only=True)
+    warehouse = serializers.CharField(source="account.warehouse.code", read_only=True)
+    receipts = InboundReceiptSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = InboundNotice
+        fields = [
+            "id", "reference", "account", "warehouse", "purchase_order", "transfer", "state", "version", "error",
+            "planned_at", "told_at", "finished_at", "receipts",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+class InboundNoticeFilter(django_filters.FilterSet):
+    account = django_filters.CharFilter(field_name="account__code")
+    state = django_filters.ChoiceFilter(choices=InboundNotice.State.choices)
+    reference = django_filters.CharFilter(field_name="reference")
+
+    class Meta:
+        model = InboundNotice
+        fields = ["account", "state", "reference"]
+
+
+class InboundNoticeViewSet(
+    mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[InboundNotice]
+):
+    """Deliveries that 3PLs are told to expect, and their receipts, newest first."""
+
+    queryset = InboundNotice.objects.none()
+    serializer_class = InboundNoticeSerializer
+    filterset_class = InboundNoticeFilter
+    keyset_order = ("-id",)
+    lookup_value_regex = "[0-9]{1,18}"
+    required_scopes = {"GET": "shipments:read"}
+
+    def get_queryset(self) -> QuerySet[InboundNotice]:
+        if getattr(self, "swagger_fake_view", False):
+            return InboundNotice.objects.none()
+        return selectors.inbound(principal_of(self.request)).prefetch_related("receipts")

@@ -19,12 +19,22 @@ from fulfillment.models import (
     Parcel,
     ParcelItem,
     Shipment,
+    ShipmentCharge,
     ShipmentLine,
     ThreePLAccount,
 )
 from fulfillment.shipments import set_state
-from fulfillment.threepl import handoff
-from fulfillment.threepl.messages import Adjusted, Box, Message, Shipped, Snapshot, Status
+from fulfillment.threepl import handoff, inbound
+from fulfillment.threepl.messages import (
+    Adjusted,
+    Box,
+    Charged,
+    Message,
+    Received,
+    Shipped,
+    Snapshot,
+    Status,
+)
 from inventory import operations
 from inventory.locking import stock_service
 from inventory.models import Sku
@@ -52,6 +62,10 @@ def book(account: ThreePLAccount, message: Message) -> str:
         return _shipped(account, message)
     if isinstance(message, Adjusted):
         return _adjusted(account, message)
+    if isinstance(message, Charged):
+        return _charged(account, message)
+    if isinstance(message, Received):
+        return inbound.book(account, message, actor_for(account))
     return _snapshot(account, message)
 
 
@@ -120,6 +134,9 @@ def _shipped(account: ThreePLAccount, message: Shipped) -> str:
             line.excess += excess.get(line.number, 0)
             line.kept = min(line.kept, line.open)
             line.save(update_fields=["shipped", "excess", "kept"])
+    asked = [line for line in lines if line.cancelling and any(box.get(line.number) for box in boxes)]
+    if shipment is not None and asked:
+        _sent_anyway(hand_off, shipment)
     over = not any(line.open for line in lines)
     values: dict[str, object] = {"state": State.SHIPPED, "finished_at": now()} if over else {}
     if hand_off.acknowledged_at is None:
@@ -134,6 +151,17 @@ def _shipped(account: ThreePLAccount, message: Shipped) -> str:
     if any(excess.values()):
         _too_much(hand_off, message, excess, lines, actor)
     return f"{shipment.number if shipment else hand_off.reference} left with {message.external_id}"
+
+
+def _sent_anyway(hand_off: HandOff, shipment: Shipment) -> None:
+    """Units left that we had asked back while the order still wanted them: what happened counts, a person is told."""
+    raise_item(
+        "threepl_too_late", f"handoff:late:{hand_off.pk}",
+        f"{hand_off.account} sent {hand_off.reference} although it was asked back",
+        detail=f"{shipment.number} left before they answered. It counts as sent; nothing is sent a second time.",
+        severity=ExceptionItem.Severity.HIGH, url=f"/threepl/orders/{hand_off.pk}/",
+        warehouse_code=hand_off.account.warehouse.code,
+    )  # fmt: skip
 
 
 def _by_line(
@@ -296,6 +324,8 @@ def _label(
         state=LabelPurchase.State.PURCHASED,
         carrier_ref=message.external_id,
         tracking_number=told.tracking,
+        cost=told.cost,
+        currency=told.currency or account.currency,
         requested_by=str(actor),
         answered_at=message.left_at,
     )
@@ -344,6 +374,30 @@ def _too_much(
         severity=ExceptionItem.Severity.HIGH, url=f"/threepl/orders/{hand_off.pk}/",
         warehouse_code=hand_off.account.warehouse.code,
     )  # fmt: skip
+
+
+def _charged(account: ThreePLAccount, message: Charged) -> str:
+    """A charge of theirs on the shipment it is about, once per their number. Raises `Conflict` before it has left."""
+    found = _find(account, message.reference)
+    with transaction.atomic():
+        hand_off = handoff.lock(found.pk)
+        if ShipmentCharge.objects.filter(account=account, external_id=message.external_id).exists():
+            return f"{message.external_id} is booked already"
+        left = hand_off.parcels.filter(shipment__isnull=False)
+        if message.shipment_id:
+            left = left.filter(external_id=message.shipment_id)
+        gone = left.order_by("pk").first()
+        if gone is None or gone.shipment_id is None:
+            raise Conflict(
+                f"shipment_id: {message.shipment_id or hand_off.reference} has not left yet, so nothing can be charged "
+                "for it.",
+                field="shipment_id",
+            )
+        charge = ShipmentCharge.objects.create(
+            shipment_id=gone.shipment_id, account=account, external_id=message.external_id, kind=message.kind,
+            amount=message.amount, currency=message.currency, charged_at=message.at,
+        )  # fmt: skip
+    return f"{charge.amount} {charge.currency} for {charge.kind} on S-{charge.shipment_id}"
 
 
 # --- stock -----------------------------------------------------------------------------------------

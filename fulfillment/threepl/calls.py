@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import F, Q
 
 from fulfillment.models import HandOff, ThreePLAccount, ThreePLCall
-from fulfillment.threepl import client, handoff
+from fulfillment.threepl import client, handoff, inbound
 from inventory.models import StockDifference
 from oms.core.actor import Actor, task_actor
 from oms.core.clock import now
@@ -30,6 +30,7 @@ log = logging.getLogger("lading.threepl")
 
 State = ThreePLCall.State
 Kind = ThreePLCall.Kind
+NOTICES = (Kind.INBOUND, Kind.WITHDRAW)
 CLAIM = dt.timedelta(seconds=90)
 BATCH = 50
 #: seconds before each look-up of a call in doubt
@@ -124,6 +125,12 @@ def _send(account: ThreePLAccount, call: ThreePLCall) -> None:
             client.cancel(account, str(body.pop("order_id")), body, call.key)
             with transaction.atomic():
                 handoff.cancel_answer(call, taken=True, why="", actor=_actor(account))
+        elif call.kind in NOTICES:
+            if call.kind == Kind.INBOUND:
+                client.expect(account, body["reference"], body, call.key)
+            else:
+                client.withdraw(account, body["reference"], call.key)
+            inbound.accepted(call)
         else:
             client.recount(account, body, call.key)
             ThreePLCall.objects.filter(pk=call.pk).update(
@@ -142,6 +149,8 @@ def _written(call: ThreePLCall) -> dict[str, Any] | None:
         body: dict[str, Any] | None
         if call.kind == Kind.RECOUNT:
             body = _recount_body(call)
+        elif call.kind in NOTICES:
+            body = dict(call.payload)
         else:
             hand_off = handoff.lock(_hand_off_id(call))
             if call.kind == Kind.ORDER:
@@ -197,6 +206,8 @@ def _not_answered(account: ThreePLAccount, call: ThreePLCall, failure: HttpFailu
         elif call.kind == Kind.CANCEL:
             with transaction.atomic():
                 handoff.cancel_answer(call, taken=False, why=failure.message, actor=actor)
+        elif call.kind in NOTICES:
+            inbound.refused(call, failure.message)
         else:
             ThreePLCall.objects.filter(pk=call.pk).update(
                 state=State.REJECTED, error=failure.message[:400], lease_until=None
@@ -237,8 +248,8 @@ def _doubt(call: ThreePLCall, why: str) -> None:
 
 
 def _look(account: ThreePLAccount, call: ThreePLCall) -> None:
-    if call.kind == Kind.RECOUNT:
-        # asking twice for a count does no harm
+    if call.kind == Kind.RECOUNT or call.kind in NOTICES:
+        # asking twice for a count does no harm, and the same word on a delivery replaces itself
         ThreePLCall.objects.filter(pk=call.pk).update(state=State.PLANNED, lease_until=None)
         return
     if call.state == State.SENT:

@@ -5,6 +5,8 @@ POST /v1/orders                        an order, once per `reference`; answers {
 GET  /v1/orders?reference=S-12         what they have under our reference
 POST /v1/orders/<order_id>/cancel      units that are not to be sent; 409 = too late
 POST /v1/recounts                      please count these SKUs again
+PUT  /v1/inbound/<reference>           goods to expect; the newest word on a reference replaces the one before
+DELETE /v1/inbound/<reference>         they do not come any more
 GET  /v1/inventory                     {"snapshot_id", "taken_at", "levels": [{"sku", "on_hand", "damaged"}]}
 """
 
@@ -98,6 +100,16 @@ def cancel(account: ThreePLAccount, external_id: str, body: Mapping[str, Any], k
 
 def recount(account: ThreePLAccount, body: Mapping[str, Any], key: str) -> None:
     _call(account, "POST", "/v1/recounts", body, key=key, idempotent=True)
+
+
+def expect(account: ThreePLAccount, reference: str, body: Mapping[str, Any], key: str) -> None:
+    """Announce a delivery, or replace what was announced under its reference."""
+    _call(account, "PUT", f"/v1/inbound/{quote(reference, safe='')}", body, key=key, idempotent=True)
+
+
+def withdraw(account: ThreePLAccount, reference: str, key: str) -> None:
+    """A delivery does not come. `HttpFailure` REJECTED where they have begun to receive it."""
+    _call(account, "DELETE", f"/v1/inbound/{quote(reference, safe='')}", key=key, idempotent=True)
 
 
 def inventory(account: ThreePLAccount) -> dict[str, Any]:

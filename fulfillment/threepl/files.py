@@ -1,6 +1,8 @@
-"""CSV files for 3PLs without an API: one order file per run out; acknowledgements, shipments, figures, adjustments in.
+"""CSV files for 3PLs without an API: an order file and a file of expected deliveries per run out; acknowledgements,
+shipments, charges, receipts, figures and adjustments in.
 
-Out: rows of action `order` or `cancel`, written once, kept as they were, every cell safe for spreadsheets.
+Out: rows of action `order` or `cancel`, `expect` or `withdraw`, written once, kept as they were, every cell safe for
+spreadsheets.
 In: the kind is known by its columns. A file is taken whole or not at all; what is wrong is named by row and column.
 The same bytes are taken once. Folders under OMS_HOME/threepl/<code>/: out, in, done, failed.
 """
@@ -10,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,8 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
-from fulfillment.models import HandOff, ThreePLAccount, ThreePLCall, ThreePLFile
-from fulfillment.threepl import handoff, inbox, messages
+from fulfillment.models import HandOff, InboundNotice, ThreePLAccount, ThreePLCall, ThreePLFile
+from fulfillment.threepl import handoff, inbound, inbox, messages
 from inventory.selectors import resolve_codes
 from oms.core.actor import Actor, task_actor
 from oms.core.audit import record
@@ -36,9 +38,14 @@ ORDER_HEADER = (
     "action", "reference", "order_number", "line", "sku", "quantity", "service", "ship_by", "name", "company",
     "address1", "address2", "city", "region", "postal_code", "country", "phone", "cancel_key",
 )  # fmt: skip
+INBOUND_HEADER = (
+    "action", "reference", "kind", "from", "expected_on", "line", "sku", "quantity", "lots",
+)  # fmt: skip
 #: kind → columns that must be there
 KINDS: dict[str, tuple[str, ...]] = {
     "shipments": ("shipment_id", "reference", "sku", "quantity", "shipped_at", "tracking"),
+    "charges": ("charge_id", "reference", "kind", "amount", "currency", "charged_at"),
+    "receipts": ("receipt_id", "reference", "sku", "good", "received_at"),
     "acks": ("reference", "status"),
     "adjustments": ("adjustment_id", "sku", "quantity", "reason", "adjusted_at"),
     "snapshot": ("sku", "on_hand", "taken_at"),
@@ -58,6 +65,7 @@ def write_due() -> int:
     )
     for account in waiting.order_by("pk"):
         made += write_orders(account.pk, actor=task_actor("3pl")) is not None
+        made += write_inbound(account.pk, actor=task_actor("3pl")) is not None
         drop(account)
     return made
 
@@ -74,12 +82,7 @@ def write_orders(account_id: int, *, actor: Actor) -> ThreePLFile | None:
         if not rows:
             transaction.set_rollback(True)
             return None
-        text = "".join(stream_csv(ORDER_HEADER, rows))
-        file = ThreePLFile.objects.create(
-            account=account, direction=ThreePLFile.Direction.OUT, kind="orders",
-            name=f"{account.code}-orders-{account.files_written:06d}.csv",
-            sha256=hashlib.sha256(text.encode()).hexdigest(), content=text, rows=len(rows), actor=str(actor),
-        )  # fmt: skip
+        file = _kept(account, "orders", ORDER_HEADER, rows, actor)
         at = now()
         HandOff.objects.filter(pk__in=taken).update(state=HandOff.State.SENT, sent_at=at, file=file)
         ThreePLCall.objects.filter(pk__in=cancels).update(
@@ -87,6 +90,54 @@ def write_orders(account_id: int, *, actor: Actor) -> ThreePLFile | None:
         )
         record(actor, "threepl.file_written", account, after={"file": file.name, "rows": len(rows)})
     return file
+
+
+def write_inbound(account_id: int, *, actor: Actor) -> ThreePLFile | None:
+    """What they are to expect, or no longer, in one file; None when there is nothing new."""
+    with transaction.atomic():
+        ThreePLAccount.objects.filter(pk=account_id).update(files_written=F("files_written") + 1)
+        account = ThreePLAccount.objects.get(pk=account_id)
+        waiting = ThreePLCall.objects.filter(
+            account=account, kind__in=(ThreePLCall.Kind.INBOUND, ThreePLCall.Kind.WITHDRAW),
+            state=ThreePLCall.State.PLANNED,
+        )  # fmt: skip
+        told = list(waiting.order_by("pk")[:BATCH])
+        rows = [row for call in told for row in _expected(call)]
+        if not rows:
+            transaction.set_rollback(True)
+            return None
+        file = _kept(account, "inbound", INBOUND_HEADER, rows, actor)
+        ThreePLCall.objects.filter(pk__in=[call.pk for call in told]).update(
+            sent_at=now(), attempts=F("attempts") + 1
+        )
+        for call in told:  # a file has no answer: what is written is told
+            inbound.accepted(call)
+        record(actor, "threepl.file_written", account, after={"file": file.name, "rows": len(rows)})
+    return file
+
+
+def _expected(call: ThreePLCall) -> list[list[Any]]:
+    body = call.payload
+    if call.kind == ThreePLCall.Kind.WITHDRAW:
+        return [["withdraw", body["reference"], *[""] * (len(INBOUND_HEADER) - 2)]]
+    return [
+        [
+            "expect", body["reference"], body["kind"], body["from"], body["expected_on"] or "", line["line"],
+            line["sku"], line["quantity"], " ".join(f"{one['lot']}:{one['quantity']}" for one in line.get("lots", [])),
+        ]
+        for line in body["lines"]
+    ]  # fmt: skip
+
+
+def _kept(
+    account: ThreePLAccount, kind: str, header: Sequence[str], rows: Sequence[Sequence[Any]], actor: Actor
+) -> ThreePLFile:
+    text = "".join(stream_csv(header, rows))
+    return ThreePLFile.objects.create(
+        account=account, direction=ThreePLFile.Direction.OUT, kind=kind,
+        name=f"{account.code}-{kind}-{account.files_written:06d}.csv",
+        sha256=hashlib.sha256(text.encode()).hexdigest(), content=text, rows=len(rows), actor=str(actor),
+    )  # fmt: skip
 
 
 def _orders(account: ThreePLAccount, actor: Actor) -> tuple[list[int], list[list[Any]]]:
@@ -272,7 +323,8 @@ def _shipments(account: ThreePLAccount, rows: Rows, parsed: Parsed, digest: str)
             line["line"] = row["line"]
         parcel = {
             "carrier": row.get("carrier", ""), "service": row.get("service", ""), "tracking": row["tracking"],
-            "weight_g": row.get("weight_g", ""), "lines": [line],
+            "weight_g": row.get("weight_g", ""), "cost": row.get("cost", ""), "currency": row.get("currency", ""),
+            "lines": [line],
         }  # fmt: skip
         one = {
             "reference": row["reference"], "shipment_id": row["shipment_id"], "shipped_at": row["shipped_at"],
@@ -288,6 +340,40 @@ def _shipments(account: ThreePLAccount, rows: Rows, parsed: Parsed, digest: str)
             same["lines"].append(line)
     for index, body in enumerate(groups.values(), start=1):
         parsed.found.append((f"{index}", "shipment.created", body))
+
+
+def _charges(account: ThreePLAccount, rows: Rows, parsed: Parsed, digest: str) -> None:
+    known = _references(account, rows)
+    for number, row in rows:
+        if _known(parsed, known, number, row) and _checked(parsed, number, "shipment.charged", row):
+            parsed.found.append((f"{number}", "shipment.charged", row))
+
+
+def _receipts(account: ThreePLAccount, rows: Rows, parsed: Parsed, digest: str) -> None:
+    known = {
+        name.upper()
+        for name in InboundNotice.objects.filter(account=account).values_list("reference", flat=True)
+    }
+    groups: dict[tuple[str, str], dict[str, Any]] = {}
+    for number, row in rows:
+        if row["reference"].upper() not in known:
+            parsed.wrong(
+                number, "reference", f"reference: they were never told to expect '{row['reference'][:40]}'."
+            )
+            continue
+        names = ("sku", "line", "good", "damaged", "quarantine", "lot", "expires_on")
+        line = {name: row.get(name, "") for name in names}
+        one = {
+            "reference": row["reference"], "receipt_id": row["receipt_id"], "received_at": row["received_at"],
+            "complete": row.get("complete", ""), "lines": [line],
+        }  # fmt: skip
+        if not _checked(parsed, number, "inbound.received", one):
+            continue
+        group = groups.setdefault((row["reference"].upper(), row["receipt_id"]), {**one, "lines": []})
+        group["lines"].append(line)
+        group["complete"] = group["complete"] or one["complete"]
+    for index, body in enumerate(groups.values(), start=1):
+        parsed.found.append((f"{index}", "inbound.received", body))
 
 
 def _adjustments(account: ThreePLAccount, rows: Rows, parsed: Parsed, digest: str) -> None:
@@ -319,6 +405,8 @@ def _snapshot(account: ThreePLAccount, rows: Rows, parsed: Parsed, digest: str) 
 _READERS = {
     "acks": _acks,
     "shipments": _shipments,
+    "charges": _charges,
+    "receipts": _receipts,
     "adjustments": _adjustments,
     "snapshot": _snapshot,
 }
@@ -340,8 +428,8 @@ def _known(parsed: Parsed, known: set[str], number: int, row: Mapping[str, str])
 
 
 def _codes_known(kind: str, rows: Rows, parsed: Parsed) -> None:
-    """Shipments and adjustments of unknown SKUs are refused here; a snapshot's unknown SKUs are told when booked."""
-    if kind not in ("shipments", "adjustments"):
+    """Unknown SKUs of shipments, receipts and adjustments are refused here; a snapshot's are told when booked."""
+    if kind not in ("shipments", "receipts", "adjustments"):
         return
     known = resolve_codes([row["sku"] for _, row in rows if row.get("sku")])
     for number, row in rows:

@@ -156,18 +156,7 @@ def _follow_one(hand_off_id: int, actor: Actor) -> int:
             surplus[line] = take
     if not surplus:
         return 0
-    call = hand_off.calls.filter(kind=Kind.ORDER).first()
-    unsent = hand_off.state == State.PLANNED and (call is None or call.attempts == 0)
-    for line, units in surplus.items():
-        if unsent:
-            line.cancelled += units
-        else:
-            line.cancelling += units
-        line.save(update_fields=["cancelled", "cancelling"])
-    if unsent:
-        settle_cancelled(hand_off, actor)
-    else:
-        _plan_cancel(hand_off, {line.number: units for line, units in surplus.items()})
+    _ask_back(hand_off, surplus, actor)
     words = ", ".join(f"{units} × line {line.number}" for line, units in surplus.items())
     timeline.add(
         shipment.order_id, "shipment", f"{hand_off.reference}: {hand_off.account} is told to leave out {words}",
@@ -191,12 +180,16 @@ def settle_cancelled(hand_off: HandOff, actor: Actor) -> None:
     if any(line.open for line in lines):
         return
     state = State.SHIPPED if any(line.shipped for line in lines) else State.CANCELLED
+    # they let go: only now are the units free for another way
+    shipment = Shipment.objects.get(pk=hand_off.shipment_id)
+    if shipment.state in (Shipment.State.READY, Shipment.State.PICKING):
+        set_state(shipment, Shipment.State.CANCELLED)
     HandOff.objects.filter(pk=hand_off.pk).update(state=state, finished_at=now())
     ThreePLCall.objects.filter(
         hand_off=hand_off, kind=Kind.ORDER, state=ThreePLCall.State.PLANNED, attempts=0
     ).update(state=ThreePLCall.State.REJECTED, error="cancelled before it was sent")
     close_alarms(hand_off, "cancelled" if state == State.CANCELLED else "shipped")
-    if state == State.CANCELLED:
+    if any(line.cancelled for line in lines):
         emit("order.route", str(hand_off.shipment.order_id))  # what is still wanted finds another way
 
 
@@ -347,26 +340,57 @@ def send_again(hand_off_id: int, *, actor: Actor) -> None:
 
 
 def take_back(hand_off_id: int, reason: str, *, actor: Actor) -> None:
-    """A person takes the whole hand-off back: the 3PL is told, the shipment is cancelled, the order is routed anew."""
+    """A person takes the whole hand-off back: the 3PL is told, and once it let go the order is routed anew.
+
+    Until then the shipment keeps its units, so that nobody else sends them. What leaves there meanwhile counts as
+    sent. Raises `UserError` without a reason, `Conflict` where nothing can be taken back.
+    """
     if not reason.strip():
         raise UserError("reason: say why it is taken back.", field="reason")
     with transaction.atomic():
         hand_off = lock(hand_off_id)
-        shipment = hand_off.shipment
         if hand_off.state not in (State.PLANNED, State.REFUSED, *OUT):
             raise Conflict(
                 f"{hand_off.reference} is {hand_off.get_state_display().lower()} and cannot be taken back.",
                 field="state",
             )
-        if shipment.state == Shipment.State.PICKING:
-            set_state(shipment, Shipment.State.CANCELLED)
+        surplus = {
+            line: line.open - line.cancelling - line.kept for line in hand_off.lines.order_by("number")
+        }
+        surplus = {line: units for line, units in surplus.items() if units > 0}
+        if not surplus and hand_off.state != State.REFUSED:
+            raise Conflict(
+                f"{hand_off.reference} was asked back already; {hand_off.account} has not let go of it yet.",
+                field="state",
+            )
+        timeline.add(
+            hand_off.shipment.order_id,
+            "shipment",
+            f"{hand_off.reference} taken back: {reason}"[:400],
+            actor=actor,
+        )
         if hand_off.state == State.REFUSED:
             hand_off.lines.update(cancelled=F("quantity") - F("shipped"), cancelling=0)
             settle_cancelled(hand_off, actor)
-        timeline.add(
-            shipment.order_id, "shipment", f"{hand_off.reference} taken back: {reason}"[:400], actor=actor
-        )
-    follow(shipment.order_id, actor=actor)
+        else:
+            _ask_back(hand_off, surplus, actor)
+
+
+def _ask_back(hand_off: HandOff, surplus: Mapping[HandOffLine, int], actor: Actor) -> None:
+    """Units of a locked hand-off that are not to be sent: left out where they were not told yet, else cancelled
+    there."""
+    call = hand_off.calls.filter(kind=Kind.ORDER).first()
+    unsent = hand_off.state == State.PLANNED and (call is None or call.attempts == 0)
+    for line, units in surplus.items():
+        if unsent:
+            line.cancelled += units
+        else:
+            line.cancelling += units
+        line.save(update_fields=["cancelled", "cancelling"])
+    if unsent:
+        settle_cancelled(hand_off, actor)
+    else:
+        _plan_cancel(hand_off, {line.number: units for line, units in surplus.items()})
 
 
 def confirm_by_hand(hand_off_id: int, external_id: str, *, actor: Actor) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from oms.core.errors import UserError
@@ -44,6 +45,8 @@ class Box:
     service: str = ""
     tracking: str = ""
     weight_g: int | None = None
+    cost: Decimal | None = None
+    currency: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,56 @@ class Snapshot:
     figures: tuple[Figure, ...]
 
 
-Message = Status | Shipped | Adjusted | Snapshot
+@dataclass(frozen=True)
+class Charged:
+    """What they charge for an order beside the label; negative for a credit. `shipment_id` where it is one of many."""
+
+    reference: str
+    external_id: str
+    kind: str
+    amount: Decimal
+    currency: str
+    at: dt.datetime
+    shipment_id: str = ""
+
+
+@dataclass(frozen=True)
+class ReceivedLine:
+    """Units of one line of an expected delivery that arrived, by state."""
+
+    good: int
+    damaged: int = 0
+    quarantine: int = 0
+    sku: str = ""
+    line: int | None = None
+    lot: str = ""
+    expires_on: dt.date | None = None
+
+    @property
+    def units(self) -> int:
+        return self.good + self.damaged + self.quarantine
+
+    def with_units(self, good: int, damaged: int, quarantine: int) -> ReceivedLine:
+        return replace(self, good=good, damaged=damaged, quarantine=quarantine)
+
+
+@dataclass(frozen=True)
+class Received:
+    """Goods that arrived there; `complete` when they expect nothing more of it."""
+
+    reference: str
+    external_id: str
+    received_at: dt.datetime
+    lines: tuple[ReceivedLine, ...]
+    complete: bool = False
+
+
+Message = Status | Shipped | Adjusted | Snapshot | Charged | Received
 STATUSES = ("accepted", "refused", "cancelled", "too_late")
-TOPICS = ("order.status", "shipment.created", "inventory.adjusted", "inventory.snapshot")
+TOPICS = (
+    "order.status", "shipment.created", "shipment.charged", "inbound.received", "inventory.adjusted",
+    "inventory.snapshot",
+)  # fmt: skip
 
 
 def clean(value: Any, field: str, *, limit: int = 80, required: bool = True) -> str:
@@ -122,6 +172,46 @@ def moment(value: Any, field: str, at: dt.datetime) -> dt.datetime:
     return min(found, at)
 
 
+def day(value: Any, field: str) -> dt.date | None:
+    """A date like 2027-03-31, None when empty. Raises `UserError`."""
+    text = clean(value, field, limit=10, required=False)
+    try:
+        return dt.date.fromisoformat(text) if text else None
+    except ValueError:
+        raise UserError(f"{field}: '{text}' is not a date like 2027-03-31.", field=field) from None
+
+
+def amount(value: Any, field: str, *, low: int = 0) -> Decimal:
+    """Money with at most four decimals, as a number or its digits. Raises `UserError`."""
+    text = clean(value, field, limit=20)
+    try:
+        found = Decimal(text)
+    except InvalidOperation:
+        found = Decimal("NaN")
+    if not found.is_finite() or not re.fullmatch(r"-?[0-9]{1,7}(\.[0-9]{1,4})?", text):
+        raise UserError(f"{field}: '{text}' is not an amount like 12.50.", field=field)
+    if found < low:
+        raise UserError(f"{field}: {text} is below {low}.", field=field)
+    return found
+
+
+def currency(value: Any, field: str) -> str:
+    """A code of three letters. Raises `UserError`."""
+    code = clean(value, field, limit=3).upper()
+    if not re.fullmatch("[A-Z]{3}", code):
+        raise UserError(f"{field}: '{code}' is not a currency like USD.", field=field)
+    return code
+
+
+def _yes(value: Any, field: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = clean(value, field, limit=5, required=False).lower()
+    if text not in ("", "0", "1", "no", "yes", "false", "true"):
+        raise UserError(f"{field}: '{text}' is neither yes nor no.", field=field)
+    return text in ("1", "yes", "true")
+
+
 def _rows(value: Any, field: str, limit: int) -> list[Mapping[str, Any]]:
     if not isinstance(value, list) or not value or not all(isinstance(row, dict) for row in value):
         raise UserError(f"{field}: must be a list with at least one entry.", field=field)
@@ -149,6 +239,24 @@ def read(topic: str, body: Mapping[str, Any], at: dt.datetime) -> Message:
             clean(body.get("shipment_id"), "shipment_id"),
             moment(body.get("shipped_at"), "shipped_at", at),
             tuple(_box(row) for row in _rows(body.get("parcels"), "parcels", 100)),
+        )
+    if topic == "shipment.charged":
+        return Charged(
+            clean(body.get("reference"), "reference"),
+            clean(body.get("charge_id"), "charge_id", limit=60),
+            clean(body.get("kind"), "kind", limit=40),
+            amount(body.get("amount"), "amount", low=-MAX_QUANTITY),
+            currency(body.get("currency"), "currency"),
+            moment(body.get("charged_at"), "charged_at", at),
+            clean(body.get("shipment_id"), "shipment_id", required=False),
+        )
+    if topic == "inbound.received":
+        return Received(
+            clean(body.get("reference"), "reference"),
+            clean(body.get("receipt_id"), "receipt_id", limit=60),
+            moment(body.get("received_at"), "received_at", at),
+            tuple(_received(row) for row in _rows(body.get("lines"), "lines", MAX_LINES)),
+            _yes(body.get("complete"), "complete"),
         )
     if topic == "inventory.adjusted":
         quantity = whole(body.get("quantity"), "quantity", low=-MAX_QUANTITY)
@@ -182,14 +290,37 @@ def _box(row: Mapping[str, Any]) -> Box:
                 number,
             )
         )
-    weight = row.get("weight_g")
+    weight, cost = row.get("weight_g"), row.get("cost")
+    priced = cost not in (None, "")
     return Box(
         tuple(items),
         clean(row.get("carrier"), "carrier", required=False),
         clean(row.get("service"), "service", limit=40, required=False),
         clean(row.get("tracking"), "tracking", required=False),
         None if weight in (None, "") else whole(weight, "weight_g", low=1, high=10_000_000),
+        amount(cost, "cost") if priced else None,
+        currency(row.get("currency"), "currency") if priced else "",
     )
+
+
+def _received(row: Mapping[str, Any]) -> ReceivedLine:
+    line = row.get("line")
+    number = None if line in (None, "") else whole(line, "line", low=1, high=32_000)
+    good, damaged, quarantine = (
+        whole(row.get(name) or 0, name, low=0) for name in ("good", "damaged", "quarantine")
+    )
+    found = ReceivedLine(
+        good,
+        damaged,
+        quarantine,
+        clean(row.get("sku"), "sku", required=number is None),
+        number,
+        clean(row.get("lot"), "lot", limit=60, required=False),
+        day(row.get("expires_on"), "expires_on"),
+    )
+    if not found.units:
+        raise UserError("good: a line of a receipt has at least one unit.", field="good")
+    return found
 
 
 def _figures(rows: list[Mapping[str, Any]]) -> tuple[Figure, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 from django.db.models import Count, F, Q, QuerySet, Sum
 from django.db.models.functions import Abs
 
-from fulfillment.models import HandOff, ThreePLAccount, ThreePLMessage
+from fulfillment.models import HandOff, InboundNotice, ThreePLAccount, ThreePLMessage
 from inventory.models import StockDifference, StockMovement
 from oms.core.access import scope_of
 from oms.core.clock import now
@@ -46,6 +46,14 @@ def the_hand_off(principal: Any, pk: int, permission: str = "shipping.view") -> 
     if found is None:
         raise NotFound("Hand-off: there is no such hand-off.")
     return found
+
+
+def inbound(principal: Any, permission: str = "shipping.view") -> QuerySet[InboundNotice]:
+    """Deliveries that the visible 3PLs expect."""
+    scope = scope_of(principal, permission)
+    return InboundNotice.objects.filter(scope.q(warehouse="account__warehouse__code")).select_related(
+        "account__warehouse"
+    )
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fulfillment.models import HandOff, ThreePLAccount
-from fulfillment.threepl import accounts, calls, files, handoff, inbox
+from fulfillment.threepl import accounts, calls, files, handoff, inbound, inbox
 from oms.core.actor import task_actor
 from oms.core.doorbell import periodic, ring
 
@@ -38,9 +38,10 @@ def ring_due(subject: str = "") -> None:
 
 @periodic(seconds=60)
 def sweep(subject: str = "") -> None:
-    """Shipments that nobody rang for, acknowledgements that did not come, figures that are due."""
+    """Shipments nobody rang for, deliveries to expect, acknowledgements that did not come, figures that are due."""
     for pk in ThreePLAccount.objects.filter(state="connected").values_list("pk", flat=True):
         handoff.plan(pk, actor=task_actor("3pl"))
+        inbound.plan(pk, actor=task_actor("3pl"))
     open_orders = HandOff.objects.filter(state__in=("planned", *handoff.OUT), shipment__state="cancelled")
     for order_id in open_orders.order_by().values_list("shipment__order", flat=True).distinct()[:200]:
         handoff.follow(order_id, actor=task_actor("3pl"))

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from fulfillment.models import HandOff, ThreePLAccount, ThreePLFile, ThreePLMessage
-from fulfillment.threepl import accounts, calls, files, forms, handoff, inbox, selectors
+from fulfillment.threepl import accounts, calls, files, forms, handoff, inbound, inbox, selectors
 from inventory.models import PoolPolicy
 from oms.core.access import can, require
 from oms.core.actor import Actor, actor_of
@@ -48,7 +48,7 @@ def overview(request: HttpRequest) -> HttpResponse:
 @screen("shipping.view")
 @require_GET
 def detail(request: HttpRequest, code: str) -> HttpResponse:
-    """One 3PL: score, hand-off queue, messages that need a person, files."""
+    """One 3PL: score, hand-off queue, expected deliveries, messages that need a person, files."""
     account = selectors.the_account(request.user, code)
     tab = request.GET.get("tab", "work")
     states = next((states for key, _, states in TABS if key == tab), TABS[0][2])
@@ -66,6 +66,7 @@ def detail(request: HttpRequest, code: str) -> HttpResponse:
         ],
         "troubled": selectors.troubled(account)[:20],
         "files": account.files.defer("content")[:20],
+        "inbound": list(account.inbound.prefetch_related("receipts")[:20]),
         "may_work": can(request.user, "shipping.work", account.warehouse.code),
         "may_manage": can(request.user, "settings.manage", account.warehouse.code),
         "see_costs": can(request.user, "costs.view"),
@@ -112,9 +113,20 @@ def _act(request: HttpRequest, account: ThreePLAccount, what: str, actor: Actor)
     if what == "write":
         if account.kind != ThreePLAccount.Kind.CSV:
             raise UserError("action: this 3PL takes orders by its API.", field="action")
-        file = files.write_orders(account.pk, actor=actor)
+        inbound.plan(account.pk, actor=actor)
+        written = [files.write_orders(account.pk, actor=actor), files.write_inbound(account.pk, actor=actor)]
         files.drop(account)
-        return f"{file.name}: {file.rows} rows." if file else "There is nothing to write."
+        told = [f"{file.name}: {file.rows} rows." for file in written if file]
+        return " ".join(told) or "There is nothing to write."
+    if what == "expect":
+        notice = request.POST.get("notice", "")
+        found = account.inbound.filter(
+            pk=int(notice) if notice.isdecimal() and len(notice) < 18 else 0
+        ).first()
+        if found is None:
+            raise NotFound("Notice: there is no such notice.")
+        inbound.tell_again(found.pk, actor=actor)
+        return f"{found.reference} is told again."
     if what == "upload":
         upload = request.FILES.get("file")
         if upload is None:
@@ -292,6 +304,7 @@ def look(request: HttpRequest, code: str) -> HttpResponse:
     """Hand over and drain now, instead of at the next turn."""
     account = selectors.the_account(request.user, code, "shipping.work")
     ring("fulfillment.threepl.tasks.hand_off", str(account.warehouse_id))
+    inbound.plan(account.pk, actor=actor_of(request.user))
     if account.pk in calls.due():
         ring("fulfillment.threepl.tasks.drain_calls", str(account.pk))
     flash.success(request, "Everything that waits is being sent.")

@@ -20,6 +20,7 @@ from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, 
 from fulfillment.models import (
     CarrierAccount,
     HandOff,
+    InboundNotice,
     Shipment,
     ThreePLAccount,
     ThreePLFile,
@@ -151,6 +152,7 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "api:return": both["rma"],
         "api:difference": both["difference"],
         "api:hand-off": both["hand_off"],
+        "api:inbound-notice": both["inbound"],
         "api:channel": (SHOP, FARSHOP),
         "api:listing": both["listing"],
         "api:kpi": ("cycle", None),
@@ -256,6 +258,9 @@ def _place(place: str, shop: str, prefix: str, sku: Sku) -> dict[str, Any]:
             taken_at=timezone.now(),
             value=COST,
             reason=place,
+        ).pk,
+        "inbound": InboundNotice.objects.create(
+            account=account_3pl, reference=purchase.number, purchase_order=purchase
         ).pk,
         "rma": rma.pk,
         "purchase": purchase.pk,
