@@ -26,7 +26,7 @@ from channels.models import ChannelAccount, Listing, LocationMap
 from channels.pushing import mark_listings
 from channels.session import do, proved
 from inventory.models import Sku, Warehouse
-from inventory.selectors import resolve_codes
+from inventory.selectors import found_by, resolve_codes
 from oms.core import limits
 from oms.core.actor import Actor
 from oms.core.audit import record
@@ -525,7 +525,7 @@ def suggest_skus(listing: Listing, limit: int = 5) -> list[Sku]:
         return []
     where = Q()
     for word in words[:6]:
-        where |= Q(code__icontains=word) | Q(title__icontains=word)
+        where |= found_by(word, anywhere=1)
     found = list(
         Sku.objects.filter(where, is_active=True, merged_into__isnull=True).exclude(kind=Sku.Kind.SERVICE)[
             :200

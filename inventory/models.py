@@ -99,6 +99,10 @@ class Sku(models.Model):
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(auto_now=True)
+    search = models.TextField(
+        default="", editable=False,
+        help_text="code and titles, a line each, for `selectors.found_by`; triggers write it",
+    )  # fmt: skip
 
     class Meta:
         ordering = ["code"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Upper
 
 from inventory import kits, lots
@@ -145,6 +145,16 @@ def resolve_codes(codes: Iterable[str]) -> dict[str, Sku]:
     return answer
 
 
+def found_by(text: str, *, anywhere: int = 3) -> Q:
+    """SKUs by a part of their code or titles: from so many letters on `anywhere`, fewer at the beginning of one.
+
+    No regard to case (on SQLite: to that of ASCII letters).
+    """
+    words = text.strip()
+    wanted = words.upper() if on_postgres() else words
+    return Q(search__contains=wanted if len(words) >= anywhere else f"\n{wanted}")
+
+
 def gtin_forms(code: str) -> tuple[str, ...]:
     """The other lengths in which the same GTIN is printed: a UPC of 12 digits is an EAN of 13 and a GTIN of 14 with
     leading zeros. Empty for anything else, a wrong check digit included.
@@ -205,7 +215,7 @@ def levels(sku_ids: Collection[int], warehouse_ids: Collection[int] | None = Non
     dated = {row[0] for row in found if row[-1]}
     dates = lots.dated(dated, warehouse_ids) if dated else {}
     return {
-        (row[0], row[1]): replace(LevelView(*row[:-1]), dates=dates.get((row[0], row[1]), lots.NOTHING))
+        (row[0], row[1]): LevelView(*row[:-1], dates=dates.get((row[0], row[1]), lots.NOTHING))
         for row in found
     }
 

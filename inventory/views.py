@@ -101,7 +101,7 @@ def stock(request: HttpRequest) -> HttpResponse:
     chosen = request.GET.get("warehouse", "")
     shown = [warehouse for warehouse in everywhere if warehouse.code == chosen] or everywhere
     found = screens.find_skus(query, view, [warehouse.pk for warehouse in shown])
-    page = keyset_page(found, order=("code", "id"), cursor=request.GET.get("cursor", ""), limit=50)
+    page = keyset_page(found, order=("place", "id"), cursor=request.GET.get("cursor", ""), limit=50)
     tools = lists.tools(request, "inventory:stock", STOCK_COLUMNS)
     context = {
         "rows": screens.rows(page.items, shown),

@@ -18,6 +18,7 @@ from channels.kpis import sync_latency
 from channels.models import Drift, Listing
 from fulfillment.models import LabelPurchase, Shipment
 from inventory.models import Sku, SkuAlias, StockLevel
+from inventory.selectors import found_by
 from oms.core import beat
 from oms.core.access import can, scope_of
 from oms.core.clock import business_day, business_zone, now
@@ -345,7 +346,7 @@ def _skus(principal: Any, text: str) -> list[Hit]:
     found = [_sku_hit(sku, True) for sku in Sku.objects.filter(code__iexact=text)[:1]]
     aliases = SkuAlias.objects.filter(value__iexact=text).select_related("sku")[:1]
     found += [_sku_hit(alias.sku, True, alias.value) for alias in aliases]
-    near = Sku.objects.filter(Q(code__icontains=text) | Q(title__icontains=text)).order_by("code")[:EACH]
+    near = Sku.objects.filter(found_by(text)).order_by("code")[:EACH]
     return found + [_sku_hit(sku, False) for sku in near]
 
 

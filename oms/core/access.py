@@ -57,12 +57,16 @@ def _grants(user: User) -> list[Grant]:
         cached = []
         if user.is_superuser:
             cached.append(Grant(frozenset(PERMISSIONS), Scope()))
-        for membership in user.memberships.prefetch_related("scopes").order_by("pk"):
-            named: dict[str, set[str]] = {}
-            for scope in membership.scopes.all():
-                named.setdefault(scope.kind, set()).add(scope.code)
+        # one row per named place, one for a membership without any
+        held: dict[int, tuple[str, dict[str, set[str]]]] = {}
+        rows = user.memberships.order_by("pk").values_list("pk", "role", "scopes__kind", "scopes__code")
+        for pk, role, kind, code in rows:
+            _, named = held.setdefault(pk, (role, {}))
+            if kind is not None:
+                named.setdefault(kind, set()).add(code)
+        for role, named in held.values():
             where = Scope(_codes(named.get(Kind.WAREHOUSE)), _codes(named.get(Kind.CHANNEL)))
-            cached.append(Grant(permissions_of(membership.role), where))
+            cached.append(Grant(permissions_of(role), where))
         user._lading_grants = cached  # type: ignore[attr-defined]
     return cached
 

@@ -136,6 +136,11 @@ def _shell(request: HttpRequest) -> dict[str, Any]:
     user = request.user
     if not user.is_authenticated:
         return {"company": business.get("company_name"), "theme": "auto", "density": "normal"}
+    with business.read_once():
+        return _shell_of(request, user)
+
+
+def _shell_of(request: HttpRequest, user: Any) -> dict[str, Any]:
     scope = scope_of(user, "exceptions.work")
     return {
         "company": business.get("company_name"),

@@ -22,6 +22,7 @@ from oms.core.csvsafe import stream_csv
 from oms.core.errors import Conflict, NotAllowed, NotFound, UserError
 from oms.core.models import SavedView, User
 from oms.core.roles import ROLES
+from oms.core.screens import is_fragment
 
 M = TypeVar("M", bound=Model)
 
@@ -65,12 +66,8 @@ class Tools:
 
 def visible_views(user: User, screen: str) -> QuerySet[SavedView]:
     """The person's own views of a list, and those shared with everybody or with one of their roles."""
-    roles = ["", *user.memberships.values_list("role", flat=True)]
-    return (
-        SavedView.objects.filter(screen=screen)
-        .filter(Q(owner=user) | Q(shared=True, role__in=roles))
-        .select_related("owner")
-    )
+    theirs = Q(role="") | Q(role__in=user.memberships.values("role"))
+    return SavedView.objects.filter(Q(owner=user) | Q(shared=True) & theirs, screen=screen)
 
 
 def remembered(query: QueryDict) -> str:
@@ -90,14 +87,15 @@ def tools(
     count: Callable[[QueryDict], int] | None = None,
     csv: bool = False,
 ) -> Tools:
-    """Two queries (roles, views). `columns`: (place in the table from 1, name) of those that may be left out.
+    """One query, none for a part of the page. `columns`: (place in the table from 1, name) of what may be left out.
 
     `count` answers how many rows a view's query has; it should stop counting somewhere, and is asked at most
     once in 30 s per view and person.
     """
     user: Any = request.user
     hidden = set((user.hidden_columns or {}).get(screen, ()))
-    views = list(visible_views(user, screen))
+    # a part of the page shows no tabs and no menu
+    views = [] if is_fragment(request) else list(visible_views(user, screen))
     chosen = request.GET.get("saved", "")
     current = next((one for one in views if str(one.pk) == chosen), None)
     tabs = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.core.cache import cache
@@ -15,6 +15,7 @@ from django.db import connection
 from django.db.models import Case, CharField, Exists, OuterRef, Prefetch, Q, QuerySet, Value, When
 from django.http import QueryDict
 
+from inventory.models import Warehouse
 from inventory.selectors import resolve_codes
 from oms.core.access import Scope, can, scope_of
 from oms.core.clock import now
@@ -212,31 +213,74 @@ def number_to_id(text: str) -> int | None:
     return pk if known else None
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a page of the queue counts: rows per view and rows that match, each up to its cap + 1, and the newest id."""
+
+    views: dict[str, int]
+    matching: int = 0
+    newest: int = 0
+
+
 def view_counts(scope: Scope, *, at: dt.datetime | None = None, fresh: bool = False) -> dict[str, int]:
     """Rows per view up to COUNT_CAP + 1, in one statement, kept for 30 seconds per scope."""
+    return _count(scope, None, at=at, fresh=fresh).views
+
+
+def page_counts(scope: Scope, matching: QuerySet[Order], *, cap: int = 10_000, tabs: bool = True) -> Counts:
+    """Everything that a page of the queue counts, in one statement; without `tabs` only what it lists."""
+    return _count(scope, matching, cap=cap, tabs=tabs)
+
+
+def _count(
+    scope: Scope,
+    matching: QuerySet[Order] | None,
+    *,
+    cap: int = 0,
+    tabs: bool = True,
+    at: dt.datetime | None = None,
+    fresh: bool = False,
+) -> Counts:
     where = repr([None if codes is None else sorted(codes) for codes in (scope.channels, scope.warehouses)])
     key = f"orders:counts:{hashlib.sha256(where.encode()).hexdigest()[:32]}"
-    if not fresh and at is None and (kept := cache.get(key)) is not None:
-        return dict(kept)
+    kept: dict[str, int] | None = {}
+    if tabs:
+        kept = None if fresh or at is not None else cache.get(key)
     moment = at or now()
-    counted = [view for view in VIEWS.values() if view.key != "all"]
+    figures: dict[str, tuple[str, QuerySet[Order, Any]]] = {}
+    if kept is None:
+        for view in VIEWS.values():
+            if view.key != "all":
+                rows = within(scope).filter(view.where(moment)).order_by().values_list(Value(1))
+                figures[view.key] = "COUNT(*)", rows[: COUNT_CAP + 1]
+    if matching is not None:
+        figures["matching"] = "COUNT(*)", matching.order_by().values_list(Value(1))[: cap + 1]
+        figures["newest"] = "MAX(id)", within(scope).order_by("-id").values_list("id")[:1]
+    found = _together(figures)
+    if kept is None:
+        kept = {name: found[name] for name in figures if name in VIEWS}
+        cache.set(key, kept, COUNT_SECONDS)
+    return Counts(dict(kept), found.get("matching", 0), found.get("newest", 0))
+
+
+def _together(figures: Mapping[str, tuple[str, QuerySet[Order, Any]]]) -> dict[str, int]:
+    """Figures over rows, each an aggregate and its rows, in one statement; no rows give 0."""
     parts: list[str] = []
     parameters: list[Any] = []
-    for view in counted:
-        rows = within(scope).filter(view.where(moment)).order_by().values_list(Value(1))[: COUNT_CAP + 1]
+    for name, (aggregate, rows) in figures.items():
         try:
             sql, values = rows.query.sql_with_params()
         except EmptyResultSet:  # a scope without any channel or warehouse
             parts.append("0")
             continue
-        parts.append(f"(SELECT COUNT(*) FROM ({sql}) AS {connection.ops.quote_name(view.key)})")  # noqa: S608 - built by the ORM
+        parts.append(f"(SELECT {aggregate} FROM ({sql}) AS {connection.ops.quote_name(name)})")  # noqa: S608 - built by the ORM
         parameters += values
+    if not parts:
+        return {}
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {', '.join(parts)}", parameters)
         row = cursor.fetchone()
-    counts = dict(zip([view.key for view in counted], row, strict=True))
-    cache.set(key, counts, COUNT_SECONDS)
-    return counts
+    return {name: value or 0 for name, value in zip(figures, row, strict=True)}
 
 
 def capped_count(orders: QuerySet[Order], cap: int = 10_000) -> int:
@@ -245,7 +289,7 @@ def capped_count(orders: QuerySet[Order], cap: int = 10_000) -> int:
 
 
 def for_list(orders: QuerySet[Order]) -> QuerySet[Order]:
-    """With everything a row of the queue shows, in a fixed number of queries."""
+    """With lines and where their units are, in a fixed number of queries."""
     return orders.select_related("channel").prefetch_related(
         Prefetch("lines", OrderLine.objects.select_related("sku").order_by("id")),
         Prefetch(
@@ -266,10 +310,48 @@ def warehouse_codes(order: Order) -> list[str]:
     return sorted(codes)
 
 
-def channels_of(principal: Any) -> list[SalesChannel]:
-    """Channels whose orders the principal may see."""
-    scope = scope_of(principal, "orders.view")
-    return list(SalesChannel.objects.filter(scope.q(channel="code")))
+@dataclass(slots=True)
+class RowFacts:
+    """What a row of the queue says of its lines: those not wholly cancelled, their units, where units are or were."""
+
+    lines: int = 0
+    units: int = 0
+    codes: set[str] = field(default_factory=set)
+
+
+def row_facts(orders: Collection[Order]) -> dict[int, RowFacts]:
+    """The facts of each order by id, in one query without an object per line."""
+    found = {order.pk: RowFacts() for order in orders}
+    held = "allocations__reservation__"
+    rows = OrderLine.objects.filter(order__in=list(found)).values_list(
+        "order", "pk", "quantity", "cancelled", f"{held}quantity", f"{held}consumed", f"{held}warehouse__code"
+    )
+    seen = set()
+    for order, line, quantity, cancelled, kept, consumed, code in rows.order_by():
+        facts = found[order]
+        if kept or consumed:
+            facts.codes.add(code)
+        if line not in seen and quantity > cancelled:
+            facts.lines += 1
+            facts.units += quantity - cancelled
+        seen.add(line)
+    return found
+
+
+def places_of(scope: Scope) -> dict[str, list[tuple[str, str]]]:
+    """What the filters of the queue offer: code and name of channels and warehouses inside a scope. One query."""
+    sources = (
+        ("channels", SalesChannel.objects.filter(scope.q(channel="code"))),
+        ("warehouses", Warehouse.objects.filter(scope.q(warehouse="code"), is_active=True)),
+    )
+    channels, warehouses = (
+        rows.order_by().annotate(offer=Value(kind)).values_list("offer", "code", "name")
+        for kind, rows in sources
+    )
+    found: dict[str, list[tuple[str, str]]] = {kind: [] for kind, _ in sources}
+    for kind, code, name in channels.union(warehouses, all=True):
+        found[kind].append((code, name))
+    return {kind: sorted(places, key=lambda place: place[1].casefold()) for kind, places in found.items()}
 
 
 # --- health -------------------------------------------------------------------------------------

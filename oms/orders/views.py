@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from django.contrib import messages
@@ -14,7 +15,6 @@ from django.shortcuts import redirect
 from django.urls import NoReverseMatch, reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from inventory.models import Warehouse
 from oms.core import lists
 from oms.core.access import can, require, scope_of
 from oms.core.actor import actor_of
@@ -64,23 +64,21 @@ def queue(request: HttpRequest) -> HttpResponseBase:
         if pk is not None and (found := orders.filter(pk=pk).select_related("channel").first()):
             return redirect("orders:detail", number=found.number)
     matching, order = selectors.queue(orders, chosen)
-    rows = keyset_page(
-        selectors.for_list(matching), order=order, cursor=request.GET.get("cursor", ""), limit=PAGE
-    )
+    matching = matching.select_related("channel")
     if request.GET.get("format") == "csv":
         return _csv(matching.order_by(*order))
     if (since := request.GET.get("since", "")).isdigit() and is_fragment(request):
         return _fresh(request, matching.filter(pk__gt=int(since[:18])))
+    rows = keyset_page(matching, order=order, cursor=request.GET.get("cursor", ""), limit=PAGE)
     context: dict[str, Any] = {
-        "rows": [_row(item) for item in rows.items],
+        "rows": _rows(rows.items),
         "next_cursor": rows.next_cursor,
         "columns": COLUMNS,
     }
     if is_fragment(request) and request.GET.get("cursor"):
         return page(request, "orders/_rows.html", context, fragment="orders/_rows.html")
-    counts = selectors.view_counts(scope)
-    channels = selectors.channels_of(request.user)
-    warehouses = Warehouse.objects.filter(scope.q(warehouse="code"), is_active=True)
+    whole = not is_fragment(request)
+    counts = selectors.page_counts(scope, matching, tabs=whole)
     chips = [
         {"label": f"{label}: {value}", "url": _without(request.GET, name)}
         for name, label, value in (
@@ -100,27 +98,25 @@ def queue(request: HttpRequest) -> HttpResponseBase:
         ),
         csv=True,
     )
-    newest = orders.order_by("-pk").values_list("pk", flat=True).first()
     context |= {
         "chosen": chosen,
-        "count": selectors.capped_count(matching),
+        "count": counts.matching,
         "tools": tools,
-        "newest": newest or 0,
+        "newest": counts.newest,
         "tabs": lists.with_saved(
             [
                 {
                     "label": view.label,
                     "url": f"{_without(request.GET, 'view')}&view={view.key}",
-                    "count": counts.get(view.key),
+                    "count": counts.views.get(view.key),
                     "active": view.key == (chosen.view if chosen.view in selectors.VIEWS else "all"),
-                    "tone": "bad" if view.key == "late" and counts.get("late") else "",
+                    "tone": "bad" if view.key == "late" and counts.views.get("late") else "",
                 }
                 for view in selectors.VIEWS.values()
             ],
             tools,
         ),
-        "channels": [(channel.code, channel.name) for channel in channels],
-        "warehouses": [(warehouse.code, warehouse.name) for warehouse in warehouses],
+        **(selectors.places_of(scope) if whole else {}),
         "order_states": Order.State.choices,
         "due_choices": [
             ("today", "Today or earlier"),
@@ -160,28 +156,39 @@ def _csv(orders: QuerySet[Order]) -> StreamingHttpResponse:
     """Every order that the filters match, in the order of the list."""
 
     def rows() -> Iterator[list[Any]]:
-        for order in selectors.for_list(orders).iterator(chunk_size=500):
-            row = _row(order)
-            yield [
-                order.number, order.channel.code, order.external_number, row["status"][1], order.placed_at.isoformat(),
-                order.ship_by.isoformat() if order.ship_by else "", order.ship_name, order.ship_country, row["lines"],
-                row["units"], order.total, order.currency, row["codes"], ", ".join(order.tags),
-            ]  # fmt: skip
+        stream = orders.iterator(chunk_size=500)
+        while part := list(islice(stream, 500)):
+            for row in _rows(part):
+                yield _cells(row)
 
     return lists.csv_file("orders", CSV_HEADER, rows())
 
 
-def _row(order: Order) -> dict[str, Any]:
-    lines = [line for line in order.lines.all() if line.quantity > line.cancelled]
-    return {
-        "order": order,
-        "url": reverse("orders:detail", kwargs={"number": order.number}),
-        "lines": len(lines),
-        "units": sum(line.quantity - line.cancelled for line in lines),
-        "codes": ", ".join(selectors.warehouse_codes(order)),
-        "late": late(order),
-        "status": status_of(order),
-    }
+def _cells(row: dict[str, Any]) -> list[Any]:
+    """The row as a line of the file."""
+    order = row["order"]
+    return [
+        order.number, order.channel.code, order.external_number, row["status"][1], order.placed_at.isoformat(),
+        order.ship_by.isoformat() if order.ship_by else "", order.ship_name, order.ship_country, row["lines"],
+        row["units"], order.total, order.currency, row["codes"], ", ".join(order.tags),
+    ]  # fmt: skip
+
+
+def _rows(orders: Sequence[Order]) -> list[dict[str, Any]]:
+    """Rows of the table, in this order; orders come with their channel."""
+    facts, at = selectors.row_facts(orders), now()
+    return [
+        {
+            "order": order,
+            "url": reverse("orders:detail", kwargs={"number": order.number}),
+            "lines": facts[order.pk].lines,
+            "units": facts[order.pk].units,
+            "codes": ", ".join(sorted(facts[order.pk].codes)),
+            "late": late(order, at),
+            "status": status_of(order),
+        }
+        for order in orders
+    ]
 
 
 def late(order: Order, at: dt.datetime | None = None) -> bool:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import random
 import re
-import time
 import uuid
 from collections.abc import Callable, Iterator
-from statistics import median
 from typing import Any
 
-from django.core.management import call_command
-from django.db import connection
 from django.test import Client
-from django.test.utils import CaptureQueriesContext
 
 from inventory.models import Product, Reservation, Sku, SkuAlias, StockLevel, Warehouse
 from inventory.views import VIEWS
 from oms.control.benches import world
+from oms.control.benches.pages import NOTE, Pages, analyze, ask, browser, environment, owner, p95
 from oms.control.benches.report import Report
 from oms.core.inserts import insert_columns
-from oms.core.models import Membership, User
+
+__all__ = ["environment", "run"]
 
 WORDS = (
     "anchor", "basalt", "cedar", "dune", "ember", "fjord", "granite", "harbour", "indigo", "juniper", "kelp", "linen",
@@ -44,11 +41,6 @@ THINGS = (
 SEARCHES = ("mug", "velvet", "zep", "thistle bas", "77123", "G-0451", "qqqzzz", "4006000077123", "ce", "gr")
 
 
-def environment(options: dict[str, Any]) -> dict[str, str]:
-    """What the child process needs beyond its database: a browser that logs in without a second factor."""
-    return {"OMS_REQUIRE_2FA": "0"}
-
-
 def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> None:
     """Target 9: time on the server per page, the whole page and the parts that htmx asks for."""
     quick = bool(options["quick"])
@@ -57,56 +49,18 @@ def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> 
     places = world.warehouses(6)
     Warehouse.objects.filter(pk=places[-1].pk).update(kind=Warehouse.Kind.FBA)
     fill(skus, [place.pk for place in places])
-    owner = User.objects.create_user("bench", password=None)
-    Membership.objects.create(user=owner, role="owner")
-    client = browser(owner)
+    client = browser(owner())
     report.size = {"skus": skus, "warehouses": len(places), "levels": skus * len(places), "rounds": rounds}
-    client.get("/stock/", secure=True)  # nobody pays for the first use
-    taken: dict[str, list[float]] = {}
-    asked: dict[str, list[float]] = {}
-    own: list[float] = []
-    statements = 0
+    ask(client, "/stock/")  # nobody pays for the first use
+    found = Pages()
     for number in range(rounds):
         say(f"round {number + 1} of {rounds}")
         for name, path, fragment in pages(client):
-            with CaptureQueriesContext(connection) as context:
-                began, cpu = time.perf_counter(), time.process_time()
-                answer = client.get(path, headers={"HX-Request": "true"} if fragment else {}, secure=True)
-                seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-            if answer.status_code != 200:
-                raise RuntimeError(f"{path} answered {answer.status_code}")
-            taken.setdefault(name, []).append(seconds * 1000)
-            asked.setdefault(name, []).append(
-                sum(float(query["time"]) for query in context.captured_queries) * 1000
-            )
-            own.append(cpu * 1000)
-            statements = max(statements, len(context.captured_queries))
-    every = [one for found in taken.values() for one in found]
-    report.figures = {f"{name}_ms": median(found) for name, found in taken.items()}
-    report.figures |= {f"{name}_sql_ms": median(found) for name, found in asked.items()}
-    report.figures["sql_p95_ms"] = p95([one for found in asked.values() for one in found])
-    report.figures["client_cpu_p95_ms"] = p95(own)
-    report.figures["slowest_ms"] = max(every)
-    report.figures["most_statements"] = statements
-    report.at_most(9, "stock grid, page on the server, p95", p95(every), 100, 50, "ms")
+            found.ask(client, name, path, fragment=fragment)
+    found.tell(report)
+    report.at_most(9, "stock grid, page on the server, p95", p95(found.all("ms")), 100, 50, "ms")
     report.equal("SKUs", Sku.objects.count(), skus)
-    report.notes.append(
-        "Time from the request to the last byte of the answer inside the process: middleware, session, rights, "
-        "queries and template, with statements recorded. Figures are medians of the rounds, p95 is over all requests."
-    )
-
-
-def browser(user: User) -> Client:
-    """A logged-in client that comes over https, as the settings of a server ask for."""
-    call_command("collectstatic", interactive=False, verbosity=0)
-    client = Client(headers={"Host": "127.0.0.1"})
-    client.force_login(user)
-    return client
-
-
-def p95(values: list[float]) -> float:
-    ordered = sorted(values)
-    return ordered[max(0, -(-len(ordered) * 95 // 100) - 1)]
+    report.notes.append(NOTE)
 
 
 def pages(client: Client) -> Iterator[tuple[str, str, bool]]:
@@ -170,5 +124,4 @@ def fill(count: int, places: list[int]) -> None:
                 "reference": "bench",
             },
         )
-    with connection.cursor() as cursor:
-        cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "ANALYZE")
+    analyze()

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from decimal import Decimal
+from collections.abc import Callable
 from typing import Any
 
-from django.db import connection, models, transaction
+from django.db import connection, transaction
 from django.test import Client
 
 from channels.models import ChannelAccount, Listing, StockPush
@@ -18,16 +15,17 @@ from fulfillment.models import Shipment
 from inventory import kpis as stock
 from inventory.models import StockDay, StockLevel, StockMovement
 from oms.control.benches import world
-from oms.control.benches.grid import browser
+from oms.control.benches.pages import browser, environment, owner
 from oms.control.benches.report import Report
+from oms.control.benches.rows import at, insert, quiet, text, uuid
 from oms.control.kpis import rollup
 from oms.control.models import KpiClose, KpiDay
 from oms.core.clock import business_day
-from oms.core.db import on_postgres
 from oms.core.figures import Window, percentile, total
-from oms.core.models import Membership, User
 from oms.orders.models import Order, OrderLine
 from returns.models import ReturnReason, ReturnReceipt, Rma, RmaLine
+
+__all__ = ["environment", "run"]
 
 YEAR = 364
 #: days whose roll-ups are counted from the rows; a whole year takes minutes and says no more
@@ -35,11 +33,6 @@ COUNTED = 14
 STOCK = 1_000_000
 #: seconds between two business events that lie a year apart, as SQL: `n` is the number of the row
 _AGO = "({days} - (n - 1) % {days}) * 86400 - (n * 37) % 40000"
-
-
-def environment(options: dict[str, Any]) -> dict[str, str]:
-    """What the child process needs beyond its database: a browser that logs in without a second factor."""
-    return {"OMS_REQUIRE_2FA": "0"}
 
 
 def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> None:
@@ -75,9 +68,7 @@ def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> 
     report.size |= {"stock_days": StockDay.objects.count(), "rolled_up_rows": KpiDay.objects.count()}
     _analyse()
     say("asking")
-    user = User.objects.create_user("bench")
-    Membership.objects.create(user=user, role="owner")
-    client = browser(user)
+    client = browser(owner())
     year = f"from={window.first}&to={window.last}"
     pages = {
         "year": f"/reports/?{year}",
@@ -162,63 +153,63 @@ def _seed(orders: int, days: int, report: Report) -> None:
     first_shop, first_sku, first_place = shops[0].pk, goods[0].pk, places[0].pk
     ago = _AGO.format(days=days)
     took = "7200 + (n * 613) % 172800"  # seconds from order to parcel
-    with transaction.atomic(), _quiet():
-        _insert(
+    with transaction.atomic(), quiet():
+        insert(
             Order, orders,
-            id="n", channel_id=f"{first_shop} + n % 5", external_id=_text("n"), state="'shipped'", currency="'USD'",
-            placed_at=_at(f"({ago}) + ({took})"), imported_at=_at(f"({ago}) + ({took}) - 5"),
-            channel_updated_at=_at(ago), shipped_at=_at(ago), ship_by=_at(f"({ago}) - 30000"), total="20",
+            id="n", channel_id=f"{first_shop} + n % 5", external_id=text("n"), state="'shipped'", currency="'USD'",
+            placed_at=at(f"({ago}) + ({took})"), imported_at=at(f"({ago}) + ({took}) - 5"),
+            channel_updated_at=at(ago), shipped_at=at(ago), ship_by=at(f"({ago}) - 30000"), total="20",
         )  # fmt: skip
-        _insert(
+        insert(
             OrderLine, orders,
             id="n", order_id="n", external_id="'1'", sku_id=f"{first_sku} + n % {skus}", quantity="1 + n % 2",
             shipped="1 + n % 2", short_at_entry="CASE WHEN n % 70 = 0 THEN 1 ELSE 0 END", unit_price="20",
         )  # fmt: skip
-        _insert(
+        insert(
             OrderLine, orders // 3,
             id=f"{orders} + n", order_id="n * 3", external_id="'2'", sku_id=f"{first_sku} + n % {skus}",
             quantity="1", shipped="1", unit_price="12.50",
         )  # fmt: skip
-        _insert(
+        insert(
             Shipment, orders,
             id="n", order_id="n", warehouse_id=f"{first_place} + n % 3", state="'shipped'",
-            created_at=_at(f"({ago}) + ({took}) - 60"), picked_at=_at(f"({ago}) + 3000"),
-            packed_at=_at(f"({ago}) + 1800"), shipped_at=_at(ago),
+            created_at=at(f"({ago}) + ({took}) - 60"), picked_at=at(f"({ago}) + 3000"),
+            packed_at=at(f"({ago}) + 1800"), shipped_at=at(ago),
             wrong_scans="CASE WHEN n % 40 = 0 THEN 1 ELSE 0 END",
         )  # fmt: skip
         back = f"({_AGO.replace('n', '(n * 20)').format(days=days)}) - 900000"
-        _insert(Rma, orders // 20, id="n", order_id="n * 20", warehouse_id=str(first_place), state="'closed'",
-                requested_at=_at(back), received_at=_at(back))  # fmt: skip
-        _insert(RmaLine, orders // 20, id="n", rma_id="n", order_line_id="n * 20",
+        insert(Rma, orders // 20, id="n", order_id="n * 20", warehouse_id=str(first_place), state="'closed'",
+                requested_at=at(back), received_at=at(back))  # fmt: skip
+        insert(RmaLine, orders // 20, id="n", rma_id="n", order_line_id="n * 20",
                 sku_id=f"{first_sku} + (n * 20) % {skus}", quantity="1", received="1", disposed="1",
                 reason_id=str(reason.pk))  # fmt: skip
-        _insert(
+        insert(
             ReturnReceipt,
             orders // 20,
             id="n",
             line_id="n",
             quantity="1",
-            key=_text("n"),
-            received_at=_at(back),
+            key=text("n"),
+            received_at=at(back),
         )
         late = "100 + (n * 7717) % 4000"
-        _insert(
+        insert(
             StockPush, pushes,
             id="n", listing_id=f"{listings[0].pk} + n % 5", version="n", quantity="1", state="'acked'",
-            changed_at=_at(ago), sent_at=_at(ago), answered_at=_at(ago), latency_ms=late, batch=_uuid(),
+            changed_at=at(ago), sent_at=at(ago), answered_at=at(ago), latency_ms=late, batch=uuid(),
         )  # fmt: skip
         levels = skus * 3
         place = "(n - 1) % 3"
         sku = f"((n - 1) / 3) % {skus}"
         day = f"(n - 1) / {levels}"
         moved = f"({days} - {day}) * 86400 - 40000"
-        _insert(
+        insert(
             StockMovement, levels * days,
             id=f"{StockMovement.objects.count()} + n", sku_id=f"{first_sku} + {sku}",
             warehouse_id=f"{first_place} + {place}", bucket="'on_hand'", quantity="-2",
             balance=f"{STOCK} - 2 * ({day} + 1)",
-            kind="'ship'", reference="'year'", unit_cost="4", average_cost="4", key=_text("n"),
-            created_at=_at(moved), occurred_at=_at(moved),
+            kind="'ship'", reference="'year'", unit_cost="4", average_cost="4", key=text("n"),
+            created_at=at(moved), occurred_at=at(moved),
         )  # fmt: skip
     _analyse()
     assert StockLevel.objects.count() == levels  # the year hangs on levels that exist
@@ -227,66 +218,3 @@ def _seed(orders: int, days: int, report: Report) -> None:
 def _analyse() -> None:
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Foreign keys are checked row by row otherwise; the rows are ours and fit."""
-    with connection.cursor() as cursor:
-        if on_postgres():
-            cursor.execute("SET LOCAL session_replication_role = replica")
-            cursor.execute("SET LOCAL synchronous_commit = off")
-        yield
-
-
-_COUNT = "(WITH RECURSIVE s(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM s WHERE n < ROWS) SELECT n FROM s)"
-
-
-def _insert(model: type[models.Model], rows: int, **columns: str) -> None:
-    """`INSERT … SELECT` over the numbers 1…rows; columns that are not given get their model's default."""
-    names, values = [], []
-    for field in model._meta.concrete_fields:
-        if isinstance(field, models.GeneratedField):
-            continue
-        names.append(connection.ops.quote_name(str(field.column)))
-        values.append(columns.pop(str(field.column), "") or _literal(field))
-    if columns:
-        raise ValueError(f"{model.__name__} has no {', '.join(columns)}")
-    series = f"generate_series(1, {rows}) AS series(n)"
-    if not on_postgres():
-        series = _COUNT.replace("ROWS", str(rows))
-    table = connection.ops.quote_name(model._meta.db_table)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            " ".join(
-                ["INSERT INTO", table, f"({', '.join(names)})", "SELECT", ", ".join(values), "FROM", series]
-            )
-        )
-
-
-def _literal(field: models.Field[Any, Any]) -> str:
-    """The default of a field as SQL."""
-    value = field.get_default()
-    if value is None:
-        return "NULL"
-    if isinstance(value, bool):
-        return str(value).upper() if on_postgres() else str(int(value))
-    if isinstance(value, int | Decimal):
-        return str(value)
-    if isinstance(value, list | dict):
-        return f"'{json.dumps(value)}'"
-    return "'" + str(value).replace("'", "''") + "'"
-
-
-def _at(seconds_ago: str) -> str:
-    if on_postgres():
-        return f"now() - make_interval(secs => {seconds_ago})"
-    return f"strftime('%Y-%m-%d %H:%M:%f', 'now', (0 - ({seconds_ago})) || ' seconds')"
-
-
-def _text(number: str) -> str:
-    return f"'bench-' || {number}"
-
-
-def _uuid() -> str:
-    return "gen_random_uuid()" if on_postgres() else "lower(hex(randomblob(16)))"

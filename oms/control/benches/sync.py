@@ -50,7 +50,7 @@ SETTLE_SECONDS = 120.0
 
 def environment(options: dict[str, Any]) -> dict[str, str]:
     """Free ports for the sandbox and the web process, and the hosts that the sandbox plays."""
-    sandbox, web = f"http://127.0.0.1:{_free_port()}", f"http://127.0.0.1:{_free_port()}"
+    sandbox, web = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
     hosts = [f"{_store(number)}.myshopify.com" for number in range(options["channels"])]
     return {
         "OMS_BASE_URL": web,
@@ -382,7 +382,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

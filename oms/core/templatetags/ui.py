@@ -9,6 +9,7 @@ import datetime as dt
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -58,10 +59,16 @@ for _pair, _words in _BY_TONE.items():
 @register.simple_tag
 def icon(name: str, size: int = 16, label: str = "") -> SafeString:
     """An inline Lucide icon; decoration unless it has a label."""
+    return _icon(str(name), size, label)
+
+
+@lru_cache(maxsize=1024)
+def _icon(name: str, size: int, label: str) -> SafeString:
+    """Kept as text: the package copies and writes a tree of elements each time, and a page has a hundred icons."""
+    attributes: dict[str, str] = {"class": "icon"}
+    attributes |= {"role": "img", "aria-label": label} if label else {"aria-hidden": "true"}
     try:
-        attributes: dict[str, str] = {"class": "icon"}
-        attributes |= {"role": "img", "aria-label": label} if label else {"aria-hidden": "true"}
-        return mark_safe(lucide._render_icon(name + "", size, **attributes))  # noqa: S308 - built from the package's own SVG
+        return mark_safe(lucide._render_icon(name, size, **attributes))  # noqa: S308 - built from the package's own SVG
     except lucide.IconDoesNotExist:
         return mark_safe(lucide._render_icon("circle", size, **{"class": "icon", "aria-hidden": "true"}))  # noqa: S308 - as above
 

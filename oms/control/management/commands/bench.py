@@ -24,7 +24,20 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from oms.control.benches.report import Report, table
 
-NAMES = ("api", "intake", "flash", "sync", "stock_import", "races", "asof", "grid", "flashsale", "kpi")
+NAMES = (
+    "api",
+    "intake",
+    "flash",
+    "sync",
+    "stock_import",
+    "races",
+    "asof",
+    "grid",
+    "lists",
+    "screens",
+    "flashsale",
+    "kpi",
+)
 #: set in the child: where it writes its report
 OUT = "LADING_BENCH_OUT"
 SERVER = "postgres://postgres@127.0.0.1:5432/postgres"
@@ -47,7 +60,7 @@ class Command(BaseCommand):
             "--save", metavar="DIRECTORY", help="also write the report as JSON and as a table there"
         )
         parser.add_argument(
-            "--orders", type=int, default=1_000_000, help="kpi: orders of the year (default 1,000,000)"
+            "--orders", type=int, default=1_000_000, help="kpi, lists: orders of the year (default 1,000,000)"
         )
         parser.add_argument("--rate", type=int, default=50, help="sync: sales per second (default 50)")
         parser.add_argument(
@@ -157,7 +170,7 @@ def _words(options: dict[str, Any]) -> list[str]:
     if options["name"] == "flashsale":
         for name in ("channels", "units", "shoppers", "rate", "outage"):
             words += [f"--{name}", str(options[name])]
-    if options["name"] == "kpi" and not options["quick"]:
+    if options["name"] in ("kpi", "lists") and not options["quick"]:
         words += ["--orders", str(options["orders"])]
     return [*words, "--db", options["db"]]
 
