@@ -96,7 +96,7 @@ def two_indexes(apps: Any, editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("inventory", "0014_cost_undone")]
+    dependencies = [("inventory", "0015_serial_events")]
 
     operations = [
         migrations.AddField(
