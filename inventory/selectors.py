@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
@@ -214,10 +214,8 @@ def levels(sku_ids: Collection[int], warehouse_ids: Collection[int] | None = Non
     found = list(rows.values_list(*names, "sku__lot_tracked"))
     dated = {row[0] for row in found if row[-1]}
     dates = lots.dated(dated, warehouse_ids) if dated else {}
-    return {
-        (row[0], row[1]): LevelView(*row[:-1], dates=dates.get((row[0], row[1]), lots.NOTHING))
-        for row in found
-    }
+    plain = {(row[0], row[1]): LevelView(*row[:-1]) for row in found}
+    return plain | {pair: replace(plain[pair], dates=held) for pair, held in dates.items() if pair in plain}
 
 
 def kit_parts(sku_ids: Iterable[int]) -> dict[int, kits.Parts]:

@@ -143,7 +143,6 @@ def _seed(
     vip, gift, none = (
         f"'{tags}'::jsonb" if on_postgres() else f"'{tags}'" for tags in ('["vip"]', '["gift"]', "[]")
     )
-    gone = f"CASE WHEN {alive} THEN 0 ELSE 1 END"
     with transaction.atomic(), quiet():
         insert(
             Order, count,
@@ -159,6 +158,7 @@ def _seed(
         )  # fmt: skip
         for number, rows in ((1, count), (2, count // 3)):
             nth = k if number == 1 else f"(n * 3 + {done})"
+            gone = f"CASE WHEN {nth} <= {live} THEN 0 ELSE 1 END"
             order = f"({orders} + 1 - {nth})"
             line = f"({order} * 2 + {number - 1})"
             sku = f"{goods[0]} + {nth} * 7 % {len(goods)}"
