@@ -8,6 +8,7 @@ from channels.models import (
     BulkPush,
     ChannelAccount,
     ChannelEffect,
+    ChannelFile,
     Drift,
     InboxMessage,
     Listing,
@@ -53,6 +54,13 @@ class InboxAdmin(ReadOnlyAdmin):
     list_filter = ("account", "state", "topic")
     search_fields = ("external_id", "delivery_id")
     exclude = ("body",)
+
+
+@admin.register(ChannelFile)
+class FileAdmin(ReadOnlyAdmin):
+    list_display = ("name", "account", "kind", "rows", "taken", "refused", "created_at")
+    list_filter = ("account", "kind")
+    search_fields = ("name",)
 
 
 @admin.register(ChannelEffect)

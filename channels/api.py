@@ -13,8 +13,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import BaseRouter
 
-from channels import accounts, inbox, selectors, sync
-from channels.models import ChannelAccount, InboxMessage, Listing
+from channels import accounts, filedrop, inbox, selectors, sync
+from channels.models import ChannelAccount, ChannelFile, InboxMessage, Listing
 from inventory.selectors import resolve_codes
 from oms.core.access import principal_of, require, scope_of
 from oms.core.actor import Actor, actor_of
@@ -82,6 +82,26 @@ class HealthSerializer(serializers.Serializer[Any]):
     effects_trouble = serializers.IntegerField()
 
 
+class BringRequest(serializers.Serializer[Any]):
+    """A file as text, header first: orders by the channel's columns, returns, or listings."""
+
+    name = serializers.RegexField(
+        r"^[^/\\\x00-\x1f]{1,150}\.(csv|tsv|txt)\Z", help_text="of the file, such as orders-1126.csv"
+    )
+    content = serializers.CharField(max_length=4_000_000, trim_whitespace=False)
+
+
+class FileSerializer(serializers.ModelSerializer[ChannelFile]):
+    """What became of a file; `problems` are [row, column, sentence] of the first 200 refused rows."""
+
+    problems: Any = serializers.ListField(child=serializers.ListField(), read_only=True)
+
+    class Meta:
+        model = ChannelFile
+        fields = ["id", "name", "kind", "sha256", "rows", "taken", "refused", "problems", "created_at"]
+        read_only_fields = fields
+
+
 class PauseRequest(serializers.Serializer[Any]):
     reason = serializers.CharField(max_length=255)
 
@@ -101,7 +121,7 @@ class ChannelViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveMode
     keyset_order = ("id",)
     required_scopes = {
         "GET": "channels:read", "pause": "channels:write", "resume": "channels:write", "resync": "channels:write",
-        "pull": "channels:write",
+        "pull": "channels:write", "bring": "channels:write",
     }  # fmt: skip
 
     def get_queryset(self) -> QuerySet[ChannelAccount]:
@@ -153,6 +173,22 @@ class ChannelViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveMode
         account = self._account(code)
         ring("channels.tasks.pull_account", str(account.pk))
         return Response(ChannelSerializer(account).data, status=202)
+
+    @extend_schema(request=BringRequest, responses={201: FileSerializer})
+    @action(detail=True, methods=["post"], url_path="files")
+    def bring(self, request: Request, code: str = "") -> Response:
+        """Bring a file to a channel that exchanges files: good orders go in, wrong rows are named, once per file."""
+        account = self._account(code)
+        filedrop.folder_of(account)
+        data = BringRequest(data=request.data)
+        data.is_valid(raise_exception=True)
+        file = filedrop.take(
+            account.pk,
+            data.validated_data["name"],
+            data.validated_data["content"].encode(),
+            actor=self.actor(),
+        )
+        return Response(FileSerializer(file).data, status=201)
 
 
 class ListingSerializer(SparseFieldsMixin, serializers.ModelSerializer[Listing]):

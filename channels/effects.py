@@ -500,8 +500,8 @@ def _confirmation(connector: Connector, effect: ChannelEffect) -> Confirmation |
     if parcel is None or label is None or not label.tracking_number:
         return None
     carrier = label.account
-    told = str(carrier.config.get("carrier_code") or "")
-    names = [name for name in (told, carrier.connector, carrier.code) if name]
+    named = str(carrier.config.get("carrier_code") or "")
+    names = [name for name in (named, carrier.connector, carrier.code) if name]
     code = next(
         (
             connector.capabilities.carriers[n.upper()]
@@ -517,12 +517,18 @@ def _confirmation(connector: Connector, effect: ChannelEffect) -> Confirmation |
             f"carrier: {connector.name} does not know '{carrier.name}'. "
             f"Give the carrier account a carrier_code out of: {known}."
         )
+    told = effect.payload["items"]
+    skus = dict(
+        OrderLine.objects.filter(
+            order=effect.order_id, external_id__in=[name for name, _ in told]
+        ).values_list("external_id", "external_sku")
+    )
     return Confirmation(
         order_external_id=effect.order.external_id, reference=str(parcel.pk), carrier=code, carrier_name=carrier.name,
         service=label.service_code, tracking_number=label.tracking_number,
         tracking_url=_tracking_url(carrier.config, label.tracking_number),
         shipped_at=dt.datetime.fromisoformat(effect.payload["shipped_at"]),
-        items=tuple(ShipItem(name, units) for name, units in effect.payload["items"]),
+        items=tuple(ShipItem(name, units, skus.get(name, "")) for name, units in told),
         location_id=effect.payload.get("location_id", ""), order_number=effect.order.external_number,
     )  # fmt: skip
 

@@ -12,7 +12,11 @@ from oms.core.access import Scope
 
 
 def _field(spec: FieldSpec, *, required: bool) -> forms.CharField:
-    widget = forms.PasswordInput(attrs={"autocomplete": "new-password"}) if spec.secret else forms.TextInput()
+    widget: forms.Widget = (
+        forms.PasswordInput(attrs={"autocomplete": "new-password"}) if spec.secret else forms.TextInput()
+    )
+    if spec.choices:
+        widget = forms.Select(choices=spec.choices)
     return forms.CharField(
         label=spec.label,
         required=required,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from django.db.models import F, Q
 
 from channels import kpis, quantities
-from channels.models import ChannelAccount, ChannelEffect, InboxMessage, Listing
+from channels.models import BulkPush, ChannelAccount, ChannelEffect, InboxMessage, Listing
 from fulfillment.models import Shipment
 from oms.core import beat
 from oms.core.clock import now
@@ -104,7 +104,12 @@ def pushes_move() -> Iterator[str]:
     for account, since in kpis.waiting():
         if at - since > PUSH_LIMIT:
             late[account] = late.get(account, 0) + 1
+    unfetched = set(
+        BulkPush.objects.filter(state=BulkPush.State.SENT, account__in=late).values_list("account", flat=True)
+    )
     for account, count in late.items():
+        if account in unfetched:  # the figures lie in a file that the channel has not worked off
+            continue
         if (
             not Listing.objects.filter(account=account, stale_since__isnull=False)
             .exclude(last_error="")

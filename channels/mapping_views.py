@@ -23,7 +23,7 @@ from oms.core.errors import NotFound, UserError
 from oms.core.screens import posted_whole, screen
 
 GROUPS = tuple(dict.fromkeys(field.group for field in maps.FIELDS))
-_WORDS = {
+WORDS = {
     "none": "None", "page": "Page number", "offset": "Offset", "cursor": "Cursor", "link": "Link to the next page",
     "iso": "2026-11-23T14:00:00Z", "space": "2026-11-23 14:00:00", "unix": "Seconds since 1970",
     "unix_ms": "Milliseconds since 1970", "major": "12.34", "minor": "1234 (cents)", "comma": "12,34",
@@ -72,7 +72,7 @@ class MappingForm(forms.Form):
 
 def _widget(spec: maps.Field, value: str, options: Mapping[str, Mapping[str, Any]]) -> forms.Widget:
     if spec.kind == "choice":
-        return forms.Select(choices=[(one, _WORDS.get(one, one)) for one in spec.choices])
+        return forms.Select(choices=[(one, WORDS.get(one, one)) for one in spec.choices])
     if spec.kind == "body":
         return forms.Textarea(attrs={"rows": 2, "spellcheck": "false"})
     known = options.get(spec.kind)

@@ -218,7 +218,7 @@ class BulkPush(models.Model):
     handle = models.CharField(max_length=120, blank=True, help_text="the channel's id of the file")
     items = models.JSONField(
         default=list,
-        help_text="listing id, version, quantity, SKU, changed at, data, told anew; in file order",
+        help_text="listing id, version, quantity, SKU, changed at, data, told anew, waits; in file order",
     )
     lease_token = models.UUIDField()
     state = models.CharField(max_length=8, choices=State.choices, default=State.PLANNED)
@@ -234,6 +234,45 @@ class BulkPush(models.Model):
                 fields=["account"], condition=Q(state__in=["planned", "sent"]), name="bulk_push_open_idx"
             ),
         ]
+
+
+class ChannelFile(models.Model):
+    """A file that a channel brought: orders, returns or listings. The same bytes are taken once.
+
+    Buyers' data stands in the orders only; the rows that were refused lie in the account's folder.
+    """
+
+    class Kind(models.TextChoices):
+        ORDERS = "orders", "Orders"
+        RETURNS = "returns", "Returns"
+        LISTINGS = "listings", "Listings"
+
+    account = models.ForeignKey(ChannelAccount, on_delete=models.CASCADE, related_name="files")
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    name = models.CharField(max_length=160)
+    sha256 = models.CharField(max_length=64)
+    rows = models.PositiveIntegerField(default=0)
+    taken = models.PositiveIntegerField(
+        default=0, help_text="orders, returns or listings that are in our books"
+    )
+    refused = models.PositiveIntegerField(default=0, help_text="rows that were not taken")
+    problems = models.JSONField(default=list, blank=True, help_text="[row, column, sentence], the first 200")
+    errors_file = models.CharField(
+        max_length=200, blank=True, help_text="in the folder failed/: the refused rows"
+    )
+    actor = models.CharField(max_length=120)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account", "sha256"], condition=Q(refused=0), name="channel_file_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class InboxMessage(models.Model):

@@ -237,10 +237,11 @@ def pull_returns(account_id: int, *, days: int = 2) -> int:
         return 0
     since = now() - dt.timedelta(days=days)
     found = do(account_id, lambda connector, access: connector.list_returns(access, since))
-    return sum(_open_return(account, entry) for entry in found)
+    return sum(open_return(account, entry) for entry in found)
 
 
-def _open_return(account: ChannelAccount, entry: RemoteReturn) -> bool:
+def open_return(account: ChannelAccount, entry: RemoteReturn) -> bool:
+    """An RMA for a return that we do not know yet; False where there is nothing new to open."""
     if entry.state in ("declined", "closed"):
         return False
     order = Order.objects.filter(channel=account.sales_channel, external_id=entry.order_external_id).first()

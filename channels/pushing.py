@@ -33,6 +33,8 @@ MAX_REJECTIONS = 5
 LEASE = dt.timedelta(seconds=90)
 BULK_LEASE = dt.timedelta(hours=6)
 BULK_LIMIT = 10_000
+#: a file that lies there unfetched is replaced when it is older than this and something newer is known
+REPLACE_AFTER = dt.timedelta(seconds=5)
 #: how long a listing that waits for its rivals waits before it looks again
 LOOK_AGAIN = dt.timedelta(seconds=0.4)
 #: at or below this many units a listing goes before the others
@@ -212,12 +214,20 @@ def plan(slots: Mapping[int, int]) -> Plan:
     limits: dict[int, tuple[int, dt.timedelta]] = {}
     bulk: set[int] = set()
     for account_id, (connector, count) in sorted(waiting.items()):
-        rules = get_connector(connector).capabilities
+        port = get_connector(connector)
+        rules = port.capabilities
         free = slots.get(account_id, rules.quantity_connections)
         if free <= 0:
             continue
+        bulk_from = rules.bulk_from
+        if rules.bulk_fetched:
+            bulk_from = port.bulk_from(
+                ChannelAccount.objects.values_list("config", flat=True).get(pk=account_id)
+            )
+            if bulk_from and not _bulk_free(account_id):
+                continue  # a file waits to be fetched: `outdated` has it replaced, single calls there are none
         limits[account_id] = (free * rules.quantity_batch, LEASE)
-        if rules.bulk_from and count >= rules.bulk_from and _bulk_free(account_id):
+        if bulk_from and count >= bulk_from and _bulk_free(account_id):
             bulk.add(account_id)
             limits[account_id] = (BULK_LIMIT, BULK_LEASE)
     if not limits or business.get("push_paused"):
@@ -551,6 +561,7 @@ def open_bulk(batch: Batch) -> int:
             one.changed_at.isoformat(),
             dict(one.item.data),
             one.anew,
+            one.waits,
         ]
         for one in batch.claimed
     ]
@@ -576,9 +587,32 @@ def bulk_failed(bulk_id: int, error: str) -> None:
         )
 
 
+def outdated(bulk: BulkPush) -> bool:
+    """Does a file that was not fetched yet lack something newer? Not within seconds of it: changes gather."""
+    if bulk.sent_at is None or bulk.sent_at > now() - REPLACE_AFTER:
+        return False
+    if pushable().filter(account=bulk.account_id).exists():
+        return True
+    versions = {row[0]: row[1] for row in bulk.items}
+    held = Listing.objects.filter(lease_token=bulk.lease_token).values_list("pk", "version")
+    return any(version > versions.get(pk, version) for pk, version in held)
+
+
+def replace_bulk(bulk: BulkPush) -> None:
+    """Give its listings free for the newer file that takes its place; none of them was acknowledged."""
+    with transaction.atomic():
+        changed = BulkPush.objects.filter(pk=bulk.pk, state=BulkPush.State.SENT).update(
+            state=BulkPush.State.FAILED, error="a newer file took its place", finished_at=now()
+        )
+        if changed:
+            Listing.objects.filter(
+                lease_token=bulk.lease_token, pk__in=[row[0] for row in bulk.items]
+            ).update(lease_token=None, lease_until=None, next_attempt_at=None)
+
+
 def _bulk_row(row: list[Any]) -> list[Any]:
-    """Files written before `anew` was kept have one value less."""
-    return row if len(row) > 6 else [*row, False]
+    """Files written before `anew` and `waits` were kept have fewer values."""
+    return [*row, False, False][:8]
 
 
 def bulk_batch(bulk: BulkPush) -> Batch:
@@ -586,9 +620,9 @@ def bulk_batch(bulk: BulkPush) -> Batch:
     claimed = tuple(
         Claimed(
             PushItem(listing_id, "", sku, "", quantity, f"{listing_id}:{version}:bulk", data=data),
-            version, dt.datetime.fromisoformat(changed_at), 0, anew=anew,
+            version, dt.datetime.fromisoformat(changed_at), 0, anew=anew, waits=waits,
         )
-        for listing_id, version, quantity, sku, changed_at, data, anew in map(_bulk_row, bulk.items)
+        for listing_id, version, quantity, sku, changed_at, data, anew, waits in map(_bulk_row, bulk.items)
     )  # fmt: skip
     account = ChannelAccount.objects.get(pk=bulk.account_id)
     return Batch(access_of(account), bulk.lease_token, claimed, bulk.created_at, bulk=True)

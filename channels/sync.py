@@ -250,10 +250,14 @@ def read_bulk(account_id: int) -> int:
         items = [one.item for one in batch.claimed]
         results = do(account_id, asking.bulk_result(bulk.handle, items))
         if results is None:
+            if get_connector(batch.access.connector).capabilities.bulk_fetched and pushing.outdated(bulk):
+                pushing.replace_bulk(bulk)
             continue
         at = now()
         outcomes = [
-            Outcome(one, result, one.item.quantity, bulk.sent_at or bulk.created_at, at)
+            Outcome(
+                one, result, one.item.quantity, bulk.sent_at or bulk.created_at, at, provisional=one.waits
+            )
             for one, result in zip(batch.claimed, results, strict=True)
         ]
         pushing.settle(batch, outcomes)

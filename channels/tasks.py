@@ -8,8 +8,8 @@ import logging
 from django.conf import settings
 from django.db.models import Q
 
-from channels import asking, blackbox, bulk, drift, effects, inbox, pulls, silence, sync, tuning
-from channels.connectors.base import ChannelError, get_connector
+from channels import asking, blackbox, bulk, drift, effects, filedrop, inbox, pulls, silence, sync, tuning
+from channels.connectors.base import ChannelError, connectors, get_connector
 from channels.models import BulkPush, ChannelAccount, ChannelEffect, InboxMessage, StockPush
 from channels.session import do
 from oms.core import beat
@@ -45,16 +45,25 @@ def find_oversells(subject: str) -> None:
     blackbox.investigate_recent()
 
 
+def _pull(account_id: int, days: int | None = None) -> None:
+    """Orders are asked for, or taken from the account's folder."""
+    connector = ChannelAccount.objects.values_list("connector", flat=True).get(pk=account_id)
+    if get_connector(connector).capabilities.files:
+        filedrop.collect(account_id)
+    else:
+        pulls.pull_orders(account_id, days=days)
+
+
 def pull_account(subject: str) -> None:
     try:
-        pulls.pull_orders(int(subject))
+        _pull(int(subject))
     except ChannelError as error:
         _quietly("order pull", int(subject), error)
 
 
 def pull_week(subject: str) -> None:
     try:
-        pulls.pull_orders(int(subject), days=7)
+        _pull(int(subject), days=7)
     except ChannelError as error:
         _quietly("weekly order pull", int(subject), error)
 
@@ -139,6 +148,21 @@ def poll_feeds(subject: str) -> None:
                 _quietly("bulk result", account.pk, error)
 
 
+@periodic(seconds=5)
+def watch_files(subject: str) -> None:
+    """Stock files that were fetched count; those that lie there are replaced when something newer is known."""
+    fetched = [one.key for one in connectors() if one.capabilities.bulk_fetched]
+    open_files = BulkPush.objects.filter(
+        state__in=(BulkPush.State.SENT, BulkPush.State.PLANNED), account__connector__in=fetched,
+        account__state=ChannelAccount.State.CONNECTED,
+    )  # fmt: skip
+    for account_id in open_files.order_by().values_list("account", flat=True).distinct():
+        try:
+            sync.read_bulk(account_id)
+        except ChannelError as error:
+            _quietly("stock file", account_id, error)
+
+
 @periodic(seconds=900)
 def pull_pool(subject: str) -> None:
     """Bring the pools that channels operate to their figures."""
@@ -208,6 +232,7 @@ def check_subscriptions(subject: str) -> None:
 def tidy(subject: str) -> None:
     """Remove messages after their replay window and pushes after the longest report."""
     inbox.purge()
+    filedrop.tidy()
     StockPush.objects.filter(answered_at__lt=now() - dt.timedelta(days=30)).delete()
     BulkPush.objects.filter(finished_at__lt=now() - dt.timedelta(days=30)).delete()
 

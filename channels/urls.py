@@ -1,6 +1,6 @@
 from django.urls import path
 
-from channels import mapping_views, views
+from channels import file_views, mapping_views, views
 
 app_name = "channels"
 urlpatterns = [
@@ -23,5 +23,8 @@ urlpatterns = [
     path("<slug:code>/act/", views.act, name="act"),
     path("<slug:code>/settings/", views.settings, name="settings"),
     path("<slug:code>/mapping/", mapping_views.mapping, name="mapping"),
+    path("<slug:code>/files/", file_views.files, name="files"),
+    path("<slug:code>/files/<int:file_id>/errors/", file_views.errors, name="file-errors"),
+    path("<slug:code>/layout/", file_views.layout, name="layout"),
     path("<slug:code>/listings/", views.listings, name="listings"),
 ]

@@ -178,6 +178,8 @@ def connect(request: HttpRequest) -> HttpResponse:
             else:
                 if connector.capabilities.mapped:
                     return redirect("channels:mapping", code=account.sales_channel.code)
+                if connector.capabilities.files:
+                    return redirect("channels:layout", code=account.sales_channel.code)
                 tested = accounts.test(account.pk, actor=actor_of(request.user))
                 (messages.success if tested.ok else messages.error)(request, tested.message)
                 return redirect("channels:settings", code=account.sales_channel.code)

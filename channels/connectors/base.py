@@ -80,6 +80,8 @@ class FieldSpec:
     required: bool = True
     help: str = ""
     default: str = ""
+    #: (value, words) to choose from; empty = free text
+    choices: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,9 @@ class Capabilities:
     revisions_per_day: int = 0
     #: from so many waiting listings on, one bulk file is cheaper than single calls; 0 = no bulk way
     bulk_from: int = 0
+    #: quantities lie in a file until the channel fetches it, and a newer file takes the place of one not yet fetched;
+    #: whether an account works so, `Connector.bulk_from` says
+    bulk_fetched: bool = False
     per_location: bool = False
     compare_and_set: bool = False
     webhooks: bool = False
@@ -122,6 +127,8 @@ class Capabilities:
     other_carriers: bool = False
     #: a person maps its fields: it has a mapping screen, and is tested from there
     mapped: bool = False
+    #: it is a folder of files: orders are taken from it, not asked for
+    files: bool = False
 
     def carrier(self, code: str, name: str = "") -> str | None:
         """The channel's code for one of our carriers; None when it knows neither the code nor other carriers."""
@@ -208,10 +215,11 @@ class OrderPage:
 
 @dataclass(frozen=True, slots=True)
 class ShipItem:
-    """Units of one order line in a parcel, by the channel's own line id."""
+    """Units of one order line in a parcel, by the channel's own line id. `sku` as the channel calls it."""
 
     line_external_id: str
     quantity: int
+    sku: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +358,10 @@ class Connector:
     def notifies(self, config: Mapping[str, Any]) -> bool:
         """Does this account send notifications, so that their absence means something?"""
         return self.capabilities.webhooks or self.capabilities.queue
+
+    def bulk_from(self, config: Mapping[str, Any]) -> int:
+        """From so many waiting listings on this account takes a bulk file; 0 = never."""
+        return self.capabilities.bulk_from
 
     def place_id(self, text: str) -> str:
         """A location id as listings carry it, whatever form it was given in."""

@@ -128,6 +128,7 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "returns:order_id": both["order"],
         "channels:code": (SHOP, FARSHOP),
         "channels:pk": both["listing"],
+        "channels:file_id": (1, 1),
         "channels:heal:pk": both["drift"],
         "channels:effect:pk": both["effect"],
         "channels:oversell:pk": both["oversell"],

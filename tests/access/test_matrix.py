@@ -107,9 +107,13 @@ NAMES_ALL = {
     "inventory:transfers",
 }
 #: 404 on one's own object: there is no label yet, the empty form names no request, the goods arrive elsewhere,
-#: the fields of this channel are known and need no mapping
+#: the fields of this channel are known and need no mapping, it exchanges no files
 NOT_YET = {
     "channels:mapping",
+    "channels:files",
+    "channels:file-errors",
+    "channels:layout",
+    "api:channel-bring",
     "fulfillment:label",
     "api:shipment-label-file",
     "inventory:approvals",

@@ -47,6 +47,9 @@ ELSEWHERE = {
     "procurement:sku_stock": "a part of the SKU page",
     "channels:oversell": "only an order that was sold twice leads there: tests/channels",
     "channels:mapping": "only a channel that is mapped by hand has it: tests/channels/test_custom.py",
+    "channels:files": "only a channel that exchanges files has it: tests/channels/test_file_screens.py",
+    "channels:layout": "only a channel that exchanges files has it: tests/channels/test_file_screens.py",
+    "channels:file-errors": "a file",
     "channels:buffer": "a table cell: tests/browser/test_work.py",
     "control:import-match": "only a file of unknown shape leads there: tests/control/test_import_screens.py",
 }

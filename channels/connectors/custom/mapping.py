@@ -342,6 +342,11 @@ def fill_body(template: str, values: Mapping[str, Any]) -> Any:
     return _fill(json.loads(template), values) if template.strip() else None
 
 
+def fill_text(template: str, values: Mapping[str, Any]) -> Any:
+    """A text with its placeholders filled; nothing but a placeholder becomes the value itself."""
+    return _fill(template, values)
+
+
 def _fill(value: Any, values: Mapping[str, Any]) -> Any:
     if isinstance(value, dict):
         return {name: _fill(inner, values) for name, inner in value.items()}

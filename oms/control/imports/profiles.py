@@ -26,6 +26,7 @@ from oms.control.imports.items import (
     PurchaseLine,
 )
 from oms.control.imports.reader import Row
+from oms.core.columns import Column, bind, missing, normal
 from oms.orders.drafts import ContactDraft, LineDraft, OrderDraft
 
 Options = dict[str, Any]
@@ -38,20 +39,6 @@ class Wrong(Exception):
         super().__init__(message)
         self.column = column
         self.message = message
-
-
-@dataclass(frozen=True)
-class Column:
-    """A field of ours and the headers (normalised) that mean it; `help` is shown where columns are matched."""
-
-    name: str
-    headers: tuple[str, ...] = ()
-    needed: bool = False
-    help: str = ""
-
-    @property
-    def means(self) -> tuple[str, ...]:
-        return (normal(self.name), *self.headers)
 
 
 @dataclass(frozen=True)
@@ -74,22 +61,10 @@ class Profile:
 
     def bind(self, headers: Iterable[str], chosen: Mapping[str, str] | None = None) -> dict[str, str]:
         """The file's header of each of our fields: as chosen by a person, else found by name."""
-        have = {normal(header): header for header in reversed(list(headers)) if header}
-        bound = {}
-        for column in self.columns:
-            header = (chosen or {}).get(column.name)
-            if header is None:
-                header = next((have[name] for name in column.means if name in have), "")
-            if header and normal(header) in have:
-                bound[column.name] = have[normal(header)]
-        return bound
+        return bind(self.columns, headers, chosen)
 
     def missing(self, bound: Mapping[str, str]) -> list[str]:
-        return [column.name for column in self.columns if column.needed and column.name not in bound]
-
-
-def normal(header: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", header.lower())
+        return missing(self.columns, bound)
 
 
 def whole(row: Row, column: str) -> int:
