@@ -36,6 +36,27 @@ class RoutingPolicy(models.Model):
         ]
 
 
+class RoutingDraft(models.Model):
+    """The rules under work before they are published: at most one, seen by everybody who may change rules."""
+
+    ONLY = 1
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=ONLY)
+    rules = models.JSONField(default=list)
+    before = models.JSONField(
+        null=True, blank=True, help_text="the rules before the last change, to take it back"
+    )
+    changed_by = models.CharField(max_length=120)
+    changed_at = models.DateTimeField(default=timezone.now)
+    version = models.PositiveIntegerField(default=1)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="routing_draft_only_one")]
+
+    def __str__(self) -> str:
+        return "Draft of the routing rules"
+
+
 class RoutingDecision(models.Model):
     """Why this warehouse: winner, every loser, the data seen and the rule version; can be replayed."""
 

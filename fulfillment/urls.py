@@ -1,6 +1,6 @@
 from django.urls import path
 
-from fulfillment import order_views, views
+from fulfillment import order_views, rule_views, views
 
 app_name = "fulfillment"
 urlpatterns = [
@@ -12,7 +12,11 @@ urlpatterns = [
     path("shipments/lots/<int:lot_id>/", views.recall, name="recall"),
     path("floor/", views.floor, name="floor"),
     path("floor/<int:pk>/", views.bench, name="bench"),
-    path("routing/", views.routing, name="routing"),
+    path("routing/", rule_views.routing, name="routing"),
+    path("routing/rules/", rule_views.rules_act, name="rules_act"),
+    path("routing/rules/new/", rule_views.rule, name="rule_new"),
+    path("routing/rules/<int:index>/", rule_views.rule, name="rule"),
+    path("routing/trial/", rule_views.rules_try, name="rules_try"),
     path("routing/orders/<int:order_id>/panel/", views.order_panel, name="order_panel"),
     path("routing/orders/<int:order_id>/", views.route_order, name="route_order"),
     path("routing/orders/bulk/", order_views.order_bulk, name="order_bulk"),

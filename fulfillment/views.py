@@ -28,10 +28,8 @@ from fulfillment.models import (
     LabelPurchase,
     PackageType,
     RoutingDecision,
-    RoutingPolicy,
     Shipment,
 )
-from fulfillment.routing.conditions import describe
 from fulfillment.slips import packing_slip_pdf
 from inventory.models import Warehouse
 from oms.core import csvsafe, lists
@@ -364,51 +362,6 @@ def bench(request: HttpRequest, pk: int) -> HttpResponse:
     if verdict is not None:
         response["HX-Trigger"] = json.dumps({"scan:ok" if verdict.ok else "scan:bad": {}})
     return response
-
-
-@screen("orders.view", write="orders.route")
-@require_http_methods(["GET", "POST"])
-def routing(request: HttpRequest) -> HttpResponse:
-    """The rules in force, their versions, and what was decided lately."""
-    active = RoutingPolicy.objects.filter(is_active=True).first()
-    text = json.dumps(active.rules if active else [], indent=2)
-    if request.method == "POST":
-        text = request.POST.get("rules", "")
-        try:
-            rules = json.loads(text)
-        except ValueError as error:
-            raise UserError(f"rules: this is not JSON ({error}).", field="rules") from error
-        if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
-            raise UserError(
-                "rules: write a list of rules, each an object with name, when and then.", field="rules"
-            )
-        made = routing_service.publish(rules, actor=actor_of(request.user), note=request.POST.get("note", ""))
-        messages.success(request, f"Version {made.version} is in force.")
-        return redirect("fulfillment:routing")
-    scope = scope_of(request.user, "orders.view")
-    decisions = RoutingDecision.objects.filter(scope.q(channel="order__channel__code")).select_related(
-        "order__channel"
-    )[:30]
-    return render(
-        request,
-        "fulfillment/routing.html",
-        {
-            "active": active,
-            "text": text,
-            "decisions": decisions,
-            "versions": RoutingPolicy.objects.all()[:20],
-            "rules": [
-                {
-                    "name": r.get("name"),
-                    "when": describe(r.get("when") or {}),
-                    "then": r.get("then"),
-                    "on": r.get("active", True),
-                }
-                for r in (active.rules if active else [])
-            ],
-            "may_publish": can(request.user, "orders.route"),
-        },
-    )
 
 
 @screen("orders.view")

@@ -17,6 +17,7 @@ from typing import Any
 from django.utils import timezone
 
 from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, Listing, OversellIncident
+from fulfillment import routing_service
 from fulfillment.models import (
     CarrierAccount,
     HandOff,
@@ -80,6 +81,7 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
     )
     transfers = _transfers(sku)
     lot = Lot.objects.create(sku=sku, code="L1")
+    routing_service.publish([{"name": "Gift", "then": {"tags": ["gift"]}}], actor=SYSTEM)
     webhook = WebhookEndpoint.objects.create(
         url="https://hooks.example.org/", events=["order.created"], secret="whsec_x", created_by="x"
     )
@@ -117,6 +119,7 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "control:view_id": (_view(user), _view(token.user)),
         "fulfillment:pk": both["shipment"],
         "fulfillment:order_id": both["order"],
+        "fulfillment:index": (0, None),
         "fulfillment:kind": ("pdf", None),
         "threepl:code": both["threepl"],
         "threepl:pk": both["hand_off"],
