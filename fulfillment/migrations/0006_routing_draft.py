@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('fulfillment', '0004_picked_units'),
+        ('fulfillment', '0005_threepl_inbound'),
     ]
 
     operations = [
