@@ -9,12 +9,13 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from django.db import connection, transaction
+from django.db.models import Q
 
-from channels import asking
+from channels import asking, pushing
 from channels.connectors.base import ChannelError, Connector, Notification, Retry, get_connector
 from channels.models import ChannelAccount, InboxMessage, Listing
 from channels.session import do, needs_person
@@ -27,6 +28,7 @@ from oms.core.models import ExceptionItem
 from oms.core.outbox import emit
 from oms.orders import intake
 from oms.orders.drafts import LineDraft, OrderDraft
+from oms.orders.models import OrderLine
 
 log = logging.getLogger("lading.channels")
 
@@ -352,12 +354,58 @@ def _book(
 
 def take(account: ChannelAccount, drafts: Sequence[OrderDraft], *, source: str) -> list[intake.Taken]:
     """Book drafts of an account with its listings' SKUs filled in. Also counts as news of the account."""
+    before = _units(account, [draft.external_id for draft in drafts])
     answers = intake.take(
         mapped(account.pk, drafts), channel=account.sales_channel, actor=actor_for(account), source=source
     )
-    if any(answer.outcome in ("created", "updated") for answer in answers):
+    changed = {
+        draft.external_id
+        for draft, answer in zip(drafts, answers, strict=True)
+        if answer.outcome in ("created", "updated")
+    }
+    if changed:
+        _seen(account, before, _units(account, changed))
         ChannelAccount.objects.filter(pk=account.pk).update(last_order_at=now())
     return answers
+
+
+Sold = dict[
+    tuple[str, str, str], int
+]  # (order, channel's SKU, listing reference) → units that are not cancelled
+
+
+def _units(account: ChannelAccount, numbers: Collection[str]) -> Sold:
+    found: Sold = {}
+    rows = OrderLine.objects.filter(order__channel=account.sales_channel_id, order__external_id__in=numbers)
+    for number, code, ref, units, cancelled in rows.values_list(
+        "order__external_id", "external_sku", "listing_ref", "quantity", "cancelled"
+    ):
+        found[number, code, ref] = found.get((number, code, ref), 0) + units - cancelled
+    return found
+
+
+def _seen(account: ChannelAccount, before: Sold, after: Sold) -> None:
+    """What was booked is no unseen sale of its listing any more. A line that fits several listings (one per location)
+    counts for none: theirs are freed by the next order pull."""
+    changes: dict[tuple[str, str], int] = {}
+    for key, units in after.items():
+        _, code, ref = key
+        changes[code, ref] = changes.get((code, ref), 0) + units - before.get(key, 0)
+    codes, refs = {code for code, _ in changes if code}, {ref for code, ref in changes if ref and not code}
+    rows = Listing.objects.filter(
+        Q(external_sku__in=codes) | Q(variant_id__in=refs), account=account, held__isnull=False
+    )
+    by_code: dict[str, list[int]] = {}
+    by_ref: dict[str, list[int]] = {}
+    for pk, code, ref in rows.values_list("pk", "external_sku", "variant_id"):
+        by_code.setdefault(code, []).append(pk)
+        by_ref.setdefault(ref, []).append(pk)
+    units: dict[int, int] = {}
+    for (code, ref), change in changes.items():
+        fitting = by_code.get(code, []) if code else by_ref.get(ref, [])
+        if change and len(fitting) == 1:
+            units[fitting[0]] = units.get(fitting[0], 0) + change
+    pushing.note_booked(account.pk, {pk: change for pk, change in units.items() if change})
 
 
 def mapped(account_id: int, drafts: Sequence[OrderDraft]) -> list[OrderDraft]:

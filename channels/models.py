@@ -133,6 +133,20 @@ class Listing(models.Model):
     last_quantity = models.IntegerField(null=True, blank=True, help_text="last quantity sent")
     acked_quantity = models.IntegerField(null=True, blank=True)
     acked_at = models.DateTimeField(null=True, blank=True)
+    # what keeps the last units from being sold twice
+    held = models.IntegerField(
+        null=True,
+        blank=True,
+        help_text="the most that the channel may still sell or has sold without our books knowing",
+    )
+    offered = models.PositiveIntegerField(
+        default=0, help_text="a raise on its way: it counts before it is sent"
+    )
+    unseen_since = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="since when held is above acked quantity: units sold there whose orders are not booked",
+    )
     read_quantity = models.IntegerField(null=True, blank=True, help_text="what the channel said when asked")
     read_at = models.DateTimeField(null=True, blank=True)
     lease_token = models.UUIDField(null=True, blank=True)
@@ -163,6 +177,9 @@ class Listing(models.Model):
                 fields=["account", "stale_since"],
                 condition=Q(stale_since__isnull=False),
                 name="listing_stale_idx",
+            ),
+            models.Index(
+                fields=["unseen_since"], condition=Q(unseen_since__isnull=False), name="listing_unseen_idx"
             ),
             models.Index(fields=["account", "external_sku"], name="listing_external_sku_idx"),
             models.Index(fields=["account", "variant_id"], name="listing_variant_idx"),

@@ -10,7 +10,7 @@ import datetime as dt
 import hashlib
 import logging
 
-from channels import asking, drift
+from channels import asking, drift, pushing
 from channels.connectors.base import Capabilities, Notification, PoolLevel, RemoteReturn, get_connector
 from channels.inbox import accept, actor_for, take
 from channels.models import ChannelAccount, Listing, LocationMap
@@ -48,7 +48,7 @@ def pull_orders(account_id: int, *, days: int | None = None) -> dict[str, int]:
     rules = get_connector(account.connector).capabilities
     since = _since(account, rules, days)
     counts: dict[str, int] = {}
-    cursor, pages, missed = "", 0, 0
+    cursor, pages, missed, whole, began = "", 0, 0, True, now()
     while pages < MAX_PAGES:
         page = do(account_id, asking.orders(since, cursor))
         pages += 1
@@ -61,10 +61,12 @@ def pull_orders(account_id: int, *, days: int | None = None) -> dict[str, int]:
             for draft, answer in zip(part, take(account, part, source="poll"), strict=True):
                 counts[answer.outcome] = counts.get(answer.outcome, 0) + 1
                 if answer.outcome == "error":
+                    whole = False
                     _refused(account, draft.external_id, answer.message)
                 elif answer.outcome == "created" and draft.placed_at < now() - SILENT_AFTER:
                     missed += 1
         if page.refused:
+            whole = False
             _refused(account, f"page of {since}", f"{page.refused} orders could not be read")
         changes: dict[str, object] = {"last_pull_at": now()}
         if days is None and page.resume:
@@ -73,6 +75,9 @@ def pull_orders(account_id: int, *, days: int | None = None) -> dict[str, int]:
         cursor = page.cursor
         if not cursor:
             break
+    if whole and not cursor:
+        # what it sold before this pull began is in our books now, as far as it shows its orders at once
+        pushing.forget_unseen(account_id, before=began - dt.timedelta(seconds=rules.visible_after_seconds))
     _watch(account, missed, first=not account.last_pull_at)
     return counts
 

@@ -2,6 +2,11 @@
 
 A listing is stale while `acked_version < version`. It is claimed by a lease, its quantity is computed at that
 moment, and an answer counts only for the version it was computed from: an old value never overwrites a new one.
+
+`held` is the most that a channel may still sell or has sold without our books knowing. Telling a figure moves it by
+the difference to the figure before, a booked order lowers it, and a raise counts (`offered`) before it is sent. What
+it exceeds the acknowledged figure by are unseen units: they are taken for everybody until their order is booked, or
+an order pull that began later has not brought it.
 """
 
 from __future__ import annotations
@@ -9,12 +14,13 @@ from __future__ import annotations
 import datetime as dt
 import random
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Case, Count, F, Q, QuerySet, Value, When
+from django.db.models import Case, Count, DateTimeField, F, Q, QuerySet, Value, When
+from django.db.models.functions import Coalesce, Greatest, Least
 
 from channels import pacing, quantities
 from channels.connectors.base import Access, ListingRef, PushItem, PushResult, Retry, get_connector
@@ -30,6 +36,8 @@ from oms.core.inserts import insert_rows
 from oms.core.outbox import emit
 
 MAX_REJECTIONS = 5
+#: number of the advisory lock of those who raise listings out of the last units
+_RAISES = 7_301_000_411
 LEASE = dt.timedelta(seconds=90)
 BULK_LEASE = dt.timedelta(hours=6)
 BULK_LIMIT = 10_000
@@ -43,6 +51,10 @@ NEAR_ZERO = 20
 FAIR_AFTER = dt.timedelta(seconds=3)
 #: first figures and re-syncs go after movements, but they wait for them no longer than this
 ANEW_AFTER = dt.timedelta(seconds=60)
+#: unseen units of an account whose orders cannot be read are given up after this time
+UNSEEN_FOR = dt.timedelta(hours=6)
+#: change of `held` when nobody knows what the channel showed before: only the new figure counts
+UNKNOWN = -1_000_000_000
 
 
 # --- becoming stale --------------------------------------------------------------------------------
@@ -105,7 +117,7 @@ def mark_listings(listings: QuerySet[Listing], *, forget: bool = False, anew: bo
         "dead": False,
     }
     if forget:
-        changes["acked_quantity"] = None
+        changes |= {"acked_quantity": None, "unseen_since": None}  # `held` stays: it may show that much
     at = now()
     ids = list(listings.order_by("pk").values_list("pk", flat=True))
     total = 0
@@ -133,6 +145,8 @@ class Claimed:
     attempts: int
     waits: bool = False  # a lower figure than its share, until rivals have accepted theirs
     anew: bool = False  # first figures or a re-sync: nothing moved, so no latency is measured
+    change: int = UNKNOWN  # what the new figure adds to the units that the listing holds
+    look: bool = False  # it is read before it is told
 
     @property
     def ref(self) -> ListingRef:
@@ -176,7 +190,7 @@ def pushable() -> QuerySet[Listing]:
 #: what is read of a claimed listing, after the fields that decide its figure
 _CLAIM_FIELDS = (
     "external_id", "external_sku", "version", "stale_since", "attempts", "data", "acked_quantity", "acked_at",
-    "read_quantity", "read_at", "told_anew",
+    "read_quantity", "read_at", "told_anew", "held", "offered", "last_error",
 )  # fmt: skip
 
 
@@ -196,6 +210,16 @@ class _Row:
     read_quantity: int | None
     read_at: dt.datetime | None
     told_anew: bool
+    held: int | None
+    offered: int
+    last_error: str
+
+    @property
+    def base(self) -> int | None:
+        """What the channel shows as far as we know: the figure it took, less what it has sold of it by our books."""
+        if self.acked_quantity is None or self.held is None:
+            return self.acked_quantity
+        return min(self.acked_quantity, self.held)
 
 
 def plan(slots: Mapping[int, int]) -> Plan:
@@ -242,7 +266,10 @@ def plan(slots: Mapping[int, int]) -> Plan:
         .order_by("stale_since", "pk")
         .values_list(*quantities.FACT_FIELDS, *_CLAIM_FIELDS)
     ]  # fmt: skip
-    shown = quantities.compute([row.facts for row in rows])
+    if any(row.offered for row in rows):  # the attempt that raised them never ended: it may stand there
+        _interrupted(Listing.objects.filter(pk__in=ids, lease_token=token, offered__gt=0))
+        rows = [replace(row, last_error="interrupted") if row.offered else row for row in rows]
+    shown = offer(token, [row.facts for row in rows])
     accounts = {
         account.pk: account
         for account in ChannelAccount.objects.filter(pk__in={row.facts.account_id for row in rows})
@@ -253,7 +280,7 @@ def plan(slots: Mapping[int, int]) -> Plan:
     by_account: dict[int, list[Claimed]] = {}
     for row in rows:
         entry = _claimed(row, shown[row.facts.id], token)
-        if _shows_already(row, accounts[row.facts.account_id], entry.item.quantity):
+        if not entry.look and _shows_already(row, accounts[row.facts.account_id], entry.item.quantity):
             if entry.waits:
                 held[row.facts.id] = at + LOOK_AGAIN
             else:
@@ -263,23 +290,54 @@ def plan(slots: Mapping[int, int]) -> Plan:
         else:
             by_account.setdefault(row.facts.account_id, []).append(entry)
     if same:
-        acknowledge(token, [(one.item.listing_id, one.version, one.item.quantity, at) for one in same], at)
+        acknowledge(token, [(one.item.listing_id, one.version, one.item.quantity, at, 0) for one in same], at)
         found.settled = len(same)
     for until in sorted(set(held.values())):
         Listing.objects.filter(pk__in=[pk for pk, when in held.items() if when == until], lease_token=token).update(
-            lease_token=None, lease_until=None, next_attempt_at=until
+            lease_token=None, lease_until=None, next_attempt_at=until, offered=0
         )  # fmt: skip
     for account_id, entries in by_account.items():
         account = accounts[account_id]
         access = access_of(account)
-        size = (
-            BULK_LIMIT if account_id in bulk else get_connector(account.connector).capabilities.quantity_batch
-        )
-        for start in range(0, len(entries), size):
-            found.batches.append(
-                Batch(access, token, tuple(entries[start : start + size]), at, bulk=account_id in bulk)
-            )
+        size = get_connector(account.connector).capabilities.quantity_batch
+        # what must be looked at first cannot go into a file
+        filed = [one for one in entries if not one.look] if account_id in bulk else []
+        single = [one for one in entries if one.look] if filed else entries
+        for group, most, is_bulk in ((filed, BULK_LIMIT, True), (single, size, False)):
+            for start in range(0, len(group), most):
+                found.batches.append(
+                    Batch(access, token, tuple(group[start : start + most]), at, bulk=is_bulk)
+                )
     return found
+
+
+def offer(token: uuid.UUID, facts: Sequence[quantities.ListingFacts]) -> dict[int, Shown]:
+    """The figures of claimed listings. A raise out of the last units is written down before anybody else computes,
+    so that two raises never use the same unit: `offered` counts until the channel has answered."""
+    shown = quantities.compute(facts)
+    rising = [one for one in facts if _rise(shown[one.id]) or shown[one.id].waits]
+    if not rising:
+        return shown
+    with transaction.atomic():
+        _one_at_a_time()
+        again = quantities.compute(rising)
+        for listing_id, figure in sorted(again.items()):
+            Listing.objects.filter(pk=listing_id, lease_token=token).update(offered=_rise(figure))
+    return shown | again
+
+
+def _rise(figure: Shown) -> int:
+    """Units that telling a divided figure may add to what the listing holds; unknown figures are looked at first."""
+    if not figure.divided or figure.base is None or figure.quantity <= figure.base:
+        return 0
+    return figure.quantity - figure.base + figure.blind
+
+
+def _one_at_a_time() -> None:
+    """Who raises listings out of the last units waits for others who do. SQLite has one writer anyway."""
+    if on_postgres():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_RAISES])
 
 
 def _bulk_free(account_id: int) -> bool:
@@ -341,14 +399,18 @@ def _claim(limits: Mapping[int, tuple[int, dt.timedelta]], token: uuid.UUID, at:
 def _claimed(row: _Row, shown: Shown, token: uuid.UUID) -> Claimed:
     """`key` is new for every claim: the same version may have to be told with another base or figure, and a
     repeated request whose answer was lost is caught by compare-and-set."""
+    base = row.base
+    compares = get_connector(row.facts.connector).capabilities.compare_and_set
     return Claimed(
         PushItem(
             listing_id=row.facts.id, external_id=row.external_id, external_sku=row.external_sku,
             location_id=row.facts.location_id, quantity=shown.quantity, key=f"{row.facts.id}:{row.version}:{token}",
-            expected=row.acked_quantity if row.acked_quantity is not None else row.read_quantity, data=row.data,
+            expected=base if base is not None else row.read_quantity, data=row.data,
         ),
         version=row.version, changed_at=row.stale_since, attempts=row.attempts, waits=shown.waits,
-        anew=row.told_anew,
+        anew=row.told_anew, change=UNKNOWN if base is None else shown.quantity - base + shown.blind,
+        # out of the last units nothing is told blindly: not where we do not know what is shown, nor after a failure
+        look=shown.divided and (base is None or not compares or row.last_error != ""),
     )  # fmt: skip
 
 
@@ -360,23 +422,113 @@ def _shows_already(row: _Row, account: ChannelAccount, quantity: int) -> bool:
         return True
     untouched = account.last_order_at is None or account.last_order_at < row.acked_at
     told_otherwise = row.read_at is not None and row.read_at > row.acked_at and row.read_quantity != quantity
-    return row.acked_quantity == quantity and untouched and not told_otherwise and row.attempts == 0
+    return (
+        row.base == quantity == row.acked_quantity and untouched and not told_otherwise and row.attempts == 0
+    )
 
 
-def recompute(batch: Batch, listing_ids: Iterable[int]) -> dict[int, tuple[Shown, int, dt.datetime, bool]]:
-    """(figure, version, stale since, told anew) as they are now, for listings that this batch still holds."""
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A claimed listing as it is now: its figure, and what it was computed from."""
+
+    figure: Shown
+    version: int
+    changed_at: dt.datetime
+    anew: bool
+
+
+def recompute(batch: Batch, shown: Mapping[int, int], at: dt.datetime) -> dict[int, Again]:
+    """Take over what the channel showed at `at`, and compute again, for listings that this batch still holds.
+
+    Fewer than a listing held are unseen sales, and are counted so in the new figures.
+    """
+    with transaction.atomic():
+        for listing_id, theirs in sorted(shown.items()):
+            take_over(Listing.objects.filter(pk=listing_id, lease_token=batch.token), theirs, at)
     rows = list(
-        Listing.objects.filter(pk__in=list(listing_ids), lease_token=batch.token, stale_since__isnull=False)
+        Listing.objects.filter(pk__in=list(shown), lease_token=batch.token, stale_since__isnull=False)
     )
-    facts = quantities.facts(
-        Listing.objects.filter(pk__in=[row.pk for row in rows]).values_list(*quantities.FACT_FIELDS)
+    figures = offer(
+        batch.token,
+        quantities.facts(
+            Listing.objects.filter(pk__in=[row.pk for row in rows]).values_list(*quantities.FACT_FIELDS)
+        ),
     )
-    shown = quantities.compute(facts)
     return {
-        row.pk: (shown[row.pk], row.version, row.stale_since, row.told_anew)
+        row.pk: Again(figures[row.pk], row.version, row.stale_since, row.told_anew)
         for row in rows
         if row.stale_since
     }
+
+
+# --- unseen units ----------------------------------------------------------------------------------
+
+
+def take_over(rows: QuerySet[Listing], theirs: int, at: dt.datetime) -> int:
+    """The channel showed `theirs` at `at`: what the listings held beyond it is sold, in orders we have not booked.
+
+    A raise that is still only offered was not told.
+    """
+    held = Coalesce(F("held"), F("acked_quantity"), Value(theirs))
+    return rows.update(
+        acked_quantity=theirs, acked_at=at, read_quantity=theirs, read_at=at, last_error="", offered=0,
+        held=Greatest(held, Value(theirs)),
+        unseen_since=Case(
+            When(held__gt=theirs, then=Coalesce(F("unseen_since"), Value(at))),
+            When(held__isnull=True, acked_quantity__gt=theirs, then=Value(at)),
+            default=Value(None), output_field=DateTimeField(null=True),
+        ),
+    )  # fmt: skip
+
+
+def note_booked(account_id: int, units: Mapping[int, int]) -> None:
+    """Orders of an account were booked (or cancelled: below zero): its listings hold so many units less.
+
+    `units` maps listing id to units of the listing. One statement more than there are listings.
+    """
+    if not units:
+        return
+    with transaction.atomic():
+        rows = Listing.objects.filter(account=account_id, pk__in=units, held__isnull=False)
+        if on_postgres():
+            list(rows.order_by("pk").select_for_update(no_key=True).values_list("pk"))
+        change = Case(*(When(pk=pk, then=Value(number)) for pk, number in sorted(units.items())))
+        rows.update(
+            held=Greatest(F("held") - change, Value(0)),
+            unseen_since=Case(
+                When(held__gt=F("acked_quantity") + change, then=F("unseen_since")),
+                default=Value(None), output_field=DateTimeField(null=True),
+            ),
+        )  # fmt: skip
+
+
+def forget_unseen(account_id: int, *, before: dt.datetime) -> int:
+    """An order pull has brought everything that the account had sold at `before`: what is counted as unseen since
+    then does not exist. Returns how many listings are freed. Listings whose last push may have arrived or not stay
+    as they are until they have been looked at."""
+    freed = Listing.objects.filter(
+        account=account_id, unseen_since__isnull=False, acked_at__lte=before, lease_token__isnull=True, last_error=""
+    )  # fmt: skip
+    return _free(freed)
+
+
+def give_up_unseen() -> int:
+    """Unseen units of accounts whose orders could not be read for hours; returns how many listings are freed."""
+    return _free(Listing.objects.filter(unseen_since__lt=now() - UNSEEN_FOR, lease_token__isnull=True))
+
+
+def _free(listings: QuerySet[Listing]) -> int:
+    found = dict(listings.order_by("pk").values_list("pk", "sku"))
+    if not found:
+        return 0
+    with transaction.atomic():
+        rows = Listing.objects.filter(pk__in=found)
+        if on_postgres():
+            list(rows.order_by("pk").select_for_update(no_key=True).values_list("pk"))
+        count = (listings & rows).update(held=Least(F("held"), F("acked_quantity")), unseen_since=None)
+        at = now()
+        mark_stale({sku: at for sku in found.values() if sku is not None})
+    return count
 
 
 # --- settling --------------------------------------------------------------------------------------
@@ -395,9 +547,10 @@ class Outcome:
 
 
 def acknowledge(
-    token: uuid.UUID, rows: Sequence[tuple[int, int, int, dt.datetime]], answered_at: dt.datetime
+    token: uuid.UUID, rows: Sequence[tuple[int, int, int, dt.datetime, int]], answered_at: dt.datetime
 ) -> set[int]:
-    """The channel shows these quantities: (listing, version, quantity, claimed at). One statement.
+    """The channel shows these quantities: (listing, version, quantity, claimed at, change of what it holds).
+    One statement.
 
     Only the holder of the lease may, and only forwards. A version that moved on meanwhile leaves the listing stale,
     from the moment of our claim on. Returns the listings that took it.
@@ -405,22 +558,26 @@ def acknowledge(
     if not rows:
         return set()
     time_of = connection.ops.adapt_datetimefield_value
-    values = ", ".join(["(%s, %s, %s, %s)"] * len(rows))
+    values = ", ".join(["(%s, %s, %s, %s, %s)"] * len(rows))
     params: list[Any] = [
         value
-        for listing, version, quantity, at in sorted(rows)
-        for value in (listing, version, quantity, time_of(at))
+        for listing, version, quantity, at, change in sorted(rows)
+        for value in (listing, version, quantity, time_of(at), change)
     ]
     token_value = Listing._meta.get_field("lease_token").get_db_prep_value(token, connection)
-    lock, source = "", "told"
+    lock, source, greatest = "", "told", "MAX"
     if on_postgres():
+        greatest = "GREATEST"
         lock = """, locked AS (
             SELECT told.* FROM told JOIN channels_listing l ON l.id = told.id ORDER BY l.id FOR NO KEY UPDATE OF l
         )"""
         source = "locked"
+    held = f"COALESCE(channels_listing.held, channels_listing.acked_quantity) + {source}.change"
     sql = f"""
-        WITH told (id, version, quantity, at) AS (VALUES {values}){lock}
+        WITH told (id, version, quantity, at, change) AS (VALUES {values}){lock}
         UPDATE channels_listing SET
+            held = {greatest}({source}.quantity, COALESCE({held}, {source}.quantity)), offered = 0,
+            unseen_since = CASE WHEN {held} > {source}.quantity THEN COALESCE(unseen_since, %s) ELSE NULL END,
             acked_version = {source}.version, acked_quantity = {source}.quantity, last_quantity = {source}.quantity,
             acked_at = %s,
             stale_since = CASE WHEN channels_listing.version = {source}.version THEN NULL ELSE {source}.at END,
@@ -432,7 +589,7 @@ def acknowledge(
         RETURNING channels_listing.id
     """  # noqa: S608 (placeholders and fixed names only)
     with connection.cursor() as cursor:
-        cursor.execute(sql, [*params, time_of(answered_at), False, token_value])
+        cursor.execute(sql, [*params, time_of(answered_at), time_of(answered_at), False, token_value])
         return {row[0] for row in cursor.fetchall()}
 
 
@@ -445,7 +602,13 @@ def settle(batch: Batch, outcomes: Sequence[Outcome]) -> int:
         acked = acknowledge(
             batch.token,
             [
-                (one.claimed.item.listing_id, one.claimed.version, one.quantity, batch.claimed_at)
+                (
+                    one.claimed.item.listing_id,
+                    one.claimed.version,
+                    one.quantity,
+                    batch.claimed_at,
+                    one.claimed.change,
+                )
                 for one in accepted
             ],
             max((one.answered_at for one in outcomes), default=now()),
@@ -485,10 +648,17 @@ def _rows(outcomes: Sequence[Outcome]) -> list[StockPush]:
 
 
 def _provisional(batch: Batch, one: Outcome) -> None:
-    """The channel sold units that we have not booked: it keeps its lower figure, and we look again in a second."""
-    Listing.objects.filter(pk=one.claimed.item.listing_id, lease_token=batch.token).update(
-        acked_quantity=one.quantity, last_quantity=one.quantity, acked_at=one.answered_at, lease_token=None,
-        lease_until=None, next_attempt_at=now() + (LOOK_AGAIN if one.claimed.waits else dt.timedelta(seconds=1)),
+    """The channel shows a lower figure than the listing's share until others are lowered: we look again soon."""
+    held = Coalesce(F("held"), F("acked_quantity"), Value(one.quantity)) + one.claimed.change
+    rows = Listing.objects.filter(pk=one.claimed.item.listing_id, lease_token=batch.token)
+    rows.update(
+        held=Greatest(held, Value(one.quantity)), offered=0, acked_quantity=one.quantity, last_quantity=one.quantity,
+        unseen_since=Case(
+            When(held__gt=one.quantity - one.claimed.change, then=Coalesce(F("unseen_since"), Value(one.answered_at))),
+            default=Value(None), output_field=DateTimeField(null=True),
+        ),
+        acked_at=one.answered_at, lease_token=None, lease_until=None, last_error="",
+        next_attempt_at=now() + LOOK_AGAIN,
     )  # fmt: skip
 
 
@@ -504,7 +674,14 @@ def _failed(batch: Batch, failures: Sequence[Outcome]) -> None:
         )  # fmt: skip
         alike.setdefault(kind, []).append(one.claimed.item.listing_id)
     for (failure, attempts, message, retry_after, quantity), ids in alike.items():
-        changes: dict[str, Any] = {"lease_token": None, "lease_until": None, "last_error": message}
+        changes: dict[str, Any] = {
+            "lease_token": None,
+            "lease_until": None,
+            "last_error": message or "failed",
+            "offered": 0,
+        }
+        if failure not in _NOTHING_HAPPENED:
+            changes["held"] = F("held") + F("offered")  # the raise may stand there
         if failure is Retry.REJECTED:
             changes |= {"attempts": attempts, "last_quantity": quantity, "dead": attempts >= MAX_REJECTIONS}
             changes["next_attempt_at"] = now() + dt.timedelta(seconds=_pause(attempts, 600))
@@ -521,6 +698,10 @@ def _failed(batch: Batch, failures: Sequence[Outcome]) -> None:
         held.update(**changes)
         for listing_id in given_up:
             tell_given_up(listing_id, message)
+
+
+#: answers after which the figure on the channel is surely the old one
+_NOTHING_HAPPENED = (Retry.REJECTED, Retry.THROTTLED, Retry.AUTH, Retry.STALE)
 
 
 def _pause(attempts: int, most: float) -> float:
@@ -542,9 +723,15 @@ def tell_given_up(listing_id: int, message: str) -> None:
 
 
 def release(batch: Batch) -> None:
-    """Give claimed listings back untouched: they stay stale and may be taken at once."""
+    """Give claimed listings back: they stay stale and may be taken at once. What was raised may stand there."""
     ids = [entry.item.listing_id for entry in batch.claimed]
-    Listing.objects.filter(pk__in=ids, lease_token=batch.token).update(lease_token=None, lease_until=None)
+    rows = Listing.objects.filter(pk__in=ids, lease_token=batch.token)
+    _interrupted(rows.filter(offered__gt=0))
+    rows.update(lease_token=None, lease_until=None)
+
+
+def _interrupted(listings: QuerySet[Listing]) -> None:
+    listings.update(held=F("held") + F("offered"), offered=0, last_error="the push was interrupted")
 
 
 # --- bulk files ------------------------------------------------------------------------------------

@@ -3,6 +3,10 @@
 The order of the steps is `inventory.availability`'s. A listing of a channel that counts per
 location sees that location's warehouse only; the others see every warehouse that their channel publishes. Goods
 in the channel's own warehouse are never counted.
+
+What a listing holds (`Listing.held`) are the units that its channel may still sell or has sold without our books
+knowing. It falls when an order is booked, and stock falls a moment before; so what listings hold is always read
+before the stock: the other way round a unit could be counted by nobody.
 """
 
 from __future__ import annotations
@@ -10,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 
+from channels.connectors.base import get_connector
 from channels.models import ChannelAccount, Listing, LocationMap
 from inventory import fences, selectors
 from inventory.availability import (
@@ -23,6 +28,7 @@ from inventory.availability import (
     Shown,
     Told,
     listing_quantity,
+    overtold,
     partition,
     safe_now,
 )  # fmt: skip
@@ -31,6 +37,8 @@ from oms.core import business
 from oms.orders.models import ChannelWarehouse
 
 OPERATED = (Warehouse.Kind.FBA, Warehouse.Kind.WFS)
+#: units that one listing may sell between our look at it and our write, on a channel that cannot compare and set
+BLIND = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,7 @@ class _World:
     fences: Mapping[int, tuple[Fence, ...]]
     published: Mapping[int, tuple[int, ...]]  # sales channel → warehouses
     places: Mapping[tuple[int, str], int]  # (account, location) → warehouse
+    unseen: Mapping[tuple[int, int], int]  # (sku, warehouse) → units sold in orders that we have not booked
 
     def warehouses(self, listing: ListingFacts) -> tuple[int, ...]:
         if listing.location_id:
@@ -81,18 +90,24 @@ class _World:
             )
         return self.published.get(listing.channel_id, ())
 
-    def parts(self, listing: ListingFacts) -> tuple[Part, ...]:
-        """Counted SKUs behind the listing; none for a kit without components."""
+    def counted(self, listing: ListingFacts) -> Sequence[tuple[int, int]]:
+        """(counted SKU, eaches in one unit) behind the listing; none for a kit without components."""
         inner = self.kits.get(listing.sku_id)
-        counted = [(listing.sku_id, 1)] if inner is None else list(inner)
+        return [(listing.sku_id, 1)] if inner is None else inner
+
+    def parts(self, listing: ListingFacts) -> tuple[Part, ...]:
+        """Counted SKUs behind the listing with the pools it sees."""
         found = []
-        for sku_id, per_unit in counted:
+        for sku_id, per_unit in self.counted(listing):
             pools = []
             for warehouse in self.warehouses(listing):
                 level = self.levels.get((sku_id, warehouse))
                 if level is not None:
                     unfit = level.unavailable + level.too_old_for(listing.min_shelf_days)
-                    pools.append(Pool(str(warehouse), level.on_hand, level.reserved, unfit, level.safety))
+                    unseen = self.unseen.get((sku_id, warehouse), 0)
+                    pools.append(
+                        Pool(str(warehouse), level.on_hand, level.reserved, unfit, level.safety, unseen)
+                    )
             found.append(Part(str(sku_id), tuple(pools), per_unit, fences=self.fences.get(sku_id, ())))
         return tuple(found)
 
@@ -105,7 +120,8 @@ def _rule(listing: ListingFacts) -> ListingRule:
 
 
 def compute(listings: Sequence[ListingFacts]) -> dict[int, Shown]:
-    """The figure and its sum per listing id, in the listing's own units. At most eight queries for any batch."""
+    """The figure and its sum per listing id, in the listing's own units. At most nine queries for any batch, and as
+    many again where last units are divided."""
     if not listings:
         return {}
     world = _read(listings)
@@ -130,18 +146,21 @@ def compute(listings: Sequence[ListingFacts]) -> dict[int, Shown]:
 
 
 def _read(listings: Sequence[ListingFacts]) -> _World:
+    """What listings hold is read first, stock after it."""
+    waiting = _unseen_listings()
     sku_ids = {listing.sku_id for listing in listings}
-    kits = selectors.kit_parts(sku_ids)
-    counted = (sku_ids - set(kits)) | {component for parts in kits.values() for component, _ in parts}
+    kits = selectors.kit_parts(sku_ids | {listing.sku_id for listing, _ in waiting})
+    counted = {sku_id for listing in sku_ids for sku_id, _ in kits.get(listing, [(listing, 1)])}
+    everyone = [*listings, *(listing for listing, _ in waiting)]
     published: dict[int, list[int]] = {}
     rows = ChannelWarehouse.objects.filter(
-        channel__in={listing.channel_id for listing in listings}, publishes=True, warehouse__is_active=True
+        channel__in={listing.channel_id for listing in everyone}, publishes=True, warehouse__is_active=True
     ).exclude(warehouse__kind__in=OPERATED)  # fmt: skip
     for channel_id, warehouse_id in rows.values_list("channel_id", "warehouse_id"):
         published.setdefault(channel_id, []).append(warehouse_id)
     places: dict[tuple[int, str], int] = {}
-    if any(listing.location_id for listing in listings):
-        maps = LocationMap.objects.filter(account__in={listing.account_id for listing in listings})
+    if any(listing.location_id for listing in everyone):
+        maps = LocationMap.objects.filter(account__in={listing.account_id for listing in everyone})
         places = {
             (account, place): warehouse
             for account, place, warehouse in maps.values_list("account_id", "external_id", "warehouse_id")
@@ -151,13 +170,70 @@ def _read(listings: Sequence[ListingFacts]) -> _World:
         for sku_id, group in fences.remaining(counted).items()
     }
     warehouses = {place for group in published.values() for place in group}
-    return _World(
+    unseen: dict[tuple[int, int], int] = {}
+    world = _World(
         kits=kits,
         levels=selectors.levels(counted, warehouses),
         fences=kept,
         published={channel: tuple(sorted(group)) for channel, group in published.items()},
         places=places,
+        unseen=unseen,
     )
+    for listing, units in waiting:
+        for sku_id, per_unit in world.counted(listing):
+            if sku_id in counted:
+                _take(world, unseen, listing, sku_id, units * per_unit * listing.pack_size)
+    return world
+
+
+def _unseen_listings() -> list[tuple[ListingFacts, int]]:
+    """Listings whose channel has sold units in orders that we have not booked, with how many (in their own units)."""
+    rows = live_listings().filter(unseen_since__isnull=False).order_by("pk")
+    return [
+        (ListingFacts(*row[:-1]), row[-1])
+        for row in rows.values_list(*FACT_FIELDS, F("held") - F("acked_quantity"))
+        if row[-1] and row[-1] > 0
+    ]
+
+
+def _take(
+    world: _World, unseen: dict[tuple[int, int], int], listing: ListingFacts, sku_id: int, units: int
+) -> None:
+    """Count unseen units against the warehouses that the listing sells from, first where most is left."""
+
+    def left(warehouse: int) -> int:
+        level = world.levels.get((sku_id, warehouse))
+        if level is None:
+            return 0
+        taken = unseen.get((sku_id, warehouse), 0)
+        return max(0, level.on_hand - level.reserved - level.unavailable - level.safety - taken)
+
+    for warehouse in sorted(world.warehouses(listing), key=lambda place: (-left(place), place)):
+        part = min(units, left(warehouse))
+        if part:
+            unseen[sku_id, warehouse] = unseen.get((sku_id, warehouse), 0) + part
+            units -= part
+
+
+@dataclass(frozen=True, slots=True)
+class _Holds:
+    """What one listing is believed to show (None = unknown), the most it may show, and a raise on its way."""
+
+    base: int | None
+    most: int | None
+    rising: int
+
+
+def _holds(listing_ids: Collection[int]) -> dict[int, _Holds]:
+    rows = Listing.objects.filter(pk__in=listing_ids).values_list(
+        "pk", "acked_quantity", "held", "offered", "unseen_since"
+    )
+    found = {}
+    for pk, acked, held, offered, unseen_since in rows:
+        base = acked if acked is None or held is None else min(acked, held)
+        # what it holds beyond its figure is taken from the stock already while it counts as unseen sales
+        found[pk] = _Holds(base, base if unseen_since or held is None else held, offered)
+    return found
 
 
 def _shares(
@@ -167,6 +243,7 @@ def _shares(
     rivals = {listing.id: listing for listing in rivals_of(scarce)} | {
         listing.id: listing for listing in listings
     }
+    holds = _holds(rivals)
     world = _read(list(rivals.values()))
     claims, stock = [], {}
     for listing in rivals.values():
@@ -176,7 +253,8 @@ def _shares(
         most = listing_quantity(parts, _rule(listing))
         for part in parts:
             for pool in part.pools:
-                stock[part.sku, pool.warehouse] = max(0, pool.free)
+                place = (part.sku, pool.warehouse)
+                stock[place] = max(0, pool.free, stock.get(place, 0))
         kept = min(
             (
                 sum(f.remaining for f in part.fences if f.channel == listing.channel_code) // part.per_unit
@@ -193,46 +271,100 @@ def _shares(
                 kept=kept // listing.pack_size,
             )
         )
-    given = partition(stock, claims)
-    now_safe = _safe_now(claims, given, stock, scarce)
+    known = {claim.key: holds.get(int(claim.key), _Holds(None, None, 0)) for claim in claims}
+    blind = {claim.key for claim in claims if not _compares(rivals[int(claim.key)])}
+    given, spare = _steady(stock, claims, known, blind, scarce)
+    safe = _safe_now(claims, given, spare, known, stock, scarce)
     wanted = {listing.id for listing in listings}
     return {
-        int(key): _shared(shown[int(key)], share, now_safe.get(key, share))
+        int(key): _shared(shown[int(key)], share, safe.get(key, share), known[key], spare.get(key, 0))
         for key, share in given.items()
         if int(key) in wanted
     }
 
 
-def _shared(most: Shown, share: int, safe: int) -> Shown:
+def _compares(listing: ListingFacts) -> bool:
+    return get_connector(listing.connector).capabilities.compare_and_set
+
+
+def _steady(
+    stock: Mapping[tuple[str, str], int], claims: Sequence[Claim], known: Mapping[str, _Holds],
+    blind: Collection[str], scarce: Collection[int],
+) -> tuple[dict[str, int], dict[str, int]]:  # fmt: skip
+    """Each listing's share, and the units that are counted beside it while it is told.
+
+    A channel that cannot compare and set is written over: a sale in that moment comes back to life. So a listing there
+    keeps what it shows until it has sold it, and is lowered only where more is shown than there is. It is raised by
+    its share less the units that it may sell meanwhile.
+    """
+    given = partition(stock, claims)
+    if not blind:
+        return given, {}
+    everybody = _told(claims, dict.fromkeys(given, 0), {}, known, scarce)
+    too_much = {key for sku, told in everybody.items() for key in overtold(told, _pools(stock, sku))}
+    fixed: dict[str, int] = {}
+    for key in set(blind) - too_much:
+        base = known[key].base
+        if base and given[key] < base:
+            fixed[key] = base
+    if fixed:
+        claims = [
+            replace(claim, quantity=fixed[claim.key], kept=fixed[claim.key]) if claim.key in fixed else claim
+            for claim in claims
+        ]
+        given = partition(stock, claims) | fixed
+    spare: dict[str, int] = {}
+    for key in blind:
+        base = known[key].base or 0
+        if given[key] > base:
+            spare[key] = min(base, BLIND, given[key] - base)
+            given[key] -= spare[key]
+    return given, spare
+
+
+def _shared(most: Shown, share: int, safe: int, holds: _Holds, spare: int) -> Shown:
     """A listing's part of the last units, and less of it while others still show more than theirs."""
     quantity = min(most.quantity, share)
     steps = (*most.steps, ("last-units share", quantity))
+    told = replace(most, quantity=quantity, steps=steps, divided=True, base=holds.base, blind=spare)
     if safe >= quantity:
-        return replace(most, quantity=quantity, steps=steps)
-    return replace(most, quantity=safe, steps=(*steps, ("until the others are lowered", safe)), waits=True)
+        return told
+    return replace(told, quantity=safe, steps=(*steps, ("until the others are lowered", safe)), waits=True)
 
 
 def _safe_now(
-    claims: Sequence[Claim], given: Mapping[str, int], stock: Mapping[tuple[str, str], int], scarce: Collection[int]
+    claims: Sequence[Claim], given: Mapping[str, int], spare: Mapping[str, int], known: Mapping[str, _Holds],
+    stock: Mapping[tuple[str, str], int], scarce: Collection[int],
 ) -> dict[str, int]:  # fmt: skip
-    """The part of each share that may be told now, by what the rivals were last told. One query."""
-    known = {
-        f"{pk:012d}": (quantity, at is not None and (ordered is None or ordered < at))
-        for pk, quantity, at, ordered in Listing.objects.filter(
-            pk__in=[int(claim.key) for claim in claims]
-        ).values_list("pk", "acked_quantity", "acked_at", "account__last_order_at")
-    }
+    """The part of each share that may be told now, by what the rivals may still show, in the listings' own units."""
     safe: dict[str, int] = {}
-    for sku in {str(one) for one in scarce}:
+    for sku, told in _told(claims, given, spare, known, scarce).items():
         units = {claim.key: each for claim in claims for name, each in claim.uses if name == sku}
-        available = sum(free for (name, _), free in stock.items() if name == sku)
-        told = {}
-        for key, each in units.items():
-            quantity, exact = known[key]
-            told[key] = Told(given[key] * each, None if quantity is None else quantity * each, exact)
-        for key, eaches in safe_now(told, available).items():
-            safe[key] = min(safe.get(key, eaches // units[key]), eaches // units[key])
+        for key, eaches in safe_now(told, _pools(stock, sku)).items():
+            most = eaches // units[key]
+            safe[key] = min(safe.get(key, most), most)
     return safe
+
+
+def _pools(stock: Mapping[tuple[str, str], int], sku: str) -> dict[str, int]:
+    return {place: free for (name, place), free in stock.items() if name == sku}
+
+
+def _told(
+    claims: Sequence[Claim], given: Mapping[str, int], spare: Mapping[str, int], known: Mapping[str, _Holds],
+    scarce: Collection[int],
+) -> dict[str, dict[str, Told]]:  # fmt: skip
+    """Scarce SKU → listing → what it may show and should show, in eaches of the SKU."""
+    found: dict[str, dict[str, Told]] = {str(sku): {} for sku in scarce}
+    for claim in claims:
+        holds = known[claim.key]
+        for sku, each in claim.uses:
+            if sku in found:
+                found[sku][claim.key] = Told(
+                    given[claim.key] * each, None if holds.most is None else holds.most * each,
+                    frozenset(claim.warehouses), holds.rising * each, spare.get(claim.key, 0) * each,
+                )  # fmt: skip
+    return found
 
 
 def rivals_of(sku_ids: Collection[int]) -> list[ListingFacts]:

@@ -133,17 +133,20 @@ class StockPusher:
 
     async def _tell(self, batch: Batch) -> list[Outcome]:
         sent_at = now()
-        results = await self._call(batch, [one.item for one in batch.claimed])
+        told = [one for one in batch.claimed if not one.look]
+        results = await self._call(batch, [one.item for one in told]) if told else []
         answered_at = now()
-        outcomes = [
-            Outcome(one, result, one.item.quantity, sent_at, answered_at, provisional=one.waits)
-            for one, result in zip(batch.claimed, results, strict=True)
-        ]
-        moved = [one.claimed for one in outcomes if one.result.failure is Retry.STALE]
+        outcomes = {
+            one.item.listing_id: Outcome(
+                one, result, one.item.quantity, sent_at, answered_at, provisional=one.waits
+            )
+            for one, result in zip(told, results, strict=True)
+        }
+        moved = [one for one in batch.claimed if one.look]
+        moved += [one.claimed for one in outcomes.values() if one.result.failure is Retry.STALE]
         if moved:
-            again = {one.claimed.item.listing_id: one for one in await self._moved(batch, moved)}
-            outcomes = [again.get(one.claimed.item.listing_id, one) for one in outcomes]
-        return outcomes
+            outcomes |= {one.claimed.item.listing_id: one for one in await self._moved(batch, moved)}
+        return list(outcomes.values())
 
     async def _call(self, batch: Batch, items: Sequence[PushItem]) -> list[PushResult]:
         """The answers in the order of the items; a failed call is every item's failure."""
@@ -164,10 +167,9 @@ class StockPusher:
         return results
 
     async def _moved(self, batch: Batch, moved: Sequence[Claimed]) -> list[Outcome]:
-        """The channel's figure is not the one we left: read it, compute again, and tell with the true base.
+        """The channel's figure is not the one we left, or we must not guess it: read it, compute again, and tell.
 
-        A lower figure means sales we have not booked. Their units are held back and the listing stays stale, so that
-        it is told again as soon as the orders are in.
+        A lower figure means sales that we have not booked. They stay counted (`Listing.held`) until they are.
         """
         sent_at = now()
         refs = [one.ref for one in moved]
@@ -188,41 +190,46 @@ class StockPusher:
                 )
                 for one in moved
             ]
-        fresh = await in_db(pushing.recompute, batch, [one.item.listing_id for one in moved])
+        at = now()
+        known = {
+            one.item.listing_id: shown[one.item.listing_id] for one in moved if one.item.listing_id in shown
+        }
+        fresh = await in_db(pushing.recompute, batch, known, at)
         outcomes: list[Outcome] = []
-        todo: list[tuple[Claimed, bool]] = []
+        todo: list[Claimed] = []
         for one in moved:
-            listing_id, at = one.item.listing_id, now()
-            if listing_id not in fresh:
-                continue
-            if listing_id not in shown:
+            listing_id = one.item.listing_id
+            if listing_id not in known:
                 gone = PushResult(
                     listing_id, Retry.REJECTED, "the channel does not show this listing any more"
                 )
                 outcomes.append(Outcome(one, gone, one.item.quantity, sent_at, at))
                 continue
-            theirs = shown[listing_id]
-            figure, version, changed_at, anew = fresh[listing_id]
-            quantity = figure.quantity
-            unseen = max(0, (one.item.expected if one.item.expected is not None else theirs) - theirs)
-            safe = max(0, quantity - unseen)
+            if listing_id not in fresh:
+                continue
+            theirs, again = known[listing_id], fresh[listing_id]
+            quantity = again.figure.quantity
             entry = replace(
-                one, version=version, changed_at=changed_at, waits=figure.waits, anew=anew,
-                item=replace(one.item, quantity=safe, expected=theirs, key=f"{one.item.key}:{version}:{theirs}"),
+                one, version=again.version, changed_at=again.changed_at, waits=again.figure.waits, anew=again.anew,
+                change=quantity - theirs + again.figure.blind,
+                item=replace(
+                    one.item, quantity=quantity, expected=theirs, key=f"{one.item.key}:{again.version}:{theirs}"
+                ),
             )  # fmt: skip
-            if theirs == quantity:  # it shows what we wanted to tell: its own sale is in our books already
+            if theirs == quantity:  # it shows what we wanted to tell
                 outcomes.append(
-                    Outcome(entry, PushResult(listing_id), quantity, sent_at, at, provisional=figure.waits)
+                    Outcome(
+                        replace(entry, change=0), PushResult(listing_id), quantity, sent_at, at, entry.waits
+                    )
                 )
-            elif theirs == safe:
-                outcomes.append(Outcome(entry, PushResult(listing_id), safe, sent_at, at, provisional=True))
             else:
-                todo.append((entry, safe != quantity or figure.waits))
+                todo.append(entry)
         if todo:
-            results = await self._call(batch, [entry.item for entry, _ in todo])
+            results = await self._call(batch, [entry.item for entry in todo])
+            answered_at = now()
             outcomes += [
-                Outcome(entry, result, entry.item.quantity, sent_at, now(), provisional=provisional)
-                for (entry, provisional), result in zip(todo, results, strict=True)
+                Outcome(entry, result, entry.item.quantity, sent_at, answered_at, provisional=entry.waits)
+                for entry, result in zip(todo, results, strict=True)
             ]
         return outcomes
 

@@ -6,11 +6,11 @@ import datetime as dt
 import logging
 
 from django.conf import settings
-from django.db.models import Q
+from django.db.models import Min, Q
 
-from channels import asking, blackbox, bulk, drift, effects, filedrop, inbox, pulls, silence, sync, tuning
+from channels import asking, blackbox, bulk, drift, effects, filedrop, inbox, pulls, pushing, silence, sync, tuning
 from channels.connectors.base import ChannelError, connectors, get_connector
-from channels.models import BulkPush, ChannelAccount, ChannelEffect, InboxMessage, StockPush
+from channels.models import BulkPush, ChannelAccount, ChannelEffect, InboxMessage, Listing, StockPush
 from channels.session import do
 from oms.core import beat
 from oms.core.clock import now
@@ -18,6 +18,9 @@ from oms.core.doorbell import periodic, ring
 from oms.core.exceptions_inbox import close_item, raise_item
 
 log = logging.getLogger("lading.channels")
+
+#: notifications bring orders sooner than this
+UNSEEN_AFTER = dt.timedelta(seconds=5)
 
 
 def _quietly(what: str, account_id: int, error: ChannelError) -> None:
@@ -133,6 +136,22 @@ def poll_queues(subject: str) -> None:
 def sweep(subject: str) -> None:
     """Push what is stale while no dispatcher does it."""
     sync.sweep()
+
+
+@periodic(seconds=15)
+def seek_unseen(subject: str) -> None:
+    """Units that a channel sold and no order has brought: read its orders; free what has waited too long."""
+    pushing.give_up_unseen()
+    at = now()
+    unseen = Listing.objects.filter(
+        unseen_since__lte=at - UNSEEN_AFTER, account__state=ChannelAccount.State.CONNECTED
+    )
+    oldest = dict(unseen.order_by().values_list("account").annotate(told=Min("acked_at")))
+    for account in _chosen(subject):
+        if account.pk in oldest:
+            rules = get_connector(account.connector).capabilities
+            if oldest[account.pk] <= at - dt.timedelta(seconds=rules.visible_after_seconds):
+                ring("channels.tasks.pull_account", str(account.pk))
 
 
 @periodic(seconds=30)

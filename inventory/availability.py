@@ -1,6 +1,6 @@
 """How many units a listing may show, step by step, and how the last units are divided.
 
-The order of the steps is fixed: stock per warehouse, ring-fences, kit, buffer,
+The order of the steps is fixed: stock per warehouse less sales not yet booked, ring-fences, kit, buffer,
 percentage, cap, stop threshold, never below zero, last-units share, whole packs. Pure functions over
 dataclasses; every quantity is a whole number of eaches unless it is said to be packs.
 """
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,12 @@ class Pool:
     reserved: int = 0
     unavailable: int = 0
     safety: int = 0
+    unseen: int = 0  # sold by a channel in orders that we have not booked yet
 
     @property
     def free(self) -> int:
-        """Units left after promises, unfit goods and the location's safety; may be negative."""
-        return self.on_hand - self.unavailable - self.reserved - self.safety
+        """Units left after promises, unseen sales, unfit goods and the location's safety; may be negative."""
+        return self.on_hand - self.unavailable - self.reserved - self.safety - self.unseen
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +74,17 @@ class ListingRule:
 class Shown:
     """The figure for the channel, in packs, and the running figure after each step.
 
-    `waits`: the figure is lower than the listing's share until others have accepted theirs.
+    `waits`: the figure is lower than the listing's share until others have accepted theirs. Where the last units are
+    divided, `divided` is true, `base` is what the listing still shows as far as we know (None = unknown), and
+    `blind` are units that it may sell unnoticed while it is told.
     """
 
     quantity: int
     steps: tuple[tuple[str, int], ...]
     waits: bool = False
+    divided: bool = False
+    base: int | None = None
+    blind: int = 0
 
     def why(self) -> str:
         """One line with only the steps that changed the figure: '12 stock, 10 buffer, 5 packs'."""
@@ -147,7 +153,15 @@ def listing_quantity(parts: Sequence[Part], rule: ListingRule, *, share: int | N
             steps.append(("whole per warehouse", quantity))
     else:
         base, quantity = figures[0]
-        steps += [("stock" if rule.preorder_percent is None else "incoming", base), ("ring-fences", quantity)]
+        unseen = sum(pool.unseen for pool in parts[0].pools) if rule.preorder_percent is None else 0
+        steps.append(("stock" if rule.preorder_percent is None else "incoming", base))
+        if unseen:
+            whole = [replace(pool, unseen=0) for pool in parts[0].pools]
+            steps[:] = [
+                ("stock", pooled(whole, net=rule.net_locations)),
+                ("less sales not yet in our books", base),
+            ]
+        steps.append(("ring-fences", quantity))
     quantity -= rule.buffer
     steps.append(("buffer", quantity))
     quantity = quantity * rule.percent // 100
@@ -221,29 +235,97 @@ def partition(stock: Mapping[tuple[str, str], int], claims: Sequence[Claim]) -> 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What one listing shows as far as we know, and what it should show, in eaches of the scarce SKU.
+    """What one listing may still show as far as we know, and what it should show, in eaches of the scarce SKU.
 
-    `exact`: it has sold nothing since it was told; else it may show less than `shown` already. `shown` None = unknown.
+    `shown` None = unknown. `rising`: a higher figure, by so much, is on its way to it. `places`: the pools it sells
+    from. `blind`: units that it may sell unnoticed while a higher figure is told, because its channel cannot compare
+    and set; they are counted beside its share.
     """
 
     share: int
     shown: int | None
-    exact: bool
+    places: frozenset[str]
+    rising: int = 0
+    blind: int = 0
+
+    @property
+    def most(self) -> int:
+        """The most that it may show now or soon."""
+        return max(self.share + self.blind, (self.shown or 0) + self.rising)
 
 
-def safe_now(listings: Mapping[str, Told], available: int) -> dict[str, int]:
+#: more groups of pools than this are not looked at; a brand has a handful of different views of its warehouses
+_GROUPS = 256
+
+
+def _groups(views: Collection[frozenset[str]]) -> list[frozenset[str]]:
+    """Every union of overlapping views, each view itself included: pools that share nothing never meet."""
+    found = set(views)
+    todo = sorted(found, key=sorted)
+    while todo and len(found) < _GROUPS:
+        one = todo.pop()
+        for view in views:
+            if view & one and not view <= one and (wider := one | view) not in found:
+                found.add(wider)
+                todo.append(wider)
+    return list(found)
+
+
+def _excess(
+    listings: Mapping[str, Told], stock: Mapping[str, int], groups: Collection[frozenset[str]], *, soon: bool
+) -> dict[frozenset[str], int]:
+    """How much more than a group of pools holds its listings show, or (`soon`) could show; below zero = room left."""
+    inside = Counter[frozenset[str]]()
+    for told in listings.values():
+        inside[told.places] += told.most if soon else (told.shown or 0) + told.rising
+    return {
+        group: sum(units for view, units in inside.items() if view <= group)
+        - sum(max(0, stock.get(pool, 0)) for pool in group)
+        for group in groups
+    }
+
+
+def overtold(listings: Mapping[str, Told], stock: Mapping[str, int]) -> set[str]:
+    """Listings in a group of pools of which more is shown than there is."""
+    groups = _groups({told.places for told in listings.values()})
+    bad = [group for group, more in _excess(listings, stock, groups, soon=False).items() if more > 0]
+    return {key for key, told in listings.items() if any(told.places <= group for group in bad)}
+
+
+def rooms(listings: Mapping[str, Told], stock: Mapping[str, int]) -> dict[str, int]:
+    """The highest figure that each listing may be told without more being told in sum than any group of pools holds.
+
+    `stock` maps a pool to its free units, after unseen sales. A listing that sells from several pools may take its
+    units from any of them, so that not one pool counts but every group of pools: the listings that sell from
+    nowhere else must fit into it. What a part of a group is told too much already is that part's own affair.
+    """
+    groups = _groups({told.places for told in listings.values()})
+    now = _excess(listings, stock, groups, soon=False)
+    soon = _excess(listings, stock, groups, soon=True)
+    allowed = {
+        group: max(0, *(more for part, more in now.items() if part <= group)) - soon[group]
+        for group in groups
+    }
+    return {
+        key: told.most + min(left for group, left in allowed.items() if told.places <= group)
+        for key, told in listings.items()
+    }
+
+
+def safe_now(listings: Mapping[str, Told], stock: Mapping[str, int]) -> dict[str, int]:
     """What each listing may show at this moment so that nothing can be sold twice, whatever is still on its way.
 
     Lowering is always safe. Raising is not while another listing still shows more than its share: until that one
     has accepted its lower figure, a raise may only use what is left beside the higher of both.
     """
-    held = {key: max(told.share, told.shown or 0) for key, told in listings.items()}
-    total = sum(held.values())
+    room = rooms(listings, stock)
     safe = {}
     for key, told in listings.items():
-        lowers = told.shown is not None and told.exact and told.share <= told.shown
-        room = max(0, available) - (total - held[key])
-        safe[key] = told.share if lowers else max(0, min(told.share, room))
+        base = told.shown or 0
+        if told.shown is not None and told.share <= base:
+            safe[key] = told.share
+        else:
+            safe[key] = max(base, min(told.share, room[key] - told.blind))
     return safe
 
 

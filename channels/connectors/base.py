@@ -112,6 +112,8 @@ class Capabilities:
     poll_seconds: int = 300
     #: a pull begins so many seconds before the last one ended
     overlap_seconds: int = 3600
+    #: an order may be missing from the channel's list for so long after it was placed
+    visible_after_seconds: int = 10
     acknowledge: bool = False
     cancel: bool = False
     refund: bool = False

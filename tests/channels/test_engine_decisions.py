@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
+from itertools import combinations
 
 import pytest
 from hypothesis import given, settings
@@ -132,42 +134,135 @@ def test_together_they_never_show_more_than_there_is(
     assert all(0 <= given_[claim.key] <= claim.quantity for claim in claims)
 
 
+X = frozenset("x")
+
+
 def test_a_raise_waits_until_the_others_are_lowered() -> None:
     """100 over five; the first sold 5 that we have booked: its raise from 15 to 19 waits for the other four."""
-    exact = [Told(19, 20, True)] * 4
-    first = Told(19, 20, False)
-    before = safe_now({"a": first, **{str(n): told for n, told in enumerate(exact)}}, 95)
+    first, other = Told(19, 15, X), Told(19, 20, X)
+    before = safe_now({"a": first, **{str(n): other for n in range(4)}}, {"x": 95})
     assert before == {"a": 15, "0": 19, "1": 19, "2": 19, "3": 19}
-    after = safe_now({"a": Told(19, 15, True), **{str(n): Told(19, 19, True) for n in range(4)}}, 95)
+    after = safe_now({"a": first, **{str(n): Told(19, 19, X) for n in range(4)}}, {"x": 95})
     assert after == dict.fromkeys("a0123", 19)
+    # what is on its way to another one counts as there, and so does what may be sold while it is told
+    assert safe_now({"a": Told(5, 0, X), "b": Told(5, 3, X, rising=4)}, {"x": 10})["a"] == 3
+    assert safe_now({"a": Told(5, 2, X, blind=2), "b": Told(3, 3, X)}, {"x": 9})["a"] == 4
 
 
-@settings(max_examples=200, deadline=None)
+def test_pools_that_share_nothing_never_hold_each_other_up() -> None:
+    here, there = frozenset("x"), frozenset("y")
+    told = {"far": Told(2, 9, there), "near": Told(5, 0, here), "both": Told(1, 1, here | there)}
+    # y is told twice over, and the listing that sells from both must wait for it; the one of x alone need not
+    safe = safe_now(told, {"x": 6, "y": 2})
+    assert safe == {"far": 2, "near": 5, "both": 1}
+    # units of both may be taken out of x: then x alone has no room for them
+    assert (
+        safe_now({"near": Told(5, 0, here), "both": Told(4, 4, here | there)}, {"x": 6, "y": 2})["near"] == 4
+    )
+
+
+_PLACES = st.sets(st.sampled_from("xyz"), min_size=1, max_size=2).map(frozenset)
+
+
+def served(shown: dict[str, int], places: dict[str, frozenset[str]], stock: dict[str, int]) -> bool:
+    """True when every unit shown can be taken from a pool that its listing sees (every group of pools is asked)."""
+    pools = sorted(stock)
+    return all(
+        sum(units for key, units in shown.items() if places[key] <= group)
+        <= sum(stock[pool] for pool in group)
+        for size in range(1, len(pools) + 1)
+        for group in map(frozenset, combinations(pools, size))
+    )
+
+
+@settings(max_examples=300, deadline=None)
 @given(
-    data=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9)), min_size=2, max_size=5),
+    data=st.lists(
+        st.tuples(_PLACES, st.integers(0, 9), st.integers(0, 9), st.integers(0, 9)), min_size=2, max_size=5
+    ),
+    stock=st.fixed_dictionaries({pool: st.integers(0, 12) for pool in "xyz"}),
     order=st.randoms(use_true_random=False),
 )
-def test_nothing_is_sold_twice_in_any_order_of_pushes_and_sales(
-    data: list[tuple[int, int, int]], order: random.Random
+def test_no_pool_is_told_twice_in_any_order_of_pushes(
+    data: list[tuple[frozenset[str], int, int, int]], stock: dict[str, int], order: random.Random
 ) -> None:
-    """Listings show `shown`, have sold `sold` of it unknown to the others, and get a new share; pushes land in any
-    order. At every moment what they still show together is at most what is left."""
-    shown = {str(n): figure for n, (figure, _, _) in enumerate(data)}
-    sold = {key: min(figure, data[int(key)][1]) for key, figure in shown.items()}
-    booked = sum(shown.values()) - sum(sold.values())  # what is left once every sale is booked
-    wishes = [Claim(str(n), wish, (("A", 1),), ("x",)) for n, (_, _, wish) in enumerate(data)]
-    shares = partition({("A", "x"): booked}, wishes)
-    told = {key: Told(shares[key], shown[key], not sold[key]) for key in shown}
-    live = {key: shown[key] - sold[key] for key in shown}
-    for _ in range(2):
-        safe = safe_now(told, booked)
-        keys = list(live)
-        order.shuffle(keys)
-        for key in keys:
+    """Listings see pools of their own and show what fits; pushes of new shares land one by one in any order, some
+    never. At every moment all they show can be served."""
+    places = {str(n): view for n, (view, _, _, _) in enumerate(data)}
+    wishes = [Claim(key, data[int(key)][1], (("A", 1),), tuple(sorted(places[key]))) for key in places]
+    live = partition({("A", pool): units for pool, units in stock.items()}, wishes)
+    sold = {key: min(live[key], data[int(key)][2]) for key in places}
+    after = dict(stock)  # each sale leaves from a pool its listing sees
+    for key, units in sold.items():
+        for pool in sorted(places[key]):
+            gone = min(units, after[pool])
+            after[pool] -= gone
+            units -= gone
+        live[key] -= sold[key] - units
+    if not served(live, places, after):
+        return  # the sales took units that another listing needs: nothing that is told can mend that
+    again = [replace(claim, quantity=data[int(claim.key)][3]) for claim in wishes]
+    shares = partition({("A", pool): units for pool, units in after.items()}, again)
+    for _ in range(4):
+        told = {key: Told(shares[key], live[key], places[key]) for key in live}
+        safe = safe_now(told, after)
+        for key in order.sample(list(live), order.randint(1, len(live))):
             live[key] = safe[key]
-            assert sum(live.values()) <= booked
-        told = {key: Told(shares[key], safe[key], True) for key in live}
-    assert safe_now(told, booked) == shares
+            assert served(live, places, after)
+    for _ in range(2):
+        live = safe_now({key: Told(shares[key], live[key], places[key]) for key in live}, after)
+    assert live == shares
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    wishes=st.lists(st.integers(0, 12), min_size=2, max_size=4), stock=st.integers(0, 20),
+    script=st.lists(st.tuples(st.sampled_from(["sell", "book", "push", "push", "land", "lose"]), st.integers(0, 3)),
+                    max_size=60),
+)  # fmt: skip
+def test_nothing_is_sold_twice_however_late_orders_and_answers_are(
+    wishes: list[int], stock: int, script: list[tuple[str, int]]
+) -> None:
+    """Stores sell at any moment, their orders are booked late, pushes land late or never tell: together the stores
+    never sell more than there is. The columns of a listing are played by three numbers."""
+    keys = [str(n) for n in range(len(wishes))]
+    shows = partition(
+        {("A", "x"): stock}, [Claim(k, w, (("A", 1),), ("x",)) for k, w in zip(keys, wishes, strict=True)]
+    )
+    acked, held, offered = dict(shows), dict(shows), dict.fromkeys(keys, 0)
+    free, unbooked, sold = stock, dict.fromkeys(keys, 0), 0
+    flying: dict[str, tuple[int, int]] = {}  # listing → (the figure it must show, the new one)
+    for what, number in script:
+        key = keys[number % len(keys)]
+        if what == "sell" and shows[key]:
+            shows[key] -= 1
+            unbooked[key] += 1
+            sold += 1
+        elif what == "book" and unbooked[key]:
+            unbooked[key] -= 1
+            free, held[key] = free - 1, held[key] - 1
+        elif what == "push" and key not in flying:
+            if shows[key] != min(acked[key], held[key]):  # the store refuses, and is read
+                acked[key] = shows[key]
+                held[key] = max(held[key], shows[key])
+            unseen = {k: max(0, held[k] - acked[k]) for k in keys}
+            left = max(0, free - sum(unseen.values()))
+            claims = [Claim(k, min(w, left), (("A", 1),), ("x",)) for k, w in zip(keys, wishes, strict=True)]
+            shares = partition({("A", "x"): left}, claims)
+            told = {k: Told(shares[k], min(acked[k], held[k]), X, rising=offered[k]) for k in keys}
+            base, figure = min(acked[key], held[key]), safe_now(told, {"x": left})[key]
+            offered[key], flying[key] = max(0, figure - base), (base, figure)
+        elif what in ("land", "lose") and key in flying:
+            base, figure = flying.pop(key)
+            taken = shows[key] == base  # compare and set
+            if taken:
+                shows[key] = figure
+            if what == "land" and taken:
+                acked[key], held[key] = figure, max(figure, held[key] + figure - base)
+            elif what == "lose":
+                held[key] += offered[key]
+            offered[key] = 0
+        assert sold + sum(shows.values()) <= stock
 
 
 # --- silence ----------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ def test_an_older_value_never_overwrites_a_newer_one(shopify: Shop) -> None:
     # the change arrives while the first push is on its way
     sync.mark_listings(Listing.objects.filter(pk=listing_id))
     outcome = pushing.acknowledge(
-        batch.token, [(listing_id, version, 50, batch.claimed_at)], batch.claimed_at
+        batch.token, [(listing_id, version, 50, batch.claimed_at, 0)], batch.claimed_at
     )
     assert outcome == {listing_id}
     listing = Listing.objects.get(pk=listing_id)
@@ -116,7 +116,7 @@ def test_an_older_value_never_overwrites_a_newer_one(shopify: Shop) -> None:
     assert listing.stale_since == batch.claimed_at
     # the same answer once more, late: the lease is gone and the version is behind
     assert (
-        pushing.acknowledge(batch.token, [(listing_id, version, 7, batch.claimed_at)], batch.claimed_at)
+        pushing.acknowledge(batch.token, [(listing_id, version, 7, batch.claimed_at, 0)], batch.claimed_at)
         == set()
     )
     assert Listing.objects.get(pk=listing_id).acked_quantity == 50
