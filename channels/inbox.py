@@ -400,12 +400,12 @@ def _seen(account: ChannelAccount, before: Sold, after: Sold) -> None:
     for pk, code, ref in rows.values_list("pk", "external_sku", "variant_id"):
         by_code.setdefault(code, []).append(pk)
         by_ref.setdefault(ref, []).append(pk)
-    units: dict[int, int] = {}
+    booked: dict[int, int] = {}
     for (code, ref), change in changes.items():
         fitting = by_code.get(code, []) if code else by_ref.get(ref, [])
         if change and len(fitting) == 1:
-            units[fitting[0]] = units.get(fitting[0], 0) + change
-    pushing.note_booked(account.pk, {pk: change for pk, change in units.items() if change})
+            booked[fitting[0]] = booked.get(fitting[0], 0) + change
+    pushing.note_booked(account.pk, {pk: change for pk, change in booked.items() if change})
 
 
 def mapped(account_id: int, drafts: Sequence[OrderDraft]) -> list[OrderDraft]:

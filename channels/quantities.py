@@ -245,7 +245,8 @@ def _shares(
     }
     holds = _holds(rivals)
     world = _read(list(rivals.values()))
-    claims, stock = [], {}
+    claims: list[Claim] = []
+    stock: dict[tuple[str, str], int] = {}
     for listing in rivals.values():
         parts = world.parts(listing)
         if not any(int(part.sku) in scarce for part in parts):

@@ -14,6 +14,7 @@ from channels.sandbox.client import SandboxRefused
 from inventory.models import StockLevel
 from oms.core import business
 from oms.core.actor import SYSTEM
+from oms.core.clock import now
 from oms.orders.models import Order, OrderLine
 from tests.channels.conftest import Shop, connect_shopify, deliver, push_all
 
@@ -84,7 +85,7 @@ def test_divided_units_are_never_sold_twice(
         pulls.pull_orders(shop.account.pk)
     # what was raised without an answer is known for sure once the shops were looked at and their orders read again
     assert client.wait_until(settled, 30)
-    Listing.objects.update(acked_at=pushing.now() - pushing.UNSEEN_FOR)
+    Listing.objects.update(acked_at=now() - pushing.UNSEEN_FOR, read_at=None)
     for shop in shops:
         pulls.pull_orders(shop.account.pk)
     assert client.wait_until(settled, 30)
@@ -164,7 +165,7 @@ def test_units_that_no_order_explains_are_freed_by_an_order_pull_that_began_late
     assert shopify.listing("MUG").unseen_since is not None
     pulls.pull_orders(other.account.pk)
     later = mug.acked_at + pushing.UNSEEN_FOR
-    Listing.objects.filter(pk=mug.pk).update(acked_at=mug.acked_at - pushing.UNSEEN_FOR)
+    Listing.objects.filter(pk=mug.pk).update(acked_at=mug.acked_at - pushing.UNSEEN_FOR, read_at=None)
     assert pushing.forget_unseen(other.account.pk, before=later) == 0  # another account's pull says nothing
     pulls.pull_orders(shopify.account.pk)
     look()
