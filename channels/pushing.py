@@ -400,7 +400,7 @@ def _claimed(row: _Row, shown: Shown, token: uuid.UUID) -> Claimed:
     """`key` is new for every claim: the same version may have to be told with another base or figure, and a
     repeated request whose answer was lost is caught by compare-and-set."""
     base = row.base
-    compares = get_connector(row.facts.connector).capabilities.compare_and_set
+    rules = get_connector(row.facts.connector).capabilities
     return Claimed(
         PushItem(
             listing_id=row.facts.id, external_id=row.external_id, external_sku=row.external_sku,
@@ -410,7 +410,8 @@ def _claimed(row: _Row, shown: Shown, token: uuid.UUID) -> Claimed:
         version=row.version, changed_at=row.stale_since, attempts=row.attempts, waits=shown.waits,
         anew=row.told_anew, change=UNKNOWN if base is None else shown.quantity - base + shown.blind,
         # out of the last units nothing is told blindly: not where we do not know what is shown, nor after a failure
-        look=shown.divided and (base is None or not compares or row.last_error != ""),
+        look=shown.divided and not rules.bulk_fetched
+        and (base is None or not rules.compare_and_set or row.last_error != ""),
     )  # fmt: skip
 
 
@@ -794,7 +795,7 @@ def replace_bulk(bulk: BulkPush) -> None:
         if changed:
             Listing.objects.filter(
                 lease_token=bulk.lease_token, pk__in=[row[0] for row in bulk.items]
-            ).update(lease_token=None, lease_until=None, next_attempt_at=None)
+            ).update(lease_token=None, lease_until=None, next_attempt_at=None, offered=0)
 
 
 def _bulk_row(row: list[Any]) -> list[Any]:

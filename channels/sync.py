@@ -199,6 +199,9 @@ class StockPusher:
         todo: list[Claimed] = []
         for one in moved:
             listing_id = one.item.listing_id
+            if listing_id not in known and one.look:
+                todo.append(one)  # a channel that cannot be looked at is told what we believe
+                continue
             if listing_id not in known:
                 gone = PushResult(
                     listing_id, Retry.REJECTED, "the channel does not show this listing any more"

@@ -8,7 +8,20 @@ import logging
 from django.conf import settings
 from django.db.models import Min, Q
 
-from channels import asking, blackbox, bulk, drift, effects, filedrop, inbox, pulls, pushing, silence, sync, tuning
+from channels import (
+    asking,
+    blackbox,
+    bulk,
+    drift,
+    effects,
+    filedrop,
+    inbox,
+    pulls,
+    pushing,
+    silence,
+    sync,
+    tuning,
+)
 from channels.connectors.base import ChannelError, connectors, get_connector
 from channels.models import BulkPush, ChannelAccount, ChannelEffect, InboxMessage, Listing, StockPush
 from channels.session import do
