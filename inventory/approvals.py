@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 
 from inventory.locking import Pair, read_levels
 from inventory.models import AdjustmentLimit, AdjustmentRequest, StockBatch
 from inventory.selectors import Code
 from oms.core import business
-from oms.core.access import can
+from oms.core.access import can, scope_of
 from oms.core.actor import Actor
 from oms.core.audit import record
 from oms.core.clock import now
@@ -141,6 +141,15 @@ def may_decide(user: Any, batch: StockBatch) -> bool:
     return all(can(user, "stock.adjust", place) for place in batch.places) and can(user, "stock.adjust")
 
 
+def visible_batches(principal: Any) -> QuerySet[StockBatch]:
+    """Batches in whose every warehouse the principal may adjust stock; of those of limited rights the newest 1,000."""
+    scope, rows = scope_of(principal, "stock.adjust"), StockBatch.objects.all()
+    if scope.warehouses is None:
+        return rows
+    newest = rows.order_by("-pk").values_list("pk", "places")[:1000]
+    return rows.filter(pk__in=[pk for pk, places in newest if places and scope.warehouses.issuperset(places)])
+
+
 def waiting_batches(user: Any) -> list[StockBatch]:
     """The batches that wait and that the person may see; at most 100, the oldest first."""
     rows = StockBatch.objects.filter(state=StockBatch.State.PENDING).select_related("author")
@@ -163,19 +172,46 @@ def decide_batch(batch_id: int, approve: bool, *, actor: Actor) -> StockBatch:
     return batch
 
 
+def withdraw_batch(batch_id: int, *, actor: Actor) -> StockBatch:
+    """Its author takes a batch back before anybody decided; nothing of it happens. Call it in a transaction.
+
+    Raises `NotAllowed` for anybody else, `Conflict` when it was decided already, `NotFound`.
+    """
+    batch = StockBatch.objects.filter(pk=batch_id).first()
+    if batch is None:
+        raise NotFound(f"batch: there is none with id {batch_id}.", field="batch")
+    withdraw(batch, f"stock_batch:{batch_id}", actor)
+    record(actor, "stock.batch_withdrawn", batch, after={"rows": batch.rows, "value": str(batch.value)})
+    _runners[batch.kind](batch, False)
+    return batch
+
+
+def withdraw(request: AdjustmentRequest | StockBatch, item: str, actor: Actor) -> None:
+    """The author takes back what waits, once. Raises `NotAllowed`, `Conflict`."""
+    if actor.user_id is None or actor.user_id != request.author_id:
+        raise NotAllowed("adjustment: only its author takes it back; others refuse it.", field="adjustment")
+    _leave_waiting(request, {"state": "withdrawn", "decided_at": now()})
+    close_item(item, "withdrawn", actor=actor)
+
+
+def _leave_waiting(request: AdjustmentRequest | StockBatch, values: dict[str, Any]) -> None:
+    """One of all who decide at once does it; the others are told by whom it was decided. Raises `Conflict`."""
+    waiting = type(request)._default_manager.filter(pk=request.pk, state="pending")
+    decided = waiting.update(**values)
+    request.refresh_from_db()
+    if not decided:
+        raise Conflict(
+            f"adjustment: it was {request.get_state_display().lower()} already.", field="adjustment"
+        )
+
+
 def settle(request: AdjustmentRequest | StockBatch, state: str, item: str, actor: Actor) -> None:
     """Decide what waits, once, by another person than its author. Raises `NotAllowed`, `Conflict`."""
     if actor.user_id is None:
         raise NotAllowed("adjustment: a person has to decide.", field="adjustment")
     if actor.user_id == request.author_id:
         raise NotAllowed("adjustment: another person than its author has to decide.", field="adjustment")
-    waiting = type(request)._default_manager.filter(pk=request.pk, state="pending")
-    if not waiting.update(state=state, decided_by_id=actor.user_id, decided_at=now()):
-        request.refresh_from_db()
-        raise Conflict(
-            f"adjustment: it was {request.get_state_display().lower()} already.", field="adjustment"
-        )
-    request.refresh_from_db()
+    _leave_waiting(request, {"state": state, "decided_by_id": actor.user_id, "decided_at": now()})
     close_item(item, state, actor=actor)
 
 

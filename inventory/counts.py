@@ -304,7 +304,7 @@ def cancel(task_id: int, *, actor: Actor) -> CountTask:
 
 
 def follow_decisions(request_ids: Iterable[int]) -> int:
-    """Close counts whose adjustment was approved, reopen the review of refused ones. Harmless to repeat."""
+    """Close counts whose adjustment was decided: posted when it was approved, else given up. Harmless to repeat."""
     changed = 0
     for task in CountTask.objects.filter(
         request__in=list(request_ids), state=CountTask.State.WAITING

@@ -908,6 +908,7 @@ class AdjustmentRequest(models.Model):
         PENDING = "pending", "Waiting for approval"
         APPROVED = "approved", "Approved"
         REFUSED = "refused", "Refused"
+        WITHDRAWN = "withdrawn", "Withdrawn by its author"
 
     sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="+")
     warehouse = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="+")
@@ -947,6 +948,7 @@ class StockBatch(models.Model):
         PENDING = "pending", "Waiting for approval"
         APPROVED = "approved", "Approved"
         REFUSED = "refused", "Refused"
+        WITHDRAWN = "withdrawn", "Withdrawn by its author"
 
     kind = models.CharField(max_length=30, help_text="who runs it")
     title = models.CharField(max_length=160)
@@ -971,6 +973,7 @@ class StockBatch(models.Model):
     decided_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
+        ordering = ["id"]
         verbose_name_plural = "stock batches"
         constraints = [
             models.CheckConstraint(
@@ -1150,3 +1153,57 @@ class CountTask(models.Model):
     def variance(self) -> int | None:
         """Counted minus expected; None before it is counted."""
         return None if self.counted is None or self.expected is None else self.counted - self.expected
+
+
+class Evidence(models.Model):
+    """A photo or PDF that shows why stock was changed: of a movement, a count, or what waits for a second person.
+
+    Append-only: what somebody approved by stays as it was.
+    """
+
+    class Kind(models.TextChoices):
+        JPEG = "jpeg", "Photo (JPEG)"
+        PNG = "png", "Picture (PNG)"
+        WEBP = "webp", "Photo (WebP)"
+        PDF = "pdf", "PDF"
+
+    id = models.BigAutoField(primary_key=True)
+    movement = models.ForeignKey(
+        StockMovement, on_delete=models.PROTECT, null=True, blank=True, related_name="evidence"
+    )
+    request = models.ForeignKey(
+        AdjustmentRequest, on_delete=models.PROTECT, null=True, blank=True, related_name="evidence"
+    )
+    count = models.ForeignKey(
+        CountTask, on_delete=models.PROTECT, null=True, blank=True, related_name="evidence"
+    )
+    kind = models.CharField(max_length=4, choices=Kind.choices, help_text="read from its bytes")
+    name = models.CharField(max_length=80)
+    size = models.PositiveIntegerField(help_text="bytes")
+    sha256 = models.CharField(max_length=64)
+    content = models.BinaryField()
+    actor = models.CharField(max_length=120)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name_plural = "evidence"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(movement__isnull=False, request__isnull=True, count__isnull=True)
+                | Q(movement__isnull=True, request__isnull=False, count__isnull=True)
+                | Q(movement__isnull=True, request__isnull=True, count__isnull=False),
+                name="evidence_of_one_thing",
+            ),
+            *(
+                models.UniqueConstraint(
+                    fields=[name, "sha256"],
+                    condition=Q(**{f"{name}__isnull": False}),
+                    name=f"evidence_once_{name}",
+                )
+                for name in ("movement", "request", "count")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

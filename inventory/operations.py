@@ -204,13 +204,37 @@ def approve_adjustment(request_id: int, *, actor: Actor) -> Adjusted:
 @stock_service
 def refuse_adjustment(request_id: int, *, actor: Actor) -> AdjustmentRequest:
     """The second person says no: no stock effect. Raises like `approve_adjustment`."""
-    return _decide(request_id, AdjustmentRequest.State.REFUSED, actor)
+    request = _decide(request_id, AdjustmentRequest.State.REFUSED, actor)
+    emit_many([("adjustment.decided", str(request.pk), {"state": request.state})])
+    return request
 
 
-def _decide(request_id: int, state: str, actor: Actor) -> AdjustmentRequest:
+@stock_service
+def withdraw_adjustment(request_id: int, *, actor: Actor) -> AdjustmentRequest:
+    """Its author takes it back before anybody decided: no stock effect. Raises `NotAllowed` for anybody else,
+    `Conflict` when it was decided already.
+    """
+    request = _asked(request_id)
+    approvals.withdraw(request, f"adjustment:{request_id}", actor)
+    record(
+        actor,
+        "stock.adjustment_withdrawn",
+        request.sku,
+        after={"request": request_id, "quantity": request.quantity},
+    )
+    emit_many([("adjustment.decided", str(request.pk), {"state": request.state})])
+    return request
+
+
+def _asked(request_id: int) -> AdjustmentRequest:
     request = AdjustmentRequest.objects.select_related("sku", "warehouse").filter(pk=request_id).first()
     if request is None:
         raise NotFound(f"adjustment: there is no request with id {request_id}.", field="adjustment")
+    return request
+
+
+def _decide(request_id: int, state: str, actor: Actor) -> AdjustmentRequest:
+    request = _asked(request_id)
     approvals.settle(request, state, f"adjustment:{request_id}", actor)
     record(
         actor,

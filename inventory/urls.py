@@ -1,6 +1,6 @@
 from django.urls import path
 
-from inventory import bulk_views, pool_views, serial_views, time_views, views, work_views
+from inventory import bulk_views, evidence_views, pool_views, serial_views, time_views, views, work_views
 
 app_name = "inventory"
 urlpatterns = [
@@ -25,6 +25,8 @@ urlpatterns = [
     path("lots/", work_views.lot_list, name="lots"),
     path("serials/", serial_views.serial_list, name="serials"),
     path("serials/<int:unit_id>/", serial_views.serial, name="serial"),
+    path("evidence/files/<int:file_id>/", evidence_views.file, name="evidence-file"),
+    path("evidence/<slug:kind>/<int:pk>/", evidence_views.files, name="evidence-files"),
     path("sku/<int:sku_id>/build/", views.build, name="build"),
     path("sku/<int:sku_id>/valuation/", views.value, name="valuation"),
     path("merge/", work_views.merge, name="merge"),

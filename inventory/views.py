@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -16,7 +16,7 @@ from django.utils.text import slugify
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from inventory import approvals as approval
-from inventory import building, bulk, exports, operations, screens, selectors, time_views, valuation
+from inventory import building, bulk, evidence, exports, operations, screens, selectors, time_views, valuation
 from inventory import transfers as moving
 from inventory.forms import AdjustForm, TransferForm
 from inventory.models import (
@@ -183,6 +183,8 @@ def sku(request: HttpRequest, code: str) -> HttpResponseBase:
         page = keyset_page(found, order=("-id",), cursor=request.GET.get("cursor", ""), limit=50)
         context |= {
             "movements": page.items,
+            "proofs": evidence.counted(page.items),
+            "provable": evidence.MANUAL,
             "next_cursor": page.next_cursor,
             "columns": 8,
             "filters": filters,
@@ -321,7 +323,11 @@ def adjust(request: HttpRequest) -> HttpResponse:
         chosen, place = form.cleaned_data["sku"], form.cleaned_data["warehouse"]
         require(request.user, "stock.adjust", place.code)
         try:
+            proofs = evidence.read(request.FILES.getlist("evidence")[: evidence.MOST + 1])
             outcome = _apply(form.cleaned_data, f"form:{key}", actor_of(request.user))
+            subject = outcome.request or (outcome.rows[0] if outcome.rows else None)
+            if proofs and subject is not None:
+                evidence.attach(subject, proofs, actor=actor_of(request.user))
         except UserError as error:
             form.add_error(error.field if error.field in form.fields else None, error.message)
         else:
@@ -370,6 +376,8 @@ def approvals(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         if request.POST.get("batch"):
             return _decide_batch(request)
+        if request.POST.getlist("chosen"):
+            return _decide_chosen(request, waiting)
         wanted = request.POST.get("request", "")
         number = int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) < 18 else 0
         found = waiting.filter(pk=number).first()
@@ -378,11 +386,18 @@ def approvals(request: HttpRequest) -> HttpResponse:
         if request.POST.get("decision") == "approve":
             outcome = operations.approve_adjustment(found.pk, actor=actor_of(request.user))
             _tell(request, Adjusted(outcome.rows, lost=outcome.lost), found.sku, found.warehouse)
+        elif request.POST.get("decision") == "withdraw":
+            operations.withdraw_adjustment(found.pk, actor=actor_of(request.user))
+            messages.success(request, "Taken back; stock stays as it is.")
         else:
             operations.refuse_adjustment(found.pk, actor=actor_of(request.user))
             messages.success(request, "Refused; stock stays as it is.")
         return redirect("inventory:approvals")
-    rows = list(waiting.select_related("sku", "warehouse", "author").order_by("created_at")[:100])
+    rows = list(
+        waiting.select_related("sku", "warehouse", "author")
+        .annotate(files=Count("evidence"))
+        .order_by("created_at")[:100]
+    )
     costs = selectors.levels({row.sku_id for row in rows})
     context = {
         "rows": rows,
@@ -394,8 +409,32 @@ def approvals(request: HttpRequest) -> HttpResponse:
         "see_costs": can(request.user, "costs.view"),
         "base": business.currency(),
         "batches": approval.waiting_batches(request.user),
+        "choose": sum(row.author_id != request.user.pk for row in rows) > 1,
     }
     return render(request, "inventory/approvals.html", context)
+
+
+def _decide_chosen(request: HttpRequest, waiting: QuerySet[AdjustmentRequest]) -> HttpResponse:
+    """Many ticked requests at once, each for itself: one that cannot be decided stops no other."""
+    ids = {int(one) for one in request.POST.getlist("chosen")[:500] if one.isdecimal() and len(one) < 18}
+    approve, actor, done, lost = request.POST.get("decision") == "approve", actor_of(request.user), 0, 0
+    visible = set(waiting.filter(pk__in=ids).values_list("pk", flat=True))
+    for pk in sorted(ids):
+        try:
+            if pk not in visible:
+                raise NotFound(f"ADJ-{pk}: it was decided already.")
+            if approve:
+                lost += sum(operations.approve_adjustment(pk, actor=actor).lost.values())
+            else:
+                operations.refuse_adjustment(pk, actor=actor)
+            done += 1
+        except UserError as error:
+            messages.error(request, f"ADJ-{pk}: {error.message}")
+    if done:
+        messages.success(request, f"{done} {'approved' if approve else 'refused'}.")
+    if lost:
+        messages.warning(request, f"{lost} promised unit(s) had to be given up; their orders are short now.")
+    return redirect("inventory:approvals")
 
 
 def _decide_batch(request: HttpRequest) -> HttpResponse:
@@ -404,6 +443,10 @@ def _decide_batch(request: HttpRequest) -> HttpResponse:
     if wanted not in {str(batch.pk) for batch in approval.waiting_batches(request.user)}:
         raise NotFound("It was decided already.")
     with transaction.atomic():
+        if request.POST.get("decision") == "withdraw":
+            approval.withdraw_batch(int(wanted), actor=actor_of(request.user))
+            messages.success(request, "Taken back; stock stays as it is.")
+            return redirect("inventory:approvals")
         done = approval.decide_batch(
             int(wanted), request.POST.get("decision") == "approve", actor=actor_of(request.user)
         )

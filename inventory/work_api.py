@@ -1,10 +1,12 @@
-"""Counts, transfers, lots and ring-fences over HTTP: the same services as the screens."""
+"""Counts, transfers, approvals, evidence, lots and ring-fences over HTTP: the same services as the screens."""
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import django_filters
+from django.db import transaction
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers
@@ -13,13 +15,24 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
-from inventory import counts, fences, lots, packs, transfers
+from inventory import approvals, counts, evidence, fences, lots, operations, packs, transfers
 from inventory.api import Base, UnitField, the_sku, the_warehouse
-from inventory.models import Bin, CountTask, Lot, RingFence, Transfer, TransferLine
+from inventory.models import (
+    AdjustmentRequest,
+    Bin,
+    CountTask,
+    Evidence,
+    Lot,
+    RingFence,
+    StockBatch,
+    Transfer,
+    TransferLine,
+)
 from oms.core.access import can, require, scope_of
+from oms.core.api import bulk
 from oms.core.api.fields import CountsField, SparseFieldsMixin
 from oms.core.api.idempotency import IdempotentMixin
-from oms.core.errors import UserError
+from oms.core.errors import NotFound, UserError
 
 READ_WRITE = {"GET": "stock:read", "POST": "stock:write"}
 
@@ -451,8 +464,221 @@ class FenceViewSet(Acting):
         return self.answer(fence.pk)
 
 
+# --- approvals ------------------------------------------------------------------------------------
+
+
+class WaitingSerializer(SparseFieldsMixin, serializers.ModelSerializer[AdjustmentRequest]):
+    """An adjustment above its author's limit; the stock changes only with `approved`."""
+
+    sku = serializers.CharField(source="sku.code", read_only=True)
+    warehouse = serializers.CharField(source="warehouse.code", read_only=True)
+    author = serializers.CharField(source="author.username", read_only=True)
+    decided_by = serializers.CharField(source="decided_by.username", read_only=True, allow_null=True)
+
+    class Meta:
+        model = AdjustmentRequest
+        fields = ["id", "sku", "warehouse", "bucket", "quantity", "reason", "note", "state", "author", "decided_by",
+                  "created_at", "decided_at"]  # fmt: skip
+        read_only_fields = fields
+
+
+class BatchSerializer(SparseFieldsMixin, serializers.ModelSerializer[StockBatch]):
+    """Many adjustments asked for at once, above their author's limit together."""
+
+    author = serializers.CharField(source="author.username", read_only=True)
+    decided_by = serializers.CharField(source="decided_by.username", read_only=True, allow_null=True)
+    warehouses = serializers.ListField(source="places", child=serializers.CharField(), read_only=True)
+
+    class Meta:
+        model = StockBatch
+        fields = ["id", "kind", "title", "rows", "units_in", "units_out", "warehouses", "state", "author", "decided_by",
+                  "created_at", "decided_at"]  # fmt: skip
+        read_only_fields = fields
+
+
+class Decision(serializers.Serializer[Any]):
+    id = serializers.IntegerField(min_value=1, max_value=2**62)
+    decision = serializers.ChoiceField(choices=["approve", "refuse"])
+
+
+class DecideRequest(serializers.Serializer[Any]):
+    items = Decision(many=True, min_length=1, max_length=bulk.MOST)  # type: ignore[call-arg]
+
+
+class WaitingFilter(django_filters.FilterSet):
+    state = django_filters.ChoiceFilter(choices=AdjustmentRequest.State.choices)
+    warehouse = django_filters.CharFilter(field_name="warehouse__code")
+
+    class Meta:
+        model = AdjustmentRequest
+        fields = ["state", "warehouse"]
+
+
+class AdjustmentViewSet(Acting):
+    """Adjustments that wait for a second person, or waited."""
+
+    queryset = AdjustmentRequest.objects.none()
+    serializer_class = WaitingSerializer
+    filterset_class = WaitingFilter
+
+    def get_queryset(self) -> QuerySet[AdjustmentRequest]:
+        if self.drawing_schema():
+            return AdjustmentRequest.objects.none()
+        scope = scope_of(self.principal(), "stock.adjust")
+        return AdjustmentRequest.objects.filter(scope.q(warehouse="warehouse__code")).select_related(
+            "sku", "warehouse", "author", "decided_by"
+        )
+
+    @extend_schema(request=DecideRequest, responses=bulk.BulkAnswer)
+    @action(detail=False, methods=["post"])
+    def decide(self, request: Request) -> Response:
+        """Approve or refuse up to 500, each for itself. Never your own: another person decides."""
+        require(self.principal(), "stock.adjust")
+
+        def one(item: dict[str, Any]) -> str:
+            if not self.get_queryset().filter(pk=item["id"]).exists():
+                raise NotFound(f"id: there is no adjustment {item['id']}.", field="id")
+            if item["decision"] == "approve":
+                operations.approve_adjustment(item["id"], actor=self.actor())
+                return "approved"
+            operations.refuse_adjustment(item["id"], actor=self.actor())
+            return "refused"
+
+        return Response(bulk.each(self.read(DecideRequest)["items"], one, at="/items"))
+
+    @extend_schema(request=None, responses=WaitingSerializer)
+    @action(detail=True, methods=["post"])
+    def withdraw(self, request: Request, pk: str) -> Response:
+        """Take your own back before anybody decided."""
+        item = self.get_object()
+        require(self.principal(), "stock.adjust", item.warehouse.code)
+        operations.withdraw_adjustment(item.pk, actor=self.actor())
+        return self.answer(item.pk)
+
+
+class BatchFilter(django_filters.FilterSet):
+    state = django_filters.ChoiceFilter(choices=StockBatch.State.choices)
+
+    class Meta:
+        model = StockBatch
+        fields = ["state"]
+
+
+class BatchViewSet(Acting):
+    """Files and bulk edits that wait for a second person, or waited; seen by who may adjust in all their places."""
+
+    queryset = StockBatch.objects.none()
+    serializer_class = BatchSerializer
+    filterset_class = BatchFilter
+
+    def get_queryset(self) -> QuerySet[StockBatch]:
+        if self.drawing_schema():
+            return StockBatch.objects.none()
+        return approvals.visible_batches(self.principal()).select_related("author", "decided_by")
+
+    @extend_schema(request=DecideRequest, responses=bulk.BulkAnswer)
+    @action(detail=False, methods=["post"])
+    def decide(self, request: Request) -> Response:
+        """Approve, which starts the job, or refuse. Never your own: another person decides."""
+        require(self.principal(), "stock.adjust")
+
+        def one(item: dict[str, Any]) -> str:
+            if not self.get_queryset().filter(pk=item["id"]).exists():
+                raise NotFound(f"id: there is no batch {item['id']}.", field="id")
+            approve = item["decision"] == "approve"
+            approvals.decide_batch(item["id"], approve, actor=self.actor())
+            return "approved" if approve else "refused"
+
+        return Response(bulk.each(self.read(DecideRequest)["items"], one, at="/items"))
+
+    @extend_schema(request=None, responses=BatchSerializer)
+    @action(detail=True, methods=["post"])
+    def withdraw(self, request: Request, pk: str) -> Response:
+        """Take your own back before anybody decided."""
+        item = self.get_object()
+        with transaction.atomic():
+            approvals.withdraw_batch(item.pk, actor=self.actor())
+        return self.answer(item.pk)
+
+
+# --- evidence -------------------------------------------------------------------------------------
+
+
+class EvidenceSerializer(SparseFieldsMixin, serializers.ModelSerializer[Evidence]):
+    class Meta:
+        model = Evidence
+        fields = [
+            "id",
+            "movement",
+            "request",
+            "count",
+            "kind",
+            "name",
+            "size",
+            "sha256",
+            "actor",
+            "created_at",
+        ]
+        read_only_fields = fields
+
+
+class NewEvidence(serializers.Serializer[Any]):
+    """Exactly one of `movement`, `request` and `count`."""
+
+    movement = serializers.IntegerField(min_value=1, max_value=2**62, required=False)
+    request = serializers.IntegerField(min_value=1, max_value=2**62, required=False)
+    count = serializers.IntegerField(min_value=1, max_value=2**62, required=False)
+    name = serializers.CharField(max_length=200)
+    content = serializers.CharField(
+        max_length=5_000_000, help_text="the file in Base64: JPEG, PNG, WebP or PDF"
+    )
+
+
+class EvidenceFilter(django_filters.FilterSet):
+    movement = django_filters.NumberFilter(field_name="movement_id")
+    request = django_filters.NumberFilter(field_name="request_id")
+    count = django_filters.NumberFilter(field_name="count_id")
+
+    class Meta:
+        model = Evidence
+        fields = ["movement", "request", "count"]
+
+
+class EvidenceViewSet(Acting):
+    """Photos and PDFs that prove a change of stock. They stay as they came."""
+
+    queryset = Evidence.objects.none()
+    serializer_class = EvidenceSerializer
+    filterset_class = EvidenceFilter
+
+    def get_queryset(self) -> QuerySet[Evidence]:
+        if self.drawing_schema():
+            return Evidence.objects.none()
+        return evidence.visible(self.principal())
+
+    @extend_schema(request=NewEvidence, responses={201: EvidenceSerializer})
+    def create(self, request: Request) -> Response:
+        """Attach a file to a movement, a waiting adjustment or a count; the same file once."""
+        data = self.read(NewEvidence)
+        named = [name for name in evidence.SUBJECTS if data.get(name)]
+        if len(named) != 1:
+            raise UserError("movement: name one of movement, request and count.", field="movement")
+        [kind] = named
+        subject = evidence.find_subject(self.principal(), kind, data[kind])
+        require(self.principal(), evidence.SUBJECTS[kind][1], subject.warehouse.code)
+        try:
+            content = base64.b64decode(data["content"], validate=True)
+        except ValueError:
+            raise UserError("content: it is no Base64.", field="content") from None
+        [row] = evidence.attach(subject, [(data["name"], content)], actor=self.actor())
+        return self.answer(row.pk, 201)
+
+
 def register(router: SimpleRouter) -> None:
     router.register("counts", CountViewSet, "count")
     router.register("transfers", TransferViewSet, "transfer")
+    router.register("adjustments", AdjustmentViewSet, "adjustment")
+    router.register("stock-batches", BatchViewSet, "stock-batch")
+    router.register("evidence", EvidenceViewSet, "evidence")
     router.register("lots", LotViewSet, "lot")
     router.register("ring-fences", FenceViewSet, "ring-fence")

@@ -6,12 +6,13 @@ import datetime as dt
 from typing import Any
 
 from django.contrib import messages
+from django.db import transaction
 from django.db.models import Count, Q, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_http_methods
 
-from inventory import counts, lots, merging, packs, putaway, scanning, screens
+from inventory import counts, evidence, lots, merging, packs, putaway, scanning, screens
 from inventory.models import Bin, BinMovement, BinStock, CountTask, Lot, Sku, Warehouse
 from inventory.selectors import resolve_codes
 from oms.core.access import can, require, scope_of
@@ -136,7 +137,10 @@ def count(request: HttpRequest, task_id: int) -> HttpResponse:
         elif step == "submit":
             unit = request.POST.get("unit", "")
             counted = packs.eaches(task.sku, posted_whole(request, "counted"), unit, field="counted")
-            counts.submit(task.pk, counted, actor=actor, note=request.POST.get("note", ""))
+            proofs = evidence.read(request.FILES.getlist("evidence")[: evidence.MOST + 1])
+            with transaction.atomic():
+                counts.submit(task.pk, counted, actor=actor, note=request.POST.get("note", ""))
+                evidence.attach(task, proofs, actor=actor)
             messages.success(request, f"{task} is counted.")
             return redirect("inventory:count-next")
         elif step in ("accept", "recount"):
@@ -163,6 +167,7 @@ def count(request: HttpRequest, task_id: int) -> HttpResponse:
         "tally": tally,
         "packs": task.sku.packs.order_by("quantity"),
         "verdict": verdict,
+        "files": len(evidence.of(task)),
         "books": _books(task) if not task.is_blind and task.state == CountTask.State.OPEN else None,
         "see_figures": task.state != CountTask.State.OPEN and (may_review or not task.is_blind),
         "may_work": can(request.user, "stock.work", task.warehouse.code),

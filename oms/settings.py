@@ -365,6 +365,8 @@ SPECTACULAR_SETTINGS = {
         "ImportKind": "oms.control.models.ImportFile.Kind",
         "ReturnOutcome": "returns.models.Disposition.Outcome",
         "EndpointState": "oms.control.models.WebhookEndpoint.State",
+        "ApprovalState": "inventory.models.AdjustmentRequest.State",
+        "EvidenceKind": "inventory.models.Evidence.Kind",
         "ActiveOrPaused": ["active", "paused"],
     },
 }

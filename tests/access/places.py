@@ -27,7 +27,7 @@ from fulfillment.models import (
     ThreePLFile,
     ThreePLMessage,
 )
-from inventory import reservations
+from inventory import evidence, reservations
 from inventory.models import (
     AdjustmentRequest,
     Bin,
@@ -37,6 +37,7 @@ from inventory.models import (
     RingFence,
     SerialUnit,
     Sku,
+    StockBatch,
     StockDifference,
     StockLevel,
     StockMovement,
@@ -106,6 +107,9 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "inventory:task_id": both["count"],
         "inventory:bin_id": both["bin"],
         "inventory:unit_id": both["serial"],
+        "inventory:file_id": both["proof"],
+        "inventory:kind": ("request", None),
+        "inventory:evidence-files:pk": both["asked"],
         "inventory:sku_id": (sku.pk, None),
         "fulfillment:lot_id": (lot.pk, None),
         "procurement:pk": both["purchase"],
@@ -146,6 +150,9 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "api:count": both["count"],
         "api:transfer": transfers,
         "api:lot": (lot.pk, None),
+        "api:adjustment": both["asked"],
+        "api:stock-batch": both["batch"],
+        "api:evidence": both["proof"],
         "api:ring-fence": both["fence"],
         "api:movement": both["movement"],
         "api:reservation": both["held"],
@@ -225,13 +232,15 @@ def _place(place: str, shop: str, prefix: str, sku: Sku) -> dict[str, Any]:
     held = reservations.reserve(
         [reservations.ReserveLine(f"hold:{place}", sku.pk, 1, (warehouse.pk,))], actor=SYSTEM
     )
-    AdjustmentRequest.objects.create(
-        sku=sku,
-        warehouse=warehouse,
-        quantity=1,
-        reason=place,
-        author=User.objects.create_user(f"author{prefix}"),
+    author = User.objects.create_user(f"author{prefix}")
+    asked = AdjustmentRequest.objects.create(
+        sku=sku, warehouse=warehouse, quantity=1, reason=place, author=author
     )
+    batch = StockBatch.objects.create(
+        kind="stock.bulk", title=place, rows=1, units_in=1, units_out=0, value=1, limit=0, key=place, actor="x",
+        places=[place], author=author,
+    )  # fmt: skip
+    [proof] = evidence.attach(asked, [("p.jpg", b"\xff\xd8\xff" + place.encode())], actor=SYSTEM)
     trouble = exceptions_inbox.raise_item(
         "test", f"test:{place}", f"Trouble at {place}", warehouse_code=place, channel_code=shop
     )
@@ -280,6 +289,9 @@ def _place(place: str, shop: str, prefix: str, sku: Sku) -> dict[str, Any]:
         ).pk,
         "count": CountTask.objects.create(sku=sku, warehouse=warehouse, due_on=T0.date(), created_by="x").pk,
         "bin": Bin.objects.create(warehouse=warehouse, code=f"{prefix}-A1").pk,
+        "asked": asked.pk,
+        "batch": batch.pk,
+        "proof": proof.pk,
         "serial": SerialUnit.objects.create(sku=sku, serial=f"{place}-1", warehouse=warehouse).pk,
         "held": str(Reservation.objects.get(pk=held[0].parts[0].reservation_id).uid),
     }

@@ -6,17 +6,19 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable
+from decimal import Decimal
 
 import pytest
 from django.db import connection, transaction
 from django.db.models import Sum
 
 from inventory import locking, operations, reservations
-from inventory.models import Reservation, StockLevel
+from inventory.models import Reservation, StockLevel, StockMovement
 from inventory.reservations import ReserveLine
 from oms.core import metrics
-from oms.core.actor import SYSTEM
-from tests.factories import add_stock, make_kit, make_sku, make_warehouse
+from oms.core.actor import SYSTEM, Actor
+from oms.core.errors import Conflict
+from tests.factories import add_stock, make_kit, make_sku, make_user, make_warehouse
 
 pytestmark = [pytest.mark.postgres, pytest.mark.django_db(transaction=True)]
 
@@ -211,4 +213,41 @@ def test_the_same_movement_key_from_eight_sides_posts_once(assert_invariants):
         ),
     )
     assert StockLevel.objects.get().on_hand == 9
+    assert_invariants()
+
+
+def test_two_who_decide_at_once_decide_once(assert_invariants):
+    """Approved by two, refused and taken back at the same moment: one of them did it, and stock moved at most once."""
+    sku, east = make_sku("CUP", unit_cost=Decimal(100)), make_warehouse()
+    add_stock(sku, east, 100)
+    people = [Actor("user", name, make_user(name).pk) for name in ("lena", "omar", "ivan")]
+    lena, omar, ivan = people
+    deeds = [
+        lambda pk: operations.approve_adjustment(pk, actor=omar),
+        lambda pk: operations.approve_adjustment(pk, actor=ivan),
+        lambda pk: operations.refuse_adjustment(pk, actor=omar),
+        lambda pk: operations.withdraw_adjustment(pk, actor=lena),
+    ]
+    requests = [
+        operations.adjust(
+            sku_id=sku.pk, warehouse_id=east.pk, quantity=-6, reason="damaged", actor=lena, key=f"k{number}"
+        ).request
+        for number in range(8)
+    ]
+
+    def decide(number: int) -> str:
+        try:
+            deeds[number % 4](requests[number // 4].pk)
+        except Conflict:
+            return "too late"
+        return "did it"
+
+    found = Counter(race(32, decide))
+    assert found == {"did it": 8, "too late": 24}
+    for request in requests:
+        request.refresh_from_db()
+    approved = sum(request.state == "approved" for request in requests)
+    assert StockLevel.objects.get().on_hand == 100 - 6 * approved
+    assert StockMovement.objects.filter(kind="adjust").count() == approved
+    assert all(request.decided_by_id != lena.user_id for request in requests)
     assert_invariants()

@@ -122,7 +122,7 @@ def test_sku_page_tabs(client, tab, django_assert_max_num_queries):
     for _ in range(5):
         add_stock(sku, east, 3)
     client.get("/stock/MUG/")
-    with django_assert_max_num_queries(25):
+    with django_assert_max_num_queries(26):
         page = client.get(f"/stock/MUG/?tab={tab}")
     assert page.status_code == 200
     assert page.context["row"].available == 15
