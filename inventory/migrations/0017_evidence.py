@@ -10,7 +10,7 @@ from oms.core.triggers import append_only
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('inventory', '0015_serial_events'),
+        ('inventory', '0016_sku_search'),
     ]
 
     operations = [
