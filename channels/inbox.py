@@ -21,6 +21,7 @@ from channels.models import ChannelAccount, InboxMessage, Listing
 from channels.session import do, needs_person
 from oms.core.actor import Actor
 from oms.core.clock import now
+from oms.core.db import on_postgres
 from oms.core.doorbell import ring
 from oms.core.errors import NotFound
 from oms.core.exceptions_inbox import close_item, raise_item
@@ -46,8 +47,12 @@ def actor_for(account: ChannelAccount) -> Actor:
 
 
 def accept(account: ChannelAccount, notifications: Sequence[Notification]) -> int:
-    """Store verified notifications once each and tell the dispatcher; returns how many were new."""
-    at = now()
+    """Store verified notifications once each and tell the dispatcher; returns how many were new.
+
+    Figures that a channel tells are evidence for a later look and come by the hundred with our own pushes: nobody
+    is called for them, they are read with the next order or by the clock (`channels.tasks.ring_inboxes`).
+    """
+    at, kind_of = now(), get_connector(account.connector).kind_of
     rows = {
         one.delivery_id: InboxMessage(
             account=account,
@@ -65,7 +70,7 @@ def accept(account: ChannelAccount, notifications: Sequence[Notification]) -> in
         return 0
     with transaction.atomic():
         fresh = _insert_new(list(rows.values()))
-        if fresh:
+        if fresh and any(kind_of(row.topic) != "quantity" for row in rows.values()):
             emit("inbox.received", str(account.pk))
     return fresh
 
@@ -473,16 +478,36 @@ def _quantities(account: ChannelAccount, connector: Connector, messages: list[In
                 newest[key] = (at, told[2])
     listings = Listing.objects.filter(account=account, external_id__in={key[0] for key in newest})
     changed = []
-    for listing in listings:
-        found = newest.get((listing.external_id, listing.location_id))
-        if found and (listing.read_at is None or listing.read_at <= found[0]):
-            listing.read_at, listing.read_quantity = found
-            changed.append(listing)
-    for listing in sorted(changed, key=lambda one: one.pk):
-        Listing.objects.filter(pk=listing.pk).update(
-            read_at=listing.read_at, read_quantity=listing.read_quantity
-        )
-    return _finish(messages, State.DONE)
+    for pk, external_id, location_id, read_at in listings.values_list(
+        "pk", "external_id", "location_id", "read_at"
+    ):
+        found = newest.get((external_id, location_id))
+        if found and (read_at is None or read_at <= found[0]):
+            changed.append((pk, *found))
+    with transaction.atomic():
+        _remember(sorted(changed))
+        return _finish(messages, State.DONE)
+
+
+def _remember(changed: Sequence[tuple[int, dt.datetime, int]]) -> None:
+    """Store what channels show: (listing, since when, quantity), in ascending order of id. One statement."""
+    if not changed:
+        return
+    time_of = connection.ops.adapt_datetimefield_value
+    values = ", ".join(["(%s, %s, %s)"] * len(changed))
+    lock, source = "", "told"
+    if on_postgres():
+        lock = """, locked AS (
+            SELECT told.* FROM told JOIN channels_listing l ON l.id = told.id ORDER BY l.id FOR NO KEY UPDATE OF l
+        )"""
+        source = "locked"
+    sql = f"""
+        WITH told (id, at, quantity) AS (VALUES {values}){lock}
+        UPDATE channels_listing SET read_at = {source}.at, read_quantity = {source}.quantity
+        FROM {source} WHERE channels_listing.id = {source}.id AND (read_at IS NULL OR read_at <= {source}.at)
+    """  # noqa: S608 (placeholders and fixed names only)
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [value for pk, at, quantity in changed for value in (pk, time_of(at), quantity)])
 
 
 # --- people ----------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ log = logging.getLogger("lading.push")
 
 LOOK_SECONDS = 0.25
 #: shortest time from one look to the next: fewer and fuller calls, hardly later
-GATHER_SECONDS = 0.03
+GATHER_SECONDS = 0.1
 STOP_SECONDS = 12.0
 DISPATCHER_SILENT = dt.timedelta(seconds=15)
 

@@ -94,9 +94,9 @@ def read_back_account(subject: str) -> None:
 # --- by the clock ----------------------------------------------------------------------------------
 
 
-@periodic(seconds=20)
+@periodic(seconds=10)
 def ring_inboxes(subject: str) -> None:
-    """Messages whose bell was lost, or whose next attempt has come."""
+    """Messages that nobody was called for, whose bell was lost, or whose next attempt has come."""
     due = InboxMessage.objects.filter(state=InboxMessage.State.RECEIVED, next_attempt_at__lte=now())
     for account_id in due.order_by().values_list("account", flat=True).distinct():
         ring("channels.tasks.drain_inbox", str(account_id))

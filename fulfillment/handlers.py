@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fulfillment import shipments
 from fulfillment.models import RoutingQueue, ThreePLAccount, ThreePLCall
 from inventory.models import StockDifference
 from oms.core.doorbell import ring
@@ -23,8 +24,8 @@ def queue_routing(events: list[OutboxEvent]) -> None:
 
 @subscribe("order.changed", "order.cancelled")
 def trim_shipments(events: list[OutboxEvent]) -> None:
-    """Reservations of these orders may have shrunk: their open shipments follow."""
-    for order_id in sorted({int(event.key) for event in events}):
+    """Reservations of these orders may have shrunk: their open shipments follow. Most have not, so look first."""
+    for order_id in sorted(shipments.to_trim({int(event.key) for event in events})):
         ring("fulfillment.tasks.trim_shipments", str(order_id))
 
 

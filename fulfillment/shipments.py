@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 
 from django.db import transaction
 from django.db.models import F, Sum
@@ -111,6 +112,32 @@ def ensure_shipments(order_id: int, *, actor: Actor) -> list[Shipment]:
             if shipment.warehouse.kind == Warehouse.Kind.THREEPL:
                 ring("fulfillment.threepl.tasks.hand_off", str(shipment.warehouse_id))
     return made
+
+
+def to_trim(order_ids: Collection[int]) -> set[int]:
+    """Which of these orders have open shipments that do not fit what is held, or units that a 3PL was told of.
+
+    Two queries, however many orders.
+    """
+    units: dict[int, int] = defaultdict(int)
+    held: dict[int, tuple[int, int]] = {}
+    found = set(
+        HandOff.objects.filter(shipment__order__in=order_ids).values_list("shipment__order", flat=True)
+    )
+    rows = ShipmentLine.objects.filter(order_line__order__in=order_ids, shipment__state__in=states.OPEN)
+    for order_id, allocation, quantity, here, there, reserved in rows.values_list(
+        "order_line__order",
+        "allocation",
+        "quantity",
+        "shipment__warehouse",
+        "allocation__reservation__warehouse",
+        "allocation__reservation__quantity",
+    ):
+        units[allocation] += quantity
+        held[allocation] = order_id, reserved
+        if here != there:
+            found.add(order_id)
+    return found | {held[one][0] for one, quantity in units.items() if quantity > held[one][1]}
 
 
 def trim(order_id: int, *, actor: Actor) -> None:

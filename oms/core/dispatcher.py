@@ -33,7 +33,7 @@ LEADER_LOCK = 7_410_002
 BATCH = 500
 POLL_SQLITE, POLL_POSTGRES = 0.1, 0.25
 #: shortest time from one drain that found something to the next, for urgent news and for others
-DRAIN_SECONDS = {True: 0.02, False: 0.1}
+DRAIN_SECONDS = {True: 0.05, False: 0.25}
 STANDBY_SECONDS = 1.0
 STOP_SECONDS = 15.0
 

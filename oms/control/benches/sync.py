@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,9 @@ from channels import accounts, kpis, quantities
 from channels.connectors.base import get_connector
 from channels.models import ChannelAccount, InboxMessage, Listing, StockPush
 from channels.sandbox.client import SandboxClient
+from fulfillment.models import RoutingQueue
 from inventory.models import Sku, StockMovement, Warehouse
-from oms.control.benches import world
+from oms.control.benches import cpu, world
 from oms.control.benches.report import Report
 from oms.core import beat
 from oms.core.clock import now
@@ -90,14 +91,19 @@ def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> 
     }  # fmt: skip
     sandbox = "{0.scheme}://{0.netloc}".format(urlsplit(next(iter(settings.HOST_MAP.values()))))
     with contextlib.ExitStack() as stack:
-        stack.enter_context(process("sandbox", "--port", str(urlsplit(sandbox).port), "--scenario", "empty"))
+        running = {"load and measuring": os.getpid()}
+        running["sandbox"] = stack.enter_context(
+            process("sandbox", "--port", str(urlsplit(sandbox).port), "--scenario", "empty")
+        )
         client = stack.enter_context(SandboxClient(sandbox))
         client.wait_ready(60)
-        stack.enter_context(process("serve", "--port", str(urlsplit(settings.BASE_URL).port)))
-        stack.enter_context(process("worker"))
+        running["web"] = stack.enter_context(
+            process("serve", "--port", str(urlsplit(settings.BASE_URL).port))
+        )
+        running["worker"] = stack.enter_context(process("worker"))
         say("stores")
         live = [open_store(client, number, goods, places[0]) for number in range(stores)]
-        stack.enter_context(process("dispatch"))
+        running["dispatcher"] = stack.enter_context(process("dispatch"))
         wait("the web process", 60, lambda: answers(f"{settings.BASE_URL}/healthz"))
         wait("the dispatcher", 60, lambda: beat.age(beat.DISPATCHER) is not None)
         wait("the worker", 60, lambda: beat.age(beat.WORKER) is not None)
@@ -108,7 +114,7 @@ def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> 
         _single_sales(report, client, live, goods, singles)
         say(f"{options['rate']} sales per second")
         settle()
-        _many_sales(report, client, till, live, goods, options["rate"], seconds)
+        _many_sales(report, client, till, live, goods, options["rate"], seconds, running)
         wrong = differences(client, live)
         report.equal("listings whose store shows another figure than computed", wrong, [])
     report.equal("outbox rows left", OutboxEvent.objects.filter(topic="stock.changed").count(), 0)
@@ -192,17 +198,19 @@ def _many_sales(
     goods: Sequence[Sku],
     rate: int,
     seconds: int,
+    running: Mapping[str, int],
 ) -> None:
     """Sales at a fixed rate; commit → acknowledged for every (movement, listing), superseded ones included."""
     dice = random.Random(7)
+    cpu_before = cpu.used(running)
     calls_before = _calls(client)
     first = now()
     began = time.monotonic()
     wanted, made, behind = rate * seconds, 0, 0.0
     while made < wanted:
+        time.sleep(TICK_SECONDS)
         due = min(wanted, int((time.monotonic() - began) * rate))
         if due <= made:
-            time.sleep(TICK_SECONDS)
             continue
         drafts = [
             world.order(
@@ -216,6 +224,12 @@ def _many_sales(
         behind = max(behind, time.monotonic() - began - made / rate)
     driven = time.monotonic() - began
     settled = settle()
+    spent = cpu.per_unit(cpu_before, cpu.used(running), made)
+    report.figures |= {f"cpu_ms_per_sale_{name.replace(' ', '_')}": value for name, value in spent.items()}
+    report.figures |= {
+        "cpu_ms_per_sale_all": sum(spent.values()),
+        "routings_left": RoutingQueue.objects.count(),
+    }
     movements = list(
         StockMovement.objects.filter(kind="reserve", created_at__gte=first)
         .order_by("id")
@@ -325,6 +339,7 @@ def open_store(client: SandboxClient, number: int, goods: Sequence[Sku], place: 
     shop = client.create_shop(
         "shopify", name, name=name, currency="USD", locations=[{"name": place.code}],
         catalogue=[{"sku": sku.code, "title": sku.code, "price": "20.00", "stock": UNITS} for sku in goods],
+        settings={"points_per_second": 1_000},  # the plan of a store that sells this much
     )  # fmt: skip
     channel = world.channel(name, [place])
     wanted = {field.name for field in get_connector("shopify").credential_fields}
@@ -345,14 +360,14 @@ def open_store(client: SandboxClient, number: int, goods: Sequence[Sku], place: 
 
 
 @contextlib.contextmanager
-def process(*words: str) -> Iterator[None]:
-    """One of the product's own processes, in a group of its own, stopped at the end."""
+def process(*words: str) -> Iterator[int]:
+    """One of the product's own processes, in a group of its own, stopped at the end; yields its id."""
     command = [sys.executable, str(Path(settings.BASE_DIR) / "manage.py"), *words]
     environment = {name: value for name, value in os.environ.items() if name != "LADING_BENCH_OUT"}
     with open(settings.HOME / f"{words[0]}.log", "wb") as log:
         child = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)  # noqa: S603 our own
         try:
-            yield
+            yield child.pid
         finally:
             child.terminate()
             try:
