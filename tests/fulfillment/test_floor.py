@@ -125,9 +125,14 @@ def test_short_pick_asks_for_a_count_and_finds_the_unit_elsewhere(world, carrier
 def test_a_cancelled_order_leaves_the_floor(world, carrier, assert_invariants):
     shipment = world.routed(2)
     line = shipment.order.lines.get()
+    bells = Doorbell.objects.filter(task="fulfillment.tasks.trim_shipments")
+    while drain():
+        pass
+    assert not bells.exists(), "routing fits the shipments itself: no task per routed order"
     services.cancel_lines(shipment.order_id, {line.pk: 2}, reason="buyer", actor=SYSTEM)
     while drain():
         pass
+    assert bells.get().subject == str(shipment.order_id)
     tasks.trim_shipments(str(shipment.order_id))
     shipment.refresh_from_db()
     assert shipment.state == Shipment.State.CANCELLED

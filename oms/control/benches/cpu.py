@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from django.db import connection
@@ -15,7 +15,9 @@ _PROC = Path("/proc")
 
 
 def used(processes: Mapping[str, int]) -> dict[str, float]:
-    """Seconds of processor time so far per name, of a process and all its descendants; nothing where /proc is absent.
+    """Seconds of processor time so far per name, of a process and its descendants; nothing where /proc is absent.
+
+    A descendant that has a name of its own counts there.
 
     "database" is added on PostgreSQL: the server processes that serve this database now, when they run on this
     machine. Take the difference of two readings.
@@ -23,7 +25,11 @@ def used(processes: Mapping[str, int]) -> dict[str, float]:
     times = _times()
     if not times:
         return {}
-    found = {name: sum(times[pid][1] for pid in _tree(times, pid)) for name, pid in processes.items()}
+    named = set(processes.values())
+    found = {
+        name: sum(times[one][1] for one in _tree(times, pid, named - {pid}))
+        for name, pid in processes.items()
+    }
     if on_postgres():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
@@ -33,16 +39,9 @@ def used(processes: Mapping[str, int]) -> dict[str, float]:
     return found
 
 
-def per_unit(
-    before: Mapping[str, float], after: Mapping[str, float], units: int, skip: Iterable[str] = ()
-) -> dict[str, float]:
+def per_unit(before: Mapping[str, float], after: Mapping[str, float], units: int) -> dict[str, float]:
     """Milliseconds of processor time per unit of work and name."""
-    left = set(skip)
-    return {
-        name: (after[name] - before[name]) * 1000 / max(1, units)
-        for name in after
-        if name in before and name not in left
-    }
+    return {name: (after[name] - before[name]) * 1000 / max(1, units) for name in after if name in before}
 
 
 def _times() -> dict[int, tuple[int, float]]:
@@ -57,7 +56,7 @@ def _times() -> dict[int, tuple[int, float]]:
     return found
 
 
-def _tree(times: Mapping[int, tuple[int, float]], root: int) -> list[int]:
+def _tree(times: Mapping[int, tuple[int, float]], root: int, without: Collection[int]) -> list[int]:
     children: dict[int, list[int]] = {}
     for pid, (parent, _) in times.items():
         children.setdefault(parent, []).append(pid)
@@ -65,5 +64,5 @@ def _tree(times: Mapping[int, tuple[int, float]], root: int) -> list[int]:
     while todo:
         pid = todo.pop()
         found.append(pid)
-        todo += children.get(pid, ())
+        todo += (child for child in children.get(pid, ()) if child not in without)
     return found
