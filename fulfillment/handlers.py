@@ -13,12 +13,16 @@ from oms.orders.models import Order
 
 @subscribe("order.route")
 def queue_routing(events: list[OutboxEvent]) -> None:
-    """Write down which orders wait for routing and wake the router once."""
+    """Write down which orders wait for routing and wake the router once.
+
+    An order that is being routed at this moment is due again: the router may have read it before it changed.
+    """
     wanted = {int(event.key) for event in events}
     there = Order.objects.filter(pk__in=wanted).values_list("pk", flat=True)
     RoutingQueue.objects.bulk_create(
-        [RoutingQueue(order_id=pk) for pk in sorted(there)], ignore_conflicts=True
-    )
+        [RoutingQueue(order_id=pk) for pk in sorted(there)],
+        update_conflicts=True, update_fields=["next_attempt_at"], unique_fields=["order"],
+    )  # fmt: skip
     ring("fulfillment.tasks.route_waiting")
 
 

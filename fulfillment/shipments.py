@@ -14,6 +14,7 @@ from inventory.models import Reservation, Warehouse
 from oms.core.actor import Actor
 from oms.core.doorbell import ring
 from oms.core.errors import Conflict, NotFound
+from oms.core.inserts import insert_rows, take_ids
 from oms.orders import timeline
 from oms.orders.models import Allocation, Order
 
@@ -55,63 +56,87 @@ def ensure_shipments(order_id: int, *, actor: Actor) -> list[Shipment]:
     Units go onto the warehouse's shipment that is still `ready`; one being picked is left alone and the
     rest gets a new shipment. Runs inside the caller's transaction, or its own.
     """
+    return ensure_many([order_id], actor=actor)
+
+
+def ensure_many(order_ids: Collection[int], *, actor: Actor) -> list[Shipment]:
+    """`ensure_shipments` for orders whose rows the caller has locked, if they are several, in a dozen statements."""
     with transaction.atomic():
-        Order.objects.filter(pk=order_id).update(version=F("version") + 1)
-        order = Order.objects.select_related("channel").get(pk=order_id)
-        if why_not_shippable(order):
-            return []
-        placed: dict[int, int] = defaultdict(int)
-        taken = (
-            ShipmentLine.objects.filter(order_line__order=order, shipment__state__in=states.OPEN)
-            .values("allocation")
-            .annotate(units=Sum("quantity"))
+        Order.objects.filter(pk__in=order_ids).update(version=F("version") + 1)
+        orders = {
+            order.pk: order
+            for order in Order.objects.select_related("channel").filter(pk__in=order_ids)
+            if not why_not_shippable(order)
+        }
+        missing = _not_shipped(orders)
+        made: dict[tuple[int, int], Shipment] = {}
+        for ready in (
+            Shipment.objects.select_related("warehouse")
+            .filter(order__in=orders, state=Shipment.State.READY, claimed_by="")
+            .order_by("id")
+        ):
+            if (ready.order_id, ready.warehouse_id) in missing:
+                made[ready.order_id, ready.warehouse_id] = ready
+        for shipment in made.values():
+            locked(shipment.pk)
+        known = {
+            (line.shipment_id, line.allocation_id): line.pk
+            for line in ShipmentLine.objects.filter(shipment__in=made.values())
+        } if made else {}  # fmt: skip
+        fresh = [key for key in sorted(missing) if key not in made]
+        for (order_id, warehouse_id), pk in zip(
+            fresh, take_ids({Shipment: len(fresh)})[Shipment], strict=True
+        ):
+            made[order_id, warehouse_id] = Shipment(
+                pk=pk, order=orders[order_id],
+                warehouse=missing[order_id, warehouse_id][0][0].reservation.warehouse,
+                ship_by=orders[order_id].ship_by,
+            )  # fmt: skip
+        insert_rows([made[key] for key in fresh])
+        timeline.write(
+            timeline.entry(
+                key[0], "shipment", f"{made[key].number} to be sent from {made[key].warehouse}", actor=actor
+            )
+            for key in fresh
         )
-        for row in taken:
-            placed[row["allocation"]] += row["units"]
-        missing: dict[int, list[tuple[Allocation, int]]] = defaultdict(list)
-        allocations = (
-            Allocation.objects.filter(line__order=order, reservation__state=Reservation.State.OPEN)
-            .select_related("reservation", "line")
-            .order_by("pk")
-        )
-        for allocation in allocations:
-            left = allocation.reservation.quantity - placed[allocation.pk]
-            if left > 0:
-                missing[allocation.reservation.warehouse_id].append((allocation, left))
-        made = []
-        for warehouse_id, parts in sorted(missing.items()):
-            shipment = Shipment.objects.filter(
-                order=order, warehouse=warehouse_id, state=Shipment.State.READY, claimed_by=""
-            ).first()
-            if shipment is None:
-                shipment = Shipment.objects.create(
-                    order=order, warehouse_id=warehouse_id, ship_by=order.ship_by
-                )
-                timeline.add(
-                    order.pk,
-                    "shipment",
-                    f"{shipment.number} to be sent from {shipment.warehouse}",
-                    actor=actor,
-                )
-            else:
-                locked(shipment.pk)
+        lines = []
+        for key, parts in sorted(missing.items()):
             for allocation, units in parts:
-                line, created = ShipmentLine.objects.get_or_create(
-                    shipment=shipment,
-                    allocation=allocation,
-                    defaults={
-                        "order_line": allocation.line,
-                        "sku_id": allocation.reservation.sku_id,
-                        "quantity": units,
-                    },
-                )
-                if not created:
-                    ShipmentLine.objects.filter(pk=line.pk).update(quantity=F("quantity") + units)
-            made.append(shipment)
-        for shipment in made:
-            if shipment.warehouse.kind == Warehouse.Kind.THREEPL:
-                ring("fulfillment.threepl.tasks.hand_off", str(shipment.warehouse_id))
-    return made
+                line_id = known.get((made[key].pk, allocation.pk))
+                if line_id is not None:
+                    ShipmentLine.objects.filter(pk=line_id).update(quantity=F("quantity") + units)
+                    continue
+                lines.append(
+                    ShipmentLine(
+                        shipment=made[key], allocation=allocation, order_line_id=allocation.line_id,
+                        sku_id=allocation.reservation.sku_id, quantity=units,
+                    )
+                )  # fmt: skip
+        insert_rows(lines)
+        for warehouse in {shipment.warehouse for shipment in made.values()}:
+            if warehouse.kind == Warehouse.Kind.THREEPL:
+                ring("fulfillment.threepl.tasks.hand_off", str(warehouse.pk))
+    return [made[key] for key in sorted(made)]
+
+
+def _not_shipped(orders: Collection[int]) -> dict[tuple[int, int], list[tuple[Allocation, int]]]:
+    """Per (order, warehouse) the allocations with units that no open shipment holds."""
+    placed = dict(
+        ShipmentLine.objects.filter(order_line__order__in=orders, shipment__state__in=states.OPEN)
+        .order_by()
+        .values_list("allocation")
+        .annotate(units=Sum("quantity"))
+    )
+    missing: dict[tuple[int, int], list[tuple[Allocation, int]]] = defaultdict(list)
+    for allocation in (
+        Allocation.objects.filter(line__order__in=orders, reservation__state=Reservation.State.OPEN)
+        .select_related("reservation__warehouse", "line")
+        .order_by("pk")
+    ):
+        left = allocation.reservation.quantity - placed.get(allocation.pk, 0)
+        if left > 0:
+            missing[allocation.line.order_id, allocation.reservation.warehouse_id].append((allocation, left))
+    return missing
 
 
 def to_trim(order_ids: Collection[int]) -> set[int]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import random
 import time
+from collections.abc import Sequence
 
 from fulfillment import bulk, labels, recall, routing_service, shipments  # noqa: F401 (bulk declares its jobs)
 from fulfillment.models import RoutingQueue, Shipment
@@ -18,33 +20,69 @@ from oms.core.exceptions_inbox import raise_item
 log = logging.getLogger("lading.fulfillment")
 
 #: one run stops after this, in seconds, and rings again: the queue's timeout never strikes
-RUN_FOR = 20
+RUN_FOR = 5
+#: orders taken at once
+BATCH = 50
 MAX_ATTEMPTS = 8
-#: while a router works on an order, another one leaves it alone for so long
-LEASE = dt.timedelta(seconds=20)
+#: while a router works on orders, another one leaves them alone for so long
+LEASE = dt.timedelta(seconds=30)
 
 
 @periodic(seconds=15)
 def route_waiting(subject: str = "") -> None:
-    """Route every waiting order, oldest ship-by first; one that fails backs off and is told."""
+    """Route every waiting order, oldest ship-by first; one that fails backs off and is told.
+
+    One router at a time: the other workers stay free for work that is more urgent than a shipment.
+    """
+    if _another_routes():
+        return  # it looks again before it ends, so it finds what we were rung for
     until = time.monotonic() + RUN_FOR
     while time.monotonic() < until:
-        waiting = list(
-            RoutingQueue.objects.filter(next_attempt_at__lte=now()).order_by(
-                "order__ship_by", "queued_at", "pk"
-            )[:50]
-        )
-        if not waiting:
+        claimed = _claim()
+        if not claimed:
             return
-        for row in waiting:
-            claimed = RoutingQueue.objects.filter(pk=row.pk, next_attempt_at=row.next_attempt_at).update(
-                next_attempt_at=now() + LEASE
-            )
-            if claimed:
+        done = _route_plain([row.pk for row in claimed])
+        _routed([row for row in claimed if row.pk in done])
+        for row in claimed:
+            if row.pk not in done:
                 _route_one(row)
-            if time.monotonic() >= until:
-                break
     ring("fulfillment.tasks.route_waiting")
+
+
+def _route_plain(order_ids: list[int]) -> set[int]:
+    try:
+        return routing_service.route_plain(order_ids, actor=task_actor("routing"))
+    except Exception:  # one bad order must never stop the others: each goes on its own
+        log.exception("routing together failed", extra={"orders": len(order_ids)})
+        return set()
+
+
+def _another_routes() -> bool:
+    at = now()
+    return RoutingQueue.objects.filter(
+        attempts=0, next_attempt_at__gt=at, next_attempt_at__lte=at + LEASE + dt.timedelta(seconds=1)
+    ).exists()
+
+
+def _claim() -> list[RoutingQueue]:
+    """Take due orders for a while. The exact time is the token: no two claims share a microsecond."""
+    at = now()
+    due = RoutingQueue.objects.filter(next_attempt_at__lte=at)
+    ids = list(due.order_by("order__ship_by", "queued_at", "pk").values_list("pk", flat=True)[:BATCH])
+    if not ids:
+        return []
+    until = at + LEASE + dt.timedelta(microseconds=random.randrange(1_000_000))
+    due.filter(pk__in=ids).update(next_attempt_at=until)
+    rows = {row.pk: row for row in RoutingQueue.objects.filter(pk__in=ids, next_attempt_at=until)}
+    return [rows[pk] for pk in ids if pk in rows]
+
+
+def _routed(rows: Sequence[RoutingQueue]) -> None:
+    """Take orders off the queue, unless they were asked for again meanwhile: that gave them another time."""
+    if rows:
+        RoutingQueue.objects.filter(
+            pk__in=[row.pk for row in rows], next_attempt_at=rows[0].next_attempt_at
+        ).delete()
 
 
 def _route_one(row: RoutingQueue) -> None:
@@ -69,7 +107,7 @@ def _route_one(row: RoutingQueue) -> None:
                 due_at=row.order.ship_by,
             )
     else:
-        RoutingQueue.objects.filter(pk=row.pk, queued_at=row.queued_at).delete()
+        _routed([row])
 
 
 def trim_shipments(subject: str) -> None:

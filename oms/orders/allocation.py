@@ -6,7 +6,7 @@ Locks are taken in one order everywhere: order rows by id, reservations by id, s
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -241,6 +241,59 @@ def place_parts(
 
 def _place(order_id: int, parts: Sequence[PlacedPart], actor: Actor, note: str) -> list[Allocation]:
     order = upkeep.lock(order_id)
+    _may_route(order)
+    allocations = {allocation.pk: allocation for allocation in _holding([order_id])}
+    targets = Warehouse.objects.in_bulk({part.warehouse_id for part in parts})
+    for part in parts:
+        if part.warehouse_id not in targets:
+            raise UserError(
+                f"warehouse: there is no warehouse with id {part.warehouse_id}.", field="warehouse"
+            )
+    planned = _by_allocation(order, parts, allocations)
+    for allocation_id in sorted(planned):
+        allocation = allocations[allocation_id]
+        held = allocation.reservation
+        away: dict[int, int] = {}
+        for part in planned[allocation_id]:
+            if part.warehouse_id != held.warehouse_id:
+                away[part.warehouse_id] = away.get(part.warehouse_id, 0) + part.quantity
+        for warehouse_id, units in sorted(away.items()):
+            move_part(allocation, targets[warehouse_id], units, actor=actor)
+    after = _holding([order_id])
+    if after:
+        timeline.write([_routed(order, after, note, actor)])
+    upkeep.settle(order, actor=actor, routed=bool(after), changed=["routing"])
+    return after
+
+
+def keep_parts(plans: Mapping[int, tuple[Sequence[PlacedPart], str]], *, actor: Actor) -> None:
+    """`place_parts` for many orders (id → parts, note) whose plans leave every unit where it is reserved.
+
+    No stock row is touched, so the orders share one transaction and a handful of statements. All or nothing.
+    Raises `Conflict` when one of them is not as planned any more: place them one by one then.
+    """
+    with stock_transaction():
+        orders = upkeep.lock_many(plans)
+        if len(orders) < len(plans):
+            raise Conflict("order: one of the orders is gone.", field="order")
+        by_order: dict[int, list[Allocation]] = {}
+        for allocation in _holding(list(plans)):
+            by_order.setdefault(allocation.line.order_id, []).append(allocation)
+        events = []
+        for order in orders:
+            parts, note = plans[order.pk]
+            _may_route(order)
+            allocations = {allocation.pk: allocation for allocation in by_order.get(order.pk, ())}
+            _by_allocation(order, parts, allocations)
+            for part in parts:
+                if part.warehouse_id != allocations[part.allocation_id].reservation.warehouse_id:
+                    raise Conflict(f"{order.number}: its stock was moved meanwhile.", field="warehouse")
+            events.append(_routed(order, by_order.get(order.pk, ()), note, actor))
+        timeline.write(events)
+        upkeep.settle_many(orders, actor=actor, routed=True, changed=["routing"])
+
+
+def _may_route(order: Order) -> None:
     if order.holds_open:
         raise Conflict(f"{order.number} is on hold: release its holds before routing.", field="order")
     if order.state not in (Order.State.OPEN, Order.State.ROUTED, Order.State.PART_SHIPPED):
@@ -248,13 +301,21 @@ def _place(order_id: int, parts: Sequence[PlacedPart], actor: Actor, note: str) 
             f"{order.number} is {order.get_state_display().lower()}: there is nothing to route.",
             field="order",
         )
-    allocations = {
-        allocation.pk: allocation
-        for allocation in Allocation.objects.filter(
-            line__order=order, reservation__quantity__gt=0
-        ).select_related("reservation", "line")
-    }
-    targets = Warehouse.objects.in_bulk({part.warehouse_id for part in parts})
+
+
+def _holding(order_ids: Collection[int]) -> list[Allocation]:
+    """Allocations of the orders that hold units, by id, with everything that routing asks of them."""
+    return list(
+        Allocation.objects.filter(line__order__in=order_ids, reservation__quantity__gt=0)
+        .select_related("reservation__warehouse", "reservation__sku", "line")
+        .order_by("id")
+    )
+
+
+def _by_allocation(
+    order: Order, parts: Sequence[PlacedPart], allocations: Mapping[int, Allocation]
+) -> dict[int, list[PlacedPart]]:
+    """The parts of a plan per allocation. Raises `Conflict` where less is held than planned, `UserError`."""
     planned: dict[int, list[PlacedPart]] = {}
     for part in parts:
         if part.quantity < 1:
@@ -263,40 +324,22 @@ def _place(order_id: int, parts: Sequence[PlacedPart], actor: Actor, note: str) 
             raise Conflict(
                 f"{order.number}: allocation {part.allocation_id} holds nothing any more.", field="allocation"
             )
-        if part.warehouse_id not in targets:
-            raise UserError(
-                f"warehouse: there is no warehouse with id {part.warehouse_id}.", field="warehouse"
-            )
         planned.setdefault(part.allocation_id, []).append(part)
-    for allocation_id in sorted(planned):
-        allocation = allocations[allocation_id]
-        held = allocation.reservation
-        if sum(part.quantity for part in planned[allocation_id]) > held.quantity:
-            raise Conflict(
-                f"{order.number}: allocation {allocation_id} holds only {held.quantity}.", field="quantity"
-            )
-        away: dict[int, int] = {}
-        for part in planned[allocation_id]:
-            if part.warehouse_id != held.warehouse_id:
-                away[part.warehouse_id] = away.get(part.warehouse_id, 0) + part.quantity
-        for warehouse_id, units in sorted(away.items()):
-            move_part(allocation, targets[warehouse_id], units, actor=actor)
-    after = list(
-        Allocation.objects.filter(line__order=order, reservation__quantity__gt=0)
-        .select_related("reservation__warehouse", "reservation__sku", "line")
-        .order_by("id")
-    )
-    if after:
-        by_place: dict[str, int] = {}
-        for allocation in after:
-            code = allocation.reservation.warehouse.code
-            by_place[code] = by_place.get(code, 0) + allocation.reservation.quantity
-        text = note or "Routed to " + ", ".join(
-            f"{code} ({count})" for code, count in sorted(by_place.items())
-        )
-        timeline.add(order.pk, "routed", text, actor=actor, data={"warehouses": by_place})
-    upkeep.settle(order, actor=actor, routed=bool(after), changed=["routing"])
-    return after
+    for allocation_id, group in planned.items():
+        held = allocations[allocation_id].reservation.quantity
+        if sum(part.quantity for part in group) > held:
+            raise Conflict(f"{order.number}: allocation {allocation_id} holds only {held}.", field="quantity")
+    return planned
+
+
+def _routed(order: Order, held: Sequence[Allocation], note: str, actor: Actor) -> OrderEvent:
+    """The timeline's line about where the units lie now."""
+    by_place: dict[str, int] = {}
+    for allocation in held:
+        code = allocation.reservation.warehouse.code
+        by_place[code] = by_place.get(code, 0) + allocation.reservation.quantity
+    text = note or "Routed to " + ", ".join(f"{code} ({count})" for code, count in sorted(by_place.items()))
+    return timeline.entry(order.pk, "routed", text, actor=actor, data={"warehouses": by_place})
 
 
 def move_part(allocation: Allocation, target: Warehouse, units: int, *, actor: Actor) -> Allocation:

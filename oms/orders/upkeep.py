@@ -7,17 +7,17 @@ lines, holds and allocations are read and written. Order rows are always locked 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.db.models import F
+from django.db.models import Count, F
 
 from oms.core.actor import Actor
 from oms.core.clock import now
 from oms.core.errors import NotFound
 from oms.core.outbox import emit_many
 from oms.orders import holding, states, timeline
-from oms.orders.models import Hold, Order, OrderContact, OrderLine, SalesChannel
+from oms.orders.models import Hold, Order, OrderContact, OrderEvent, OrderLine, SalesChannel
 
 News = tuple[str, str, dict[str, Any]]
 
@@ -55,45 +55,83 @@ def settle(
     `routed` True after routing placed everything, False when something new waits to be placed, None to
     keep what is. `reroute` asks routing to look even if the order was routable before. Returns the state.
     """
-    moment = at or now()
-    lines = list(OrderLine.objects.filter(order=order))
-    was_routable, before = holding.routable(order), order.state
+    settle_many([order], actor=actor, routed=routed, changed=changed, reroute=reroute, at=at)
+    return order.state
+
+
+#: what `settle` derives and stores
+_DERIVED = (
+    "state", "short_units", "unmapped_lines", "holds_open", "cancelled_at", "cancel_reason", "shipped_at",
+    "delivered_at",
+)  # fmt: skip
+
+
+def settle_many(
+    orders: Sequence[Order],
+    *,
+    actor: Actor,
+    routed: bool | None = None,
+    changed: Iterable[str] = (),
+    reroute: bool = False,
+    at: dt.datetime | None = None,
+) -> None:
+    """`settle` for locked orders to which the same happened, with a handful of statements."""
+    moment, parts = at or now(), sorted(set(changed))
+    lines: dict[int, list[OrderLine]] = {order.pk: [] for order in orders}
+    for line in OrderLine.objects.filter(order__in=lines):
+        lines[line.order_id].append(line)
+    holds = dict(
+        Hold.objects.filter(order__in=lines, released_at__isnull=True)
+        .order_by()
+        .values_list("order")
+        .annotate(Count("pk"))
+    )
+    news: list[News] = []
+    events: list[OrderEvent] = []
+    alike: dict[tuple[Any, ...], list[int]] = {}
+    for order in orders:
+        was_routable, before = holding.routable(order), order.state
+        _derive(order, lines[order.pk], holds.get(order.pk, 0), routed, moment)
+        alike.setdefault(tuple(getattr(order, name) for name in _DERIVED), []).append(order.pk)
+        key = str(order.pk)
+        news.append(("order.changed", key, {"changed": parts}))
+        if before != order.state:
+            text = f"{Order.State(before).label} → {Order.State(order.state).label}"
+            data = {"before": before, "after": order.state}
+            events.append(timeline.entry(order.pk, "state", text, actor=actor, data=data))
+            if order.state == Order.State.CANCELLED:
+                news.append(("order.cancelled", key, {}))
+            if order.state in states.FINAL:
+                set_pii_expiry(order)
+        if holding.routable(order) and (reroute or not was_routable):
+            news.append(("order.route", key, {}))
+    for values, ids in alike.items():
+        Order.objects.filter(pk__in=ids).update(**dict(zip(_DERIVED, values, strict=True)))
+    timeline.write(events)
+    emit_many(news)
+
+
+def _derive(
+    order: Order, lines: Sequence[OrderLine], holds: int, routed: bool | None, moment: dt.datetime
+) -> None:
+    """State and counters as they follow from the lines. Raises `Conflict` for a step the state may not take."""
+    before = order.state
     goods = [line for line in lines if line.kind == OrderLine.Kind.PRODUCT]
-    keeps_route = order.state == Order.State.ROUTED if routed is None else routed
     order.state = states.derive(
         (states.LineCounts(line.quantity, line.shipped, line.cancelled) for line in goods),
         paid=before != Order.State.PENDING,
-        routed=keeps_route,
+        routed=before == Order.State.ROUTED if routed is None else routed,
         delivered=order.delivered_at is not None,
         cancelled=order.cancelled_at is not None,
     )
     states.check(order.number, before, order.state)
     order.short_units = sum(line.short for line in lines)
     order.unmapped_lines = sum(1 for line in goods if line.sku_id is None and line.outstanding)
-    order.holds_open = Hold.objects.filter(order=order, released_at__isnull=True).count()
+    order.holds_open = holds
     if order.state == Order.State.CANCELLED:
         order.cancelled_at = order.cancelled_at or moment
     if order.state in (Order.State.SHIPPED, Order.State.DELIVERED):
         order.shipped_at = order.shipped_at or moment
-    order.save(
-        update_fields=[
-            "state", "short_units", "unmapped_lines", "holds_open", "cancelled_at", "cancel_reason", "shipped_at",
-            "delivered_at",
-        ]
-    )  # fmt: skip
-    key = str(order.pk)
-    news: list[News] = [("order.changed", key, {"changed": sorted(set(changed))})]
-    if before != order.state:
-        text = f"{Order.State(before).label} → {Order.State(order.state).label}"
-        timeline.add(order.pk, "state", text, actor=actor, data={"before": before, "after": order.state})
-        if order.state == Order.State.CANCELLED:
-            news.append(("order.cancelled", key, {}))
-        if order.state in states.FINAL:
-            set_pii_expiry(order)
-    if holding.routable(order) and (reroute or not was_routable):
-        news.append(("order.route", key, {}))
-    emit_many(news)
-    return order.state
 
 
 def set_pii_expiry(order: Order) -> None:

@@ -13,7 +13,7 @@ from inventory.models import StockLevel
 from oms.core.actor import SYSTEM, Actor
 from oms.core.clock import now
 from oms.core.errors import Conflict, UserError
-from oms.core.models import ExceptionItem
+from oms.core.models import Doorbell, ExceptionItem
 from oms.core.outbox import drain
 from oms.orders import services
 from oms.orders.models import Order
@@ -48,14 +48,14 @@ def test_one_order_that_fails_does_not_stop_the_next(world, carrier, monkeypatch
     first, second = world.order(1), world.order(1)
     while drain():
         pass
-    real = routing_service.route
+    real = routing_service.plan
 
-    def broken(order_id, *, actor):
-        if order_id == first.pk:
+    def broken(view, places, policy):
+        if view.number == first.number:
             raise RuntimeError("boom")
-        return real(order_id, actor=actor)
+        return real(view, places, policy)
 
-    monkeypatch.setattr(routing_service, "route", broken)
+    monkeypatch.setattr(routing_service, "plan", broken)
     tasks.route_waiting()
     assert Shipment.objects.filter(order=second).exists()
     row = RoutingQueue.objects.get()

@@ -37,6 +37,7 @@ NAMES = (
     "screens",
     "flashsale",
     "kpi",
+    "routing",
 )
 #: set in the child: where it writes its report
 OUT = "LADING_BENCH_OUT"
