@@ -22,7 +22,7 @@ log = logging.getLogger("lading.fulfillment")
 #: one run stops after this, in seconds, and rings again: the queue's timeout never strikes
 RUN_FOR = 5
 #: orders taken at once
-BATCH = 50
+BATCH = 100
 MAX_ATTEMPTS = 8
 #: while a router works on orders, another one leaves them alone for so long
 LEASE = dt.timedelta(seconds=30)

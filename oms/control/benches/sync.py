@@ -78,7 +78,7 @@ def acknowledged(shown: Shown, figure: int) -> dt.datetime | None:
 
 
 def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> None:
-    """Targets 6 and 7, and the time from a buyer's order in one store to the figure in all others."""
+    """Targets 6 and 7: a buyer's order in one store until all others show it, a fixed rate, and bursts."""
     quick = bool(options["quick"])
     stores, sku_count = options["channels"], min(options["skus"], 50) if quick else options["skus"]
     seconds, singles = (4, 5) if quick else (options["seconds"], 20)
@@ -115,8 +115,11 @@ def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> 
         say(f"{options['rate']} sales per second")
         settle()
         _many_sales(report, client, till, live, goods, options["rate"], seconds, running)
-        wrong = differences(client, live)
-        report.equal("listings whose store shows another figure than computed", wrong, [])
+        report.equal("listings whose store shows another figure than computed", differences(client, live), [])
+        burst = 100 if quick else options["burst"]
+        say(f"{burst:,} sales at once")
+        _burst(report, client, till, live, goods[:1], "hot", burst)
+        _burst(report, client, till, live, goods, "spread", burst)
     report.equal("outbox rows left", OutboxEvent.objects.filter(topic="stock.changed").count(), 0)
     report.equal(
         "messages that gave up", InboxMessage.objects.filter(state=InboxMessage.State.DEAD).count(), 0
@@ -230,6 +233,80 @@ def _many_sales(
         "cpu_ms_per_sale_all": sum(spent.values()),
         "routings_left": RoutingQueue.objects.count(),
     }
+    calls = _sent(client, calls_before)
+    found = _followed(first, live)
+    waits, answers = _stages(first)
+    p99, longest = found.percentile(0.99), found.percentile(1.0)
+    report.figures |= {
+        "sales": made, "sales_per_s_reached": made / driven, "driver_behind_s": behind, "movements": found.movements,
+        "changes_of_listings": len(found.ages), "requests": calls, "figures_told": found.told,
+        "sync_p50_ms": found.percentile(0.5), "sync_p95_ms": found.percentile(0.95), "sync_p99_ms": p99,
+        "sync_max_ms": longest, "of_this_until_sent_p50_ms": percentile(sorted(waits), 0.5),
+        "of_this_until_answered_p50_ms": percentile(sorted(answers), 0.5), "settled_after_s": settled,
+    }  # fmt: skip
+    report.at_most(6, "commit → acknowledged, p99", p99 / 1000, 1.0, 0.3, "s")
+    report.at_most(6, "commit → acknowledged, longest", longest / 1000, 2.0, 2.0, "s")
+    report.at_most(7, "requests sent per change of a listing", calls / max(1, len(found.ages)), 0.2, 0.05)
+    report.equal("sales entered", Order.objects.filter(channel=till).count(), wanted)
+    report.equal("changes not yet acknowledged", found.still_open, 0)
+
+
+def _burst(
+    report: Report,
+    client: SandboxClient,
+    till: SalesChannel,
+    live: Sequence[ChannelAccount],
+    wares: Sequence[Sku],
+    name: str,
+    sales: int,
+) -> None:
+    """So many sales as fast as they can be entered: few calls, soon over, and every store right."""
+    dice = random.Random(11)
+    drafts = [world.order(f"{name}{number}", [(dice.choice(wares), 1)]) for number in range(sales)]
+    settle()
+    calls_before, first, began = _calls(client), now(), time.monotonic()
+    taken = intake.take(drafts, channel=till, actor=world.ACTOR, source="api")
+    entered = time.monotonic() - began
+    settle()
+    calls, found = _sent(client, calls_before), _followed(first, live)
+    p99 = found.percentile(0.99)
+    word = f"burst_{name}"
+    report.figures |= {
+        f"{word}_sales": sales, f"{word}_skus": len(wares), f"{word}_entered_in_s": entered,
+        f"{word}_requests": calls, f"{word}_sync_p50_ms": found.percentile(0.5), f"{word}_sync_p99_ms": p99,
+        f"{word}_sync_max_ms": found.percentile(1.0),
+    }  # fmt: skip
+    what = "one SKU" if len(wares) == 1 else "all SKUs"
+    report.at_most(
+        6, f"{sales:,} sales of {what} at once: commit → acknowledged, p99", p99 / 1000, 5.0, 1.0, "s"
+    )
+    report.at_most(
+        7,
+        f"{sales:,} sales of {what} at once: requests per change",
+        calls / max(1, len(found.ages)),
+        0.2,
+        0.05,
+    )
+    report.equal(f"{what}: sales entered", sum(one.outcome == "created" for one in taken), sales)
+    report.equal(f"{what}: changes not yet acknowledged", found.still_open, 0)
+    report.equal(f"{what}: listings whose store shows another figure", differences(client, live), [])
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What became of every (movement, listing) since a moment: ages in milliseconds, ascending."""
+
+    movements: int
+    ages: list[int]
+    still_open: int
+    told: int
+
+    def percentile(self, share: float) -> float:
+        return percentile(self.ages, share) or 0
+
+
+def _followed(first: dt.datetime, live: Sequence[ChannelAccount]) -> Followed:
+    """Commit → acknowledged of every sale since `first`; one that is not acknowledged yet counts with its age."""
     movements = list(
         StockMovement.objects.filter(kind="reserve", created_at__gte=first)
         .order_by("id")
@@ -246,10 +323,12 @@ def _many_sales(
         for listing in listings[sku]:
             taken_at = acknowledged(pushed.get(listing, Shown([], [])), UNITS - reserved)
             still_open += taken_at is None
-            ages.append(max(0, int(((taken_at or at) - changed_at).total_seconds() * 1000)))
-    ages.sort()
-    calls = {name: count - calls_before.get(name, 0) for name, count in _calls(client).items()}
-    pushes = sum(count for name, count in calls.items() if "inventory" in name.lower())
+            ages.append(max(0, _ms(changed_at, taken_at or at)))
+    return Followed(len(movements), sorted(ages), still_open, sum(len(one.at) for one in pushed.values()))
+
+
+def _stages(first: dt.datetime) -> tuple[list[int], list[int]]:
+    """Of every figure told since `first`: how long until it was sent, and from then until the answer."""
     told = StockPush.objects.filter(
         state=StockPush.State.ACKED, sent_at__gte=first, answered_at__isnull=False
     )
@@ -258,20 +337,14 @@ def _many_sales(
         assert answered_at is not None
         waits.append(_ms(changed_at, sent_at))
         answers.append(_ms(sent_at, answered_at))
-    p99, longest = percentile(ages, 0.99) or 0, ages[-1] if ages else 0
-    report.figures |= {
-        "sales": made, "sales_per_s_reached": made / driven, "driver_behind_s": behind, "movements": len(movements),
-        "changes_of_listings": len(ages), "requests": pushes,
-        "figures_told": sum(len(one.at) for one in pushed.values()),
-        "sync_p50_ms": percentile(ages, 0.5), "sync_p95_ms": percentile(ages, 0.95), "sync_p99_ms": p99,
-        "sync_max_ms": longest, "of_this_until_sent_p50_ms": percentile(sorted(waits), 0.5),
-        "of_this_until_answered_p50_ms": percentile(sorted(answers), 0.5), "settled_after_s": settled,
-    }  # fmt: skip
-    report.at_most(6, "commit → acknowledged, p99", p99 / 1000, 1.0, 0.3, "s")
-    report.at_most(6, "commit → acknowledged, longest", longest / 1000, 2.0, 2.0, "s")
-    report.at_most(7, "requests sent per change of a listing", pushes / max(1, len(ages)), 0.2, 0.05)
-    report.equal("sales entered", Order.objects.filter(channel=till).count(), wanted)
-    report.equal("changes not yet acknowledged", still_open, 0)
+    return waits, answers
+
+
+def _sent(client: SandboxClient, before: Mapping[str, int]) -> int:
+    """Stock requests that the stores have counted since `before`."""
+    return sum(
+        count - before.get(name, 0) for name, count in _calls(client).items() if "inventory" in name.lower()
+    )
 
 
 def _ms(start: dt.datetime, end: dt.datetime) -> int:

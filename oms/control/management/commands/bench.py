@@ -38,6 +38,7 @@ NAMES = (
     "flashsale",
     "kpi",
     "routing",
+    "tasks",
 )
 #: set in the child: where it writes its report
 OUT = "LADING_BENCH_OUT"
@@ -74,6 +75,12 @@ class Command(BaseCommand):
         parser.add_argument(
             "--latency-ms", type=int, default=150, help="sync: answer time of the channels (default 150)"
         )
+        parser.add_argument(
+            "--burst",
+            type=int,
+            default=1_000,
+            help="sync: sales at once, of one SKU and of all (default 1000)",
+        )
 
         parser.add_argument("--units", type=int, default=500, help="flashsale: units for sale (default 500)")
         parser.add_argument(
@@ -84,7 +91,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        for name in ("rate", "seconds", "channels", "skus", "units", "shoppers", "outage", "orders"):
+        for name in ("rate", "seconds", "channels", "skus", "burst", "units", "shoppers", "outage", "orders"):
             if options[name] < 1:
                 raise CommandError(f"--{name} must be 1 or more.")
         before = signal.signal(signal.SIGTERM, _end)  # the processes end and the database goes, also then
@@ -166,7 +173,7 @@ def _words(options: dict[str, Any]) -> list[str]:
     """The command line that repeats this run."""
     words = [options["name"], *(["--quick"] if options["quick"] else [])]
     if options["name"] == "sync":
-        for name in ("rate", "seconds", "channels", "skus", "latency_ms"):
+        for name in ("rate", "seconds", "channels", "skus", "latency_ms", "burst"):
             words += [f"--{name.replace('_', '-')}", str(options[name])]
     if options["name"] == "flashsale":
         for name in ("channels", "units", "shoppers", "rate", "outage"):
