@@ -357,6 +357,8 @@ def bench(request: HttpRequest, pk: int) -> HttpResponse:
         item = selectors.find(request.user, pk, "shipping.work")
     context = _page(request, item) | {"verdict": verdict}
     context["next_line"] = next((line for line in context["lines"] if line.picked < line.quantity), None)
+    at_work = item.state in (Shipment.State.READY, Shipment.State.PICKING) and not context["blocked"]
+    context["walk"] = picking.route([item]) if at_work and context["next_line"] else []
     name = "_bench" if is_fragment(request) else "bench"
     response = render(request, f"fulfillment/{name}.html", context)
     if verdict is not None:

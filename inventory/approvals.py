@@ -141,9 +141,9 @@ def may_decide(user: Any, batch: StockBatch) -> bool:
     return all(can(user, "stock.adjust", place) for place in batch.places) and can(user, "stock.adjust")
 
 
-def visible_batches(principal: Any) -> QuerySet[StockBatch]:
-    """Batches in whose every warehouse the principal may adjust stock; of those of limited rights the newest 1,000."""
-    scope, rows = scope_of(principal, "stock.adjust"), StockBatch.objects.all()
+def visible_batches(principal: Any, permission: str) -> QuerySet[StockBatch]:
+    """Batches in whose every warehouse the principal holds the right; with limited rights of the newest 1,000."""
+    scope, rows = scope_of(principal, permission), StockBatch.objects.all()
     if scope.warehouses is None:
         return rows
     newest = rows.order_by("-pk").values_list("pk", "places")[:1000]
@@ -175,7 +175,7 @@ def decide_batch(batch_id: int, approve: bool, *, actor: Actor) -> StockBatch:
 def withdraw_batch(batch_id: int, *, actor: Actor) -> StockBatch:
     """Its author takes a batch back before anybody decided; nothing of it happens. Call it in a transaction.
 
-    Raises `NotAllowed` for anybody else, `Conflict` when it was decided already, `NotFound`.
+    Raises `Conflict` for anybody else or when it was decided already, `NotFound`.
     """
     batch = StockBatch.objects.filter(pk=batch_id).first()
     if batch is None:
@@ -187,9 +187,9 @@ def withdraw_batch(batch_id: int, *, actor: Actor) -> StockBatch:
 
 
 def withdraw(request: AdjustmentRequest | StockBatch, item: str, actor: Actor) -> None:
-    """The author takes back what waits, once. Raises `NotAllowed`, `Conflict`."""
+    """The author takes back what waits, once. Raises `Conflict`, also for anybody else."""
     if actor.user_id is None or actor.user_id != request.author_id:
-        raise NotAllowed("adjustment: only its author takes it back; others refuse it.", field="adjustment")
+        raise Conflict("adjustment: only its author takes it back; others refuse it.", field="adjustment")
     _leave_waiting(request, {"state": "withdrawn", "decided_at": now()})
     close_item(item, "withdrawn", actor=actor)
 

@@ -26,12 +26,11 @@ CONTENT_TYPES = {
 }  # fmt: skip
 #: movements that a person made by hand, so that somebody may ask for the proof
 MANUAL = ("adjust", "count", "found", "write_off", "state")
-#: what evidence may be of → its model, and the right that attaching needs
-SUBJECTS: dict[str, tuple[type[Subject], str]] = {
-    "movement": (StockMovement, "stock.adjust"),
-    "request": (AdjustmentRequest, "stock.adjust"),
-    "count": (CountTask, "stock.work"),
-}
+#: what evidence may be of → its model; who works on the floor may add to each
+SUBJECTS: dict[str, type[Subject]] = {
+    "movement": StockMovement, "request": AdjustmentRequest, "count": CountTask,
+}  # fmt: skip
+RIGHT = "stock.work"
 
 
 def sniff(data: bytes) -> str:
@@ -103,14 +102,14 @@ def attach(subject: Subject, files: Sequence[tuple[str, bytes]], *, actor: Actor
 
 
 def _name_of(subject: Subject) -> str:
-    return next(name for name, (model, _) in SUBJECTS.items() if isinstance(subject, model))
+    return next(name for name, model in SUBJECTS.items() if isinstance(subject, model))
 
 
 def find_subject(principal: Any, kind: str, pk: int, permission: str = "stock.view") -> Subject:
     """What evidence may be attached to, where the principal may look. Raises `NotFound`."""
     if kind in SUBJECTS:
         scope = scope_of(principal, permission)
-        rows: Any = SUBJECTS[kind][0]._default_manager
+        rows: Any = SUBJECTS[kind]._default_manager
         found: Subject | None = (
             rows.filter(scope.q(warehouse="warehouse__code"), pk=pk)
             .select_related("sku", "warehouse")

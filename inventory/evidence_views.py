@@ -19,9 +19,8 @@ from oms.core.screens import page, screen
 def files(request: HttpRequest, kind: str, pk: int) -> HttpResponse:
     """What proves one change of stock, and the form that adds to it."""
     subject = evidence.find_subject(request.user, kind, pk)
-    right = evidence.SUBJECTS[kind][1]
     if request.method == "POST":
-        require(request.user, right, subject.warehouse.code)
+        require(request.user, evidence.RIGHT, subject.warehouse.code)
         given = evidence.read(request.FILES.getlist("file")[: evidence.MOST + 1])
         if not given:
             raise UserError("file: choose a photo or a PDF.", field="file")
@@ -32,7 +31,7 @@ def files(request: HttpRequest, kind: str, pk: int) -> HttpResponse:
         "subject": subject,
         "kind": kind,
         "files": evidence.of(subject),
-        "may_attach": can(request.user, right, subject.warehouse.code),
+        "may_attach": can(request.user, evidence.RIGHT, subject.warehouse.code),
     }
     return page(request, "inventory/evidence.html", context)
 

@@ -211,8 +211,8 @@ def refuse_adjustment(request_id: int, *, actor: Actor) -> AdjustmentRequest:
 
 @stock_service
 def withdraw_adjustment(request_id: int, *, actor: Actor) -> AdjustmentRequest:
-    """Its author takes it back before anybody decided: no stock effect. Raises `NotAllowed` for anybody else,
-    `Conflict` when it was decided already.
+    """Its author takes it back before anybody decided: no stock effect. Raises `Conflict` for anybody else
+    and when it was decided already.
     """
     request = _asked(request_id)
     approvals.withdraw(request, f"adjustment:{request_id}", actor)
@@ -275,14 +275,22 @@ def check_reason(code: str, quantity: int, note: str) -> None:
         raise UserError(
             f"reason: '{code}' is not on the list; use one of {', '.join(listed_reasons())}.", field="reason"
         )
+    field, why = why_not(reason, quantity, note)
+    if field:
+        raise UserError(f"{field}: {why}", field=field)
+
+
+def why_not(reason: AdjustmentReason, quantity: int, note: str) -> tuple[str, str]:
+    """The field and the sentence that speak against a reason of the list, or two empty texts (pure)."""
     if not reason.is_active:
-        raise UserError(f"reason: '{reason}' is no longer in use; choose another.", field="reason")
+        return "reason", f"'{reason}' is no longer in use; choose another."
     if reason.direction == AdjustmentReason.Direction.IN and quantity < 0:
-        raise UserError(f"reason: '{reason}' only adds units.", field="reason")
+        return "reason", f"'{reason}' only adds units."
     if reason.direction == AdjustmentReason.Direction.OUT and quantity > 0:
-        raise UserError(f"reason: '{reason}' only takes units away.", field="reason")
+        return "reason", f"'{reason}' only takes units away."
     if reason.needs_note and not note.strip():
-        raise UserError(f"note: '{reason}' needs a note that says what proves it.", field="note")
+        return "note", f"'{reason}' needs a note that says what proves it."
+    return "", ""
 
 
 def _value(sku: Sku, warehouse: Warehouse, quantity: int, unit_cost: Decimal | None = None) -> Decimal:

@@ -524,7 +524,7 @@ class AdjustmentViewSet(Acting):
     def get_queryset(self) -> QuerySet[AdjustmentRequest]:
         if self.drawing_schema():
             return AdjustmentRequest.objects.none()
-        scope = scope_of(self.principal(), "stock.adjust")
+        scope = scope_of(self.principal(), "stock.view")
         return AdjustmentRequest.objects.filter(scope.q(warehouse="warehouse__code")).select_related(
             "sku", "warehouse", "author", "decided_by"
         )
@@ -536,8 +536,10 @@ class AdjustmentViewSet(Acting):
         require(self.principal(), "stock.adjust")
 
         def one(item: dict[str, Any]) -> str:
-            if not self.get_queryset().filter(pk=item["id"]).exists():
+            found = self.get_queryset().filter(pk=item["id"]).first()
+            if found is None:
                 raise NotFound(f"id: there is no adjustment {item['id']}.", field="id")
+            require(self.principal(), "stock.adjust", found.warehouse.code)
             if item["decision"] == "approve":
                 operations.approve_adjustment(item["id"], actor=self.actor())
                 return "approved"
@@ -574,7 +576,9 @@ class BatchViewSet(Acting):
     def get_queryset(self) -> QuerySet[StockBatch]:
         if self.drawing_schema():
             return StockBatch.objects.none()
-        return approvals.visible_batches(self.principal()).select_related("author", "decided_by")
+        return approvals.visible_batches(self.principal(), "stock.view").select_related(
+            "author", "decided_by"
+        )
 
     @extend_schema(request=DecideRequest, responses=bulk.BulkAnswer)
     @action(detail=False, methods=["post"])
@@ -583,8 +587,11 @@ class BatchViewSet(Acting):
         require(self.principal(), "stock.adjust")
 
         def one(item: dict[str, Any]) -> str:
-            if not self.get_queryset().filter(pk=item["id"]).exists():
+            found = self.get_queryset().filter(pk=item["id"]).first()
+            if found is None:
                 raise NotFound(f"id: there is no batch {item['id']}.", field="id")
+            for place in found.places:
+                require(self.principal(), "stock.adjust", place)
             approve = item["decision"] == "approve"
             approvals.decide_batch(item["id"], approve, actor=self.actor())
             return "approved" if approve else "refused"
@@ -596,6 +603,7 @@ class BatchViewSet(Acting):
     def withdraw(self, request: Request, pk: str) -> Response:
         """Take your own back before anybody decided."""
         item = self.get_object()
+        require(self.principal(), "stock.adjust")
         with transaction.atomic():
             approvals.withdraw_batch(item.pk, actor=self.actor())
         return self.answer(item.pk)
@@ -665,7 +673,7 @@ class EvidenceViewSet(Acting):
             raise UserError("movement: name one of movement, request and count.", field="movement")
         [kind] = named
         subject = evidence.find_subject(self.principal(), kind, data[kind])
-        require(self.principal(), evidence.SUBJECTS[kind][1], subject.warehouse.code)
+        require(self.principal(), evidence.RIGHT, subject.warehouse.code)
         try:
             content = base64.b64decode(data["content"], validate=True)
         except ValueError:

@@ -64,6 +64,11 @@ FINER: dict[str, tuple[str, ...]] = {
     **{f"api:transfer-{step}": ("stock.transfer",) for step in ("ship", "receive", "settle", "cancel")},
     "api:sku-valuation": ("settings.manage",),
     "api:sku-merge": ("settings.manage",),
+    **{
+        f"api:{kind}-{step}": ("stock.adjust",)
+        for kind in ("adjustment", "stock-batch")
+        for step in ("decide", "withdraw")
+    },
     "api:lot-block": ("stock.adjust",),
     "api:lot-free": ("stock.adjust",),
     "api:ring-fence-end": ("stock.adjust",),

@@ -11,7 +11,16 @@ from django.db import transaction
 from django.test import Client
 
 from inventory import reservations, stockfile, valuation
-from inventory.models import Bin, BinStock, CostEntry, Sku, StockLevel, StockMovement, Warehouse
+from inventory.models import (
+    AdjustmentReason,
+    Bin,
+    BinStock,
+    CostEntry,
+    Sku,
+    StockLevel,
+    StockMovement,
+    Warehouse,
+)
 from inventory.reservations import ReserveLine
 from inventory.selectors import Code
 from inventory.stockfile import Standing, StockLine
@@ -179,6 +188,50 @@ def test_a_cell_that_is_no_number_is_told_and_never_0(east: Warehouse, tmp_path:
     report = applied(put(tmp_path, f'SKU,Warehouse,Qty\nMUG,EAST,"{cell}"\n'), mode="set")
     assert report.counts["errors"] == 1 and report.problems[0].column == "Qty"
     assert on_hand(mug, east) == 5
+
+
+@pytest.mark.parametrize(
+    ("quantity", "mode", "reason", "note", "column", "says"),
+    [
+        (-2, "add", "", "", "Why", "Why is empty: say why units are added or taken away; use one of"),
+        (-2, "add", "whim", "", "Why", "Why 'whim' is not on the list; use one of"),
+        (3, "set", "whim", "", "Why", "Why 'whim' is not on the list; use one of"),
+        (2, "add", "lost", "", "Why", "Why: 'lost' only takes units away."),
+        (-2, "add", "old", "", "Why", "Why 'old' is not on the list; use one of"),
+        (-2, "add", "proved", "", "note", "note: 'proved' needs a note that says what proves it."),
+    ],
+)
+def test_a_reason_that_is_missing_or_not_of_the_list_is_told_and_changes_nothing(
+    east: Warehouse, tmp_path: Path, quantity: int, mode: str, reason: str, note: str, column: str, says: str
+) -> None:
+    AdjustmentReason.objects.all().delete()
+    AdjustmentReason.objects.create(code="lost", label="lost", direction="out")
+    AdjustmentReason.objects.create(code="old", label="old", is_active=False)
+    AdjustmentReason.objects.create(code="proved", label="proved", needs_note=True)
+    mug = make_sku("MUG")
+    add_stock(mug, east, 5)
+    path = put(
+        tmp_path, f"sku,warehouse,quantity,mode,Why,note\nMUG,EAST,{quantity},{mode},{reason},{note}\n"
+    )
+    profile, options = PROFILES["stock"], service.options_for("stock", mapping={"reason": "Why"})
+    report = service.apply(path, profile, options, actor=SYSTEM)
+    assert report.counts["errors"] == 1 and on_hand(mug, east) == 5
+    assert (report.problems[0].column, says in report.problems[0].message) == (column, True), report.problems[
+        0
+    ]
+
+
+def test_a_listed_reason_stands_in_the_ledger_and_a_count_needs_none(east: Warehouse, tmp_path: Path) -> None:
+    mug = make_sku("MUG")
+    add_stock(mug, east, 5)
+    head = "sku,warehouse,quantity,mode,reason,note\n"
+    applied(put(tmp_path, f"{head}MUG,EAST,-2,add,lost,fell off\n"))
+    applied(put(tmp_path, f"{head}MUG,EAST,9,set,,\n", "2.csv"))
+    rows = StockMovement.objects.filter(sku=mug, key__startswith="import:").order_by("pk")
+    assert [(row.quantity, row.reason, row.note) for row in rows] == [
+        (-2, "lost", "fell off"),
+        (6, "file", ""),
+    ]
 
 
 def test_decimal_comma_by_choice(east: Warehouse, tmp_path: Path) -> None:

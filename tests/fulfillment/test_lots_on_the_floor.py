@@ -16,9 +16,10 @@ from inventory.models import BinStock, CountTask, Lot, SerialUnit, StockLevel
 from oms.core.actor import SYSTEM
 from oms.core.clock import now
 from oms.core.errors import Conflict
+from oms.orders import intake
 from procurement import purchase_orders, receiving
 from procurement.models import Supplier
-from tests.factories import make_sku
+from tests.factories import line_draft, make_sku, make_user, order_draft
 from tests.fulfillment.conftest import PICKER
 
 
@@ -59,6 +60,33 @@ def test_a_batch_visits_each_bin_once_in_walking_order(world, carrier):
     picking.claim(batch[0].pk, actor=PICKER)
     assert picking.scan(batch[0].pk, "a1", actor=PICKER).ok
     assert picking.scan(batch[0].pk, "dock", actor=PICKER).word == "WRONG BIN"
+
+
+def test_the_bench_leads_from_bin_to_bin(world, carrier, client, django_assert_max_num_queries):
+    """The bin to go to now stands large, the rest of the walk below in its order; a scan moves it on."""
+    make_bin(world.east, "DOCK", 0, "dock")
+    b1, a1 = make_bin(world.east, "B1", 20), make_bin(world.east, "A1", 10)
+    dock = world.east.bins.get(code="DOCK")
+    bowl = make_sku("BOWL", weight_g=200)
+    post(bowl, world.east, 5, "bowls")
+    putaway.move(sku_id=bowl.pk, source_id=dock.pk, target_id=a1.pk, quantity=5, actor=SYSTEM)
+    putaway.move(sku_id=world.sku.pk, source_id=dock.pk, target_id=b1.pk, quantity=10, actor=SYSTEM)
+    draft = order_draft(line_draft(world.sku, 2), line_draft(bowl, 1))
+    [taken] = intake.take([draft], channel=world.channel, actor=SYSTEM, source="webhook")
+    routing_service.route(taken.order_id, actor=SYSTEM)
+    shipment = Shipment.objects.get(order=taken.order_id)
+    client.force_login(make_user())
+    url = f"/floor/{shipment.pk}/"
+    with django_assert_max_num_queries(45):
+        page = client.get(url)
+    steps = [("A1", "BOWL", 1), ("B1", "MUG", 2)]
+    assert [(step.place, step.sku.code, step.quantity) for step in page.context["walk"]] == steps
+    shown = page.content.decode()
+    assert '<span class="place">A1</span>' in shown and '<span class="bin">B1</span>' in shown
+    client.post(url, {"code": "BOWL"})
+    assert '<span class="place">B1</span>' in client.post(url, {"code": "MUG"}).content.decode()
+    shown = client.post(url, {"code": "MUG"}).content.decode()
+    assert '<span class="place">' not in shown and "Box" in shown
 
 
 def test_a_short_pick_asks_for_a_count_once(world, carrier, assert_invariants):

@@ -15,7 +15,7 @@ from inventory import counts, evidence, operations
 from inventory.models import AdjustmentRequest, CountTask, Evidence, StockLevel, StockMovement
 from oms.core import outbox, tokens
 from oms.core.actor import SYSTEM, Actor
-from oms.core.errors import Conflict, NotAllowed, UserError
+from oms.core.errors import Conflict, UserError
 from oms.core.models import ExceptionItem
 from tests.factories import add_stock, make_sku, make_user, make_warehouse
 
@@ -220,7 +220,7 @@ def test_the_author_takes_it_back_and_nobody_else_does(cup, east, assert_invaria
     lena, lena_actor = person("lena")
     omar, omar_actor = person("omar")
     request = asked(cup, east, lena_actor)
-    with pytest.raises(NotAllowed, match="only its author"):
+    with pytest.raises(Conflict, match="only its author"):
         operations.withdraw_adjustment(request.pk, actor=omar_actor)
     lena.post("/stock/approvals/", {"request": request.pk, "decision": "withdraw"})
     request.refresh_from_db()
@@ -269,7 +269,7 @@ def test_decided_in_one_call_of_the_api(cup, east, assert_invariants):
     assert [one["status"] for one in answer["results"]] == [200, 200, 403, 404]
     assert on_hand(cup) == 40
     assert door.post(f"/api/v1/adjustments/{own.pk}/withdraw/").json()["state"] == "withdrawn"
-    assert door.post(f"/api/v1/adjustments/{first.pk}/withdraw/").status_code == 403
+    assert door.post(f"/api/v1/adjustments/{first.pk}/withdraw/").status_code == 409
     listed = door.get("/api/v1/adjustments/?state=approved").json()["results"]
     assert [(one["id"], one["decided_by"]) for one in listed] == [(first.pk, "ivan")]
     assert_invariants()

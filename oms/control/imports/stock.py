@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from inventory import operations, selectors, stockfile
 from inventory.locking import Pair, retrying, stock_transaction
-from inventory.models import Bin, StockLevel, StockMovement, Warehouse
+from inventory.models import AdjustmentReason, Bin, StockLevel, StockMovement, Warehouse
 from inventory.stockfile import Decided, StockLine
 from oms.control.imports.items import Problem
 from oms.control.imports.profiles import Profile
@@ -90,7 +90,7 @@ class StockFile:
             self._places.setdefault(place.name.strip().upper(), place)
         for place in Warehouse.objects.all():
             self._places[place.code.strip().upper()] = place
-        self._reasons = frozenset(operations.listed_reasons())
+        self._reasons = {one.code: one for one in AdjustmentReason.objects.filter(is_active=True)}
         self._bins: dict[tuple[int, str], int] = {}
         self._suggested = 0
 
@@ -223,11 +223,8 @@ class StockFile:
                     report, row, "warehouse",
                     f"{place} is counted by its operator, not by files; bring its own report.",
                 )  # fmt: skip
-            elif row.reason and row.reason not in self._reasons:
-                self._problem(
-                    report, row, "reason", f"{self._named('reason')} '{row.reason}' is not on the list; use one of "
-                    f"{', '.join(sorted(self._reasons))}, or leave it empty.",
-                )  # fmt: skip
+            elif wrong := self._wrong_reason(row):
+                self._problem(report, row, *wrong)
             elif row.bin and (place.pk, row.bin.upper()) not in self._bins:
                 self._problem(report, row, "bin", f"{self._named('bin')} '{row.bin}' is unknown in {place}.")
             else:
@@ -239,6 +236,28 @@ class StockFile:
                     )
                 )  # fmt: skip
         return lines
+
+    def _wrong_reason(self, row: Asked) -> tuple[str, str] | None:
+        """The column and the sentence that speak against the reason of a row.
+
+        A file whose header has no such column names its reason itself (`file`), and so does a count whose cell is
+        empty; a change by hand is not booked without a word why.
+        """
+        if not row.reason:
+            if row.add and row.quantity and "reason" in self.bound:
+                return "reason", (
+                    f"{self._named('reason')} is empty: say why units are added or taken away; use one of "
+                    f"{', '.join(sorted(self._reasons))}."
+                )
+            return None
+        reason = self._reasons.get(row.reason)
+        if reason is None:
+            return "reason", (
+                f"{self._named('reason')} '{row.reason}' is not on the list; use one of "
+                f"{', '.join(sorted(self._reasons))}."
+            )
+        field, why = operations.why_not(reason, row.quantity if row.add else 0, row.note)
+        return (field, f"{self._named(field)}: {why}") if field else None
 
     def _find_bins(self, asked: Iterable[Asked]) -> None:
         codes = {row.bin for row in asked if row.bin}
