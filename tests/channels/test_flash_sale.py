@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import transaction
 
 from channels import hooks, inbox, pulls, pushing, quantities, sync
+from channels.connectors.base import ChannelError
 from channels.models import Listing
 from channels.sandbox.client import SandboxRefused
+from inventory.ledger import Movement, post_movements
 from inventory.models import StockLevel
-from oms.core import business
+from oms.core import business, limits
 from oms.core.actor import SYSTEM
 from oms.core.clock import now
 from oms.orders.models import Order, OrderLine
@@ -197,3 +201,116 @@ def test_a_resync_in_the_middle_of_a_sale_forgets_no_unit(shopify: Shop, stock: 
     look()
     look()
     assert shopify.available("MUG") + other.available("MUG") + 7 <= 50
+
+
+# --- a channel that cannot compare and set -----------------------------------------------------------
+
+
+def both(shopify: Shop, amazon: Shop) -> None:
+    """Two channels of the same goods; Amazon is simply written over."""
+    assert settled()
+    business.put("last_units", 50)  # from now on every unit is divided
+    sync.mark_listings(Listing.objects.filter(sku__isnull=False))
+    assert settled()
+    assert [shop.available("MUG") for shop in (shopify, amazon)] == [25, 25]
+    shopify.client.set_physical({"MUG": 50})
+
+
+@pytest.fixture
+def shop_beside(amazon: Shop, stock: Any, settings: Any) -> Shop:
+    return connect_shopify(amazon.client, stock, settings, "acme")
+
+
+def hear(shop: Shop) -> None:
+    if shop.account.connector == "amazon":
+        with contextlib.suppress(ChannelError):
+            pulls.poll_queue(shop.account.pk)
+        inbox.drain(shop.account.pk)
+    else:
+        deliver(shop)
+
+
+def test_it_keeps_its_part_until_it_has_sold_it(
+    amazon: Shop, shop_beside: Shop, assert_invariants: Callable[[], None]
+) -> None:
+    """Its sales are not written over: neither by those of another channel nor by its own whose news is late."""
+    both(shop_beside, amazon)
+    for _ in range(3):
+        amazon.buy("MUG", 2)
+        shop_beside.buy("MUG", 3)
+        hear(shop_beside)
+        assert settled()
+    assert amazon.available("MUG") == 19
+    assert amazon.client.oversold()["over"] == 0
+    hear(amazon)
+    assert settled()
+    assert amazon.available("MUG") + shop_beside.available("MUG") == 35
+    # stock itself falls: now more is shown than there is, and both are lowered
+    move(amazon, -9)
+    assert settled()
+    assert amazon.available("MUG") + shop_beside.available("MUG") <= 26
+    assert_invariants()
+
+
+def move(shop: Shop, units: int) -> None:
+    with transaction.atomic():
+        post_movements(
+            [Movement(shop.skus["MUG"].pk, shop.warehouse.pk, "on_hand", units, "adjust", key=f"count:{units}",
+                      reason="count")],
+            actor=SYSTEM,
+        )  # fmt: skip
+
+
+def test_a_sale_between_our_look_and_our_write_is_allowed_for(
+    amazon: Shop, shop_beside: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both(shop_beside, amazon)
+    sold = []
+    compute = pushing.recompute
+
+    def slow(batch: Any, *args: Any) -> Any:
+        again = compute(batch, *args)
+        if batch.access.account_id == amazon.account.pk and not sold:
+            sold.append(amazon.buy("MUG", 2))  # the buyer is faster than our write
+        return again
+
+    monkeypatch.setattr(pushing, "recompute", slow)
+    business.put("last_units", 80)
+    move(amazon, 12)  # there is more to show
+    for _ in range(4):
+        look()
+    assert sold
+    shown = amazon.available("MUG") + shop_beside.available("MUG")
+    assert shown + 2 <= 62
+    hear(amazon)
+    assert settled()
+    assert amazon.available("MUG") + shop_beside.available("MUG") <= 60
+
+
+@pytest.mark.parametrize("seed", [4, 5])
+def test_units_are_not_sold_twice_beside_a_channel_that_is_written_over(
+    amazon: Shop, shop_beside: Shop, seed: int
+) -> None:
+    both(shop_beside, amazon)
+    shops, client, dice = (amazon, shop_beside), amazon.client, random.Random(seed)
+    for shop in shops:
+        client.faults(shop.id, error_500_rate=0.05, throttle_rate=0.05, timeout_rate=0.05)
+    for _ in range(60):
+        tries(dice.choice(shops), dice, 2)
+        if dice.random() < 0.3:
+            hear(dice.choice(shops))
+        if dice.random() < 0.3:
+            look()
+        assert client.oversold()["over"] == 0
+    for shop in shops:
+        client.clear_faults(shop.id)
+        limits.reset_breaker(f"channel:{shop.account.pk}")
+    for _ in range(3):
+        for shop in shops:
+            hear(shop)
+            pulls.pull_orders(shop.account.pk)
+        assert client.wait_until(settled, 30)
+        Listing.objects.update(acked_at=now() - pushing.UNSEEN_FOR, read_at=None)
+    left = StockLevel.objects.get(sku=amazon.skus["MUG"]).available
+    assert sum(shop.available("MUG") for shop in shops) <= left
+    assert not OrderLine.objects.filter(short__gt=0).exists()
