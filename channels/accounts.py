@@ -6,7 +6,7 @@ The same functions serve the screens, the API, the admin and the commands.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from channels.connectors.base import (
     ShopFacts,
     get_connector,
 )
+from channels.drift import HEALS, Heal
 from channels.models import ChannelAccount, Listing, LocationMap
 from channels.pushing import mark_listings
 from channels.session import do, proved
@@ -157,10 +158,32 @@ def set_config(account_id: int, config: Mapping[str, Any], *, actor: Actor) -> C
     account = _account(account_id)
     before = dict(account.config)
     clean = connector_of(account.connector).check_config({**before, **config})
+    if "auto_heal" in before:
+        clean["auto_heal"] = before["auto_heal"]  # ours, not the connector's
     with transaction.atomic():
         account.config = clean
         account.save(update_fields=["config"])
         record(actor, "channel.config", account, before=before, after=clean)
+    return account
+
+
+def set_healing(account_id: int, causes: Iterable[str], *, actor: Actor) -> ChannelAccount:
+    """Which differences are mended without asking (`drift.HEALS` says how). Raises `UserError` naming the field."""
+    wanted = set(causes)
+    known = [cause for cause, heal in HEALS.items() if heal is not Heal.NOTHING]
+    unknown = sorted(wanted - set(known))
+    if unknown:
+        raise UserError(
+            f"auto_heal: '{unknown[0]}' cannot be mended by itself; use {', '.join(known)}.",
+            field="auto_heal",
+        )
+    account = _account(account_id)
+    before = account.config.get("auto_heal", True)
+    after = [cause for cause in known if cause in wanted]
+    with transaction.atomic():
+        account.config = {**account.config, "auto_heal": after}
+        account.save(update_fields=["config"])
+        record(actor, "channel.healing", account, before={"auto_heal": before}, after={"auto_heal": after})
     return account
 
 
@@ -467,7 +490,8 @@ def set_rules(
     stop_at: int | None = None,
     pack_size: int | None = None,
 ) -> Listing:
-    """Change what holds a listing's figure back; the channel is told within the sync target.
+    """Change what holds a listing's figure back; the channel is told within the sync target. A buffer given by a person
+    stays: no measurement changes it from then on.
 
     Raises `NotFound`, `UserError` naming the field.
     """
@@ -485,6 +509,8 @@ def set_rules(
         raise UserError("pack_size: a pack holds at least 1.", field="pack_size")
     if clear_cap:
         changes["cap"] = None
+    if "buffer" in changes and listing.buffer_mode != Listing.BufferMode.FIXED:
+        changes |= {"buffer_mode": Listing.BufferMode.FIXED.value, "buffer_risk": None, "buffer_why": ""}
     before = {name: getattr(listing, name) for name in changes}
     if before == changes:
         return listing

@@ -13,8 +13,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import BaseRouter
 
-from channels import accounts, filedrop, inbox, selectors, sync
-from channels.models import ChannelAccount, ChannelFile, InboxMessage, Listing
+from channels import accounts, drift, filedrop, inbox, mcf, selectors, sync, tuning
+from channels.models import ChannelAccount, ChannelFile, Drift, InboxMessage, Listing
 from inventory.selectors import resolve_codes
 from oms.core.access import principal_of, require, scope_of
 from oms.core.actor import Actor, actor_of
@@ -106,6 +106,51 @@ class PauseRequest(serializers.Serializer[Any]):
     reason = serializers.CharField(max_length=255)
 
 
+class HealingRequest(serializers.Serializer[Any]):
+    """Causes of differences that are mended without asking; the others wait for a person."""
+
+    auto_heal = serializers.ListField(
+        child=serializers.ChoiceField(
+            choices=[cause for cause, heal in drift.HEALS.items() if heal is not drift.Heal.NOTHING]
+        ),
+        allow_empty=True,
+    )
+
+
+class OutboundRequest(serializers.Serializer[Any]):
+    """Orders of other channels from the channel's own warehouse (Amazon: Multi-Channel Fulfillment)."""
+
+    on = serializers.BooleanField(help_text="false needs a reason; what is on its way is followed to its end")
+    reason = serializers.CharField(max_length=255, required=False, allow_blank=True, default="")
+    comment = serializers.CharField(
+        max_length=750, required=False, allow_blank=True, help_text="on packing slips"
+    )
+    neutral = serializers.ListField(
+        child=serializers.CharField(max_length=40), required=False,
+        help_text="codes of channels whose parcels come in plain boxes and without Amazon's own drivers",
+    )  # fmt: skip
+
+
+class OutboundAnswer(serializers.Serializer[Any]):
+    on = serializers.BooleanField()
+    account = serializers.CharField(help_text="its code among the 3PLs, where hand-offs are listed")
+    comment = serializers.CharField()
+    neutral = serializers.ListField(child=serializers.CharField())
+
+
+class DriftSerializer(serializers.ModelSerializer[Drift]):
+    listing = serializers.IntegerField(source="listing_id", read_only=True)
+    external_sku = serializers.CharField(source="listing.external_sku", read_only=True)
+
+    class Meta:
+        model = Drift
+        fields = [
+            "id", "listing", "external_sku", "ours", "theirs", "cause", "evidence", "found_at", "closed_at",
+            "accepted_until",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
 class ResyncAnswer(serializers.Serializer[Any]):
     listings = serializers.IntegerField()
 
@@ -121,7 +166,8 @@ class ChannelViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveMode
     keyset_order = ("id",)
     required_scopes = {
         "GET": "channels:read", "pause": "channels:write", "resume": "channels:write", "resync": "channels:write",
-        "pull": "channels:write", "bring": "channels:write",
+        "pull": "channels:write", "bring": "channels:write", "healing": "channels:write",
+        "ships_for_others": "channels:write",
     }  # fmt: skip
 
     def get_queryset(self) -> QuerySet[ChannelAccount]:
@@ -166,6 +212,51 @@ class ChannelViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveMode
         """Tell every mapped listing again."""
         return Response({"listings": sync.resync(self._account(code).pk, actor=self.actor())})
 
+    @extend_schema(request=HealingRequest, responses=HealingRequest)
+    @action(detail=True, methods=["post"])
+    def healing(self, request: Request, code: str = "") -> Response:
+        """Say which differences are mended without asking."""
+        account = self._account(code)
+        data = HealingRequest(data=request.data)
+        data.is_valid(raise_exception=True)
+        account = accounts.set_healing(account.pk, data.validated_data["auto_heal"], actor=self.actor())
+        return Response({"auto_heal": account.config["auto_heal"]})
+
+    @extend_schema(request=OutboundRequest, responses=OutboundAnswer)
+    @action(detail=True, methods=["post"], url_path="ships-for-others")
+    def ships_for_others(self, request: Request, code: str = "") -> Response:
+        """Switch it on or off, and set its options."""
+        account = self._account(code)
+        data = OutboundRequest(data=request.data)
+        data.is_valid(raise_exception=True)
+        given, actor = data.validated_data, self.actor()
+        if given["on"]:
+            tested = mcf.switch_on(account.pk, actor=actor)
+            if not tested.ok:
+                raise UserError(tested.message)
+        else:
+            mcf.switch_off(account.pk, given["reason"], actor=actor)
+        partner = mcf.partner_of(account)
+        if partner is not None and ("comment" in given or "neutral" in given):
+            partner = mcf.set_options(
+                account.pk, comment=given.get("comment", partner.options.get("comment", "")),
+                neutral=given.get("neutral", partner.options.get("neutral", ())), actor=actor,
+            )  # fmt: skip
+        assert partner is not None  # switching found or made it
+        told = {
+            "on": given["on"], "account": partner.code, "comment": partner.options.get("comment", ""),
+            "neutral": partner.options.get("neutral", []),
+        }  # fmt: skip
+        return Response(OutboundAnswer(told).data)
+
+    @extend_schema(responses=DriftSerializer(many=True))
+    @action(detail=True, methods=["get"])
+    def drift(self, request: Request, code: str = "") -> Response:
+        """Open differences between what we told and what the channel shows, oldest first, at most 200."""
+        refuse_unknown(request, ())
+        account = selectors.the_account(self.principal(), code)
+        return Response(DriftSerializer(selectors.open_drifts(account, limit=200), many=True).data)
+
     @extend_schema(request=None, responses={202: ChannelSerializer})
     @action(detail=True, methods=["post"])
     def pull(self, request: Request, code: str = "") -> Response:
@@ -199,17 +290,23 @@ class ListingSerializer(SparseFieldsMixin, serializers.ModelSerializer[Listing])
         model = Listing
         fields = [
             "id", "channel", "external_id", "external_sku", "location_id", "title", "sku", "fulfilment", "state",
-            "pack_size", "buffer", "percent", "cap", "stop_at", "version", "acked_version", "stale_since",
+            "pack_size", "buffer", "buffer_mode", "buffer_risk", "buffer_why", "percent", "cap", "stop_at",
+            "version", "acked_version", "stale_since",
             "acked_quantity", "acked_at", "read_quantity", "read_at", "last_error", "dead",
         ]  # fmt: skip
         read_only_fields = fields
 
 
 class ListingRequest(serializers.Serializer[Any]):
-    """What may be changed. `sku` empty takes the mapping away; `cap` null means no cap."""
+    """What may be changed. `sku` empty takes the mapping away; `cap` null means no cap. A `buffer` pins the figure;
+    `buffer_mode` tuned lets what is measured set it, within `buffer_risk` (null = 0.001)."""
 
     sku = serializers.CharField(max_length=80, required=False, allow_blank=True)
     buffer = serializers.IntegerField(min_value=0, max_value=1_000_000, required=False)
+    buffer_mode = serializers.ChoiceField(choices=Listing.BufferMode.choices, required=False)
+    buffer_risk = serializers.FloatField(
+        min_value=tuning.LOWEST_RISK, max_value=tuning.HIGHEST_RISK, required=False, allow_null=True
+    )
     percent = serializers.IntegerField(min_value=0, max_value=100, required=False)
     cap = serializers.IntegerField(min_value=0, max_value=1_000_000, required=False, allow_null=True)
     stop_at = serializers.IntegerField(min_value=0, max_value=1_000_000, required=False)
@@ -265,9 +362,16 @@ class ListingViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveMode
             accounts.map_listing(listing.pk, _sku_id(given.pop("sku")), actor=self.actor())
         if "state" in given:
             accounts.set_listing_state(listing.pk, given.pop("state"), actor=self.actor())
+        mode, risk = given.pop("buffer_mode", None), given.pop("buffer_risk", listing.buffer_risk)
+        if mode == Listing.BufferMode.TUNED and "buffer" in given:
+            raise UserError("buffer: a tuned buffer is set by itself; leave it out.", field="buffer")
         if given:
             clear = "cap" in given and given["cap"] is None
             accounts.set_rules(listing.pk, actor=self.actor(), clear_cap=clear, **given)
+        if mode is None and "buffer_risk" in data.validated_data:
+            mode = Listing.BufferMode.TUNED if "buffer" not in given else Listing.BufferMode.FIXED
+        if mode is not None:
+            tuning.set_mode(listing.pk, mode, risk=risk if mode == "tuned" else None, actor=self.actor())
         return Response(ListingSerializer(self._listing(pk)).data)
 
     @extend_schema(request=None, responses=ListingSerializer)

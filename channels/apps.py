@@ -6,3 +6,6 @@ class ChannelsConfig(AppConfig):
     label = "channels"
     verbose_name = "Channels"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        import channels.mcf  # noqa: F401 (brings its way of handing shipments over)

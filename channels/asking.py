@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 
 from channels.connectors.base import (
     ListingRef,
     OrderPage,
+    OutboundPage,
+    OutboundState,
     PoolPage,
     PushItem,
     PushResult,
@@ -39,3 +42,11 @@ def forget(handles: Sequence[str]) -> Make[None]:
 
 def subscriptions(address: str) -> Make[list[Subscription]]:
     return lambda connector, access: connector.ensure_subscriptions(access, address)
+
+
+def outbound(reference: str) -> Make[OutboundState | None]:
+    return lambda connector, access: connector.read_outbound(access, reference)
+
+
+def changed_outbound(since: dt.datetime, cursor: str) -> Make[OutboundPage]:
+    return lambda connector, access: connector.changed_outbound(access, since, cursor)

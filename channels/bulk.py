@@ -1,12 +1,10 @@
-"""Buffer, cap, percent and stop threshold of many listings: at once up to 100, above that as a job with a result for
-each."""
+"""Buffer, its mode, cap, percent and stop threshold of many listings: at once up to 100, above that as a job with a
+result for each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-
-from django.db import transaction
 
 from channels import accounts, selectors, tuning
 from channels.models import Listing
@@ -22,16 +20,29 @@ RULES: dict[str, tuple[str, str]] = {
     "cap": ("Cap", "most units shown, empty for none"),
     "percent": ("Percent", "of what is left, rounded down"),
     "stop_at": ("Stop at", "shows 0 at or below"),
+    "tuned": ("Tuned buffer, risk", "accepted chance of selling twice, empty for 0.001"),
+    "fixed": ("Fixed buffer", "the present figure stays, no value"),
 }
 
 
-def checked(rule: str, value: str) -> int | None:
-    """What a person typed; None = no cap. Raises `UserError` naming the field."""
+def checked(rule: str, value: str) -> int | float | None:
+    """What a person typed; None = no cap, the usual risk. Raises `UserError` naming the field."""
     if rule not in RULES:
         raise UserError(f"rule: choose one of {', '.join(RULES)}.", field="rule")
     value = value.strip()
-    if rule == "cap" and not value:
+    if (rule in ("cap", "tuned") and not value) or rule == "fixed":
         return None
+    if rule == "tuned":
+        try:
+            risk = float(value)
+        except ValueError:
+            risk = 0.0
+        if not tuning.LOWEST_RISK <= risk <= tuning.HIGHEST_RISK:
+            raise UserError(
+                f"value: use a chance from {tuning.LOWEST_RISK} to {tuning.HIGHEST_RISK}, such as 0.001.",
+                field="value",
+            )
+        return risk
     if not (value.isascii() and value.isdigit() and len(value) < 8):
         raise UserError(f"value: '{value}' is not a whole number of 0 or more.", field="value")
     if rule == "percent" and int(value) > 100:
@@ -40,7 +51,7 @@ def checked(rule: str, value: str) -> int | None:
 
 
 def begin(
-    rule: str, listing_ids: Sequence[int], value: int | None, *, actor: Actor, channel: str = ""
+    rule: str, listing_ids: Sequence[int], value: float | None, *, actor: Actor, channel: str = ""
 ) -> Result | Job:
     """One rule for many listings; each is its own transaction, logged old → new, and its channel is told.
 
@@ -67,22 +78,22 @@ def begin(
     return result
 
 
-def act(rule: str, listing: Listing, value: int | None, *, actor: Actor) -> str:
-    """Set one rule of one listing; old → new. A buffer set by a person is his own: no measurement changes it."""
-    old = getattr(listing, rule)
+def act(rule: str, listing: Listing, value: float | None, *, actor: Actor) -> str:
+    """Set one rule of one listing; old → new."""
     if listing.fulfilment != Listing.Fulfilment.MERCHANT:
         raise UserError("the channel ships it: its figure is not ours.")
-    with transaction.atomic():
-        if rule == "buffer" and listing.buffer_mode != Listing.BufferMode.FIXED:
-            tuning.pin(listing.pk, listing.buffer, actor=actor)
-        rules: dict[str, Any] = {rule: value}
-        accounts.set_rules(listing.pk, actor=actor, clear_cap=rule == "cap" and value is None, **rules)
+    if rule in ("tuned", "fixed"):
+        fresh = tuning.set_mode(listing.pk, rule, risk=value, actor=actor)
+        return f"buffer {listing.buffer} → {fresh.buffer} ({rule})"
+    old = getattr(listing, rule)
+    rules: dict[str, Any] = {rule: value}
+    accounts.set_rules(listing.pk, actor=actor, clear_cap=rule == "cap" and value is None, **rules)
     if old == value:
         return f"{rule} is {_word(value)} already"
     return f"{rule} {_word(old)} → {_word(value)}"
 
 
-def _word(value: int | None) -> str:
+def _word(value: float | None) -> str:
     return "none" if value is None else str(value)
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Count, F, Q
+from django.db.models.functions import TruncDate
 
 from channels import asking
 from channels.connectors.base import ListingRef
@@ -21,15 +22,17 @@ from channels.pushing import mark_listings
 from channels.session import do
 from oms.core.actor import SYSTEM, Actor
 from oms.core.audit import record
-from oms.core.clock import now
+from oms.core.clock import business_zone, now
 from oms.core.doorbell import ring
-from oms.core.errors import NotFound
+from oms.core.errors import NotFound, UserError
 from oms.core.exceptions_inbox import close_item, raise_item
 
 #: a change younger than this is on its way
 GRACE = dt.timedelta(seconds=60)
 HOT = dt.timedelta(hours=1)
 COLD = dt.timedelta(hours=24)
+#: longest time for which a difference may be accepted
+MOST_HOURS = 24 * 30
 
 Cause = Drift.Cause
 
@@ -175,6 +178,12 @@ def _compare(account: ChannelAccount, ids: Sequence[int], shown: dict[int, int],
     open_drifts = {
         drift.listing_id: drift for drift in Drift.objects.filter(listing__in=ids, closed_at__isnull=True)
     }
+    accepted = {
+        (listing, ours, theirs)
+        for listing, ours, theirs in Drift.objects.filter(listing__in=ids, accepted_until__gt=at).values_list(
+            "listing", "ours", "theirs"
+        )
+    }
     count = 0
     heals: dict[Heal, list[int]] = {}
     for listing in Listing.objects.filter(pk__in=ids).order_by("pk"):
@@ -187,6 +196,8 @@ def _compare(account: ChannelAccount, ids: Sequence[int], shown: dict[int, int],
         if finding is None:
             if listing.pk in open_drifts and theirs == listing.acked_quantity:
                 close(open_drifts[listing.pk], "the channel shows our figure")
+            continue
+        if (listing.pk, listing.acked_quantity or 0, theirs) in accepted:
             continue
         count += 1
         _open(account, listing, theirs, finding, open_drifts.get(listing.pk))
@@ -294,3 +305,45 @@ def heal(drift_id: int, *, actor: Actor) -> Drift:
     record(actor, "drift.healed", drift, before={"theirs": drift.theirs}, after={"ours": drift.ours})
     close(drift, "our figure was told again", actor=actor)
     return drift
+
+
+def accept(drift_id: int, *, hours: int = 24, reason: str = "", actor: Actor) -> Drift:
+    """The channel may go on showing its figure: this very difference is not told again for so many hours.
+
+    A new figure of ours, or another one of theirs, is a new difference. Raises `NotFound`, `UserError`.
+    """
+    if not 1 <= hours <= MOST_HOURS:
+        raise UserError(f"hours: use 1 to {MOST_HOURS}.", field="hours")
+    drift = Drift.objects.select_related("listing").filter(pk=drift_id, closed_at__isnull=True).first()
+    if drift is None:
+        raise NotFound("drift: it is closed already.", field="drift")
+    with transaction.atomic():
+        Drift.objects.filter(pk=drift.pk).update(accepted_until=now() + dt.timedelta(hours=hours))
+        record(
+            actor, "drift.accepted", drift, before={"ours": drift.ours},
+            after={"theirs": drift.theirs, "hours": hours, "reason": reason.strip()[:255]},
+        )  # fmt: skip
+        close(drift, reason.strip()[:200] or f"accepted for {hours} hours", actor=actor)
+    drift.refresh_from_db()
+    return drift
+
+
+def by_day(account_id: int, days: int = 14) -> tuple[list[str], dict[str, list[int]]]:
+    """(day labels, found differences per cause) of the last days, in the business's own days; one query."""
+    zone = business_zone()
+    today = now().astimezone(zone).date()
+    first = today - dt.timedelta(days=days - 1)
+    start = dt.datetime.combine(first, dt.time.min, zone)
+    rows = (
+        Drift.objects.filter(listing__account=account_id, found_at__gte=start)
+        .annotate(day=TruncDate("found_at", tzinfo=zone))
+        .order_by()
+        .values_list("day", "cause")
+        .annotate(found=Count("pk"))
+    )
+    counts: dict[str, list[int]] = {}
+    for day, cause, found in rows:
+        place = (day - first).days
+        if 0 <= place < days:
+            counts.setdefault(cause, [0] * days)[place] += found
+    return [f"{first + dt.timedelta(days=n):%m-%d}" for n in range(days)], counts

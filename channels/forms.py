@@ -6,7 +6,9 @@ from typing import Any
 
 from django import forms
 
+from channels import tuning
 from channels.connectors.base import Connector, FieldSpec, connectors
+from channels.models import Listing
 from inventory.models import Warehouse
 from oms.core.access import Scope
 
@@ -79,8 +81,20 @@ class SecretsForm(forms.Form):
 class RulesForm(forms.Form):
     """What holds a listing's figure back."""
 
+    buffer_mode = forms.ChoiceField(choices=Listing.BufferMode.choices, label="Buffer is")
     buffer = forms.IntegerField(
-        min_value=0, max_value=1_000_000, label="Buffer", help_text="units never shown"
+        min_value=0,
+        max_value=1_000_000,
+        label="Buffer",
+        help_text="units never shown; a tuned one is set by itself",
+    )
+    buffer_risk = forms.FloatField(
+        min_value=tuning.LOWEST_RISK,
+        max_value=tuning.HIGHEST_RISK,
+        required=False,
+        label="Accepted risk",
+        help_text="tuned: chance of selling the last units twice, 0.001 when empty",
+        widget=forms.NumberInput(attrs={"step": "any"}),
     )
     percent = forms.IntegerField(
         min_value=0, max_value=100, label="Percent", help_text="of what is left, rounded down"

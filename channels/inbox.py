@@ -15,7 +15,7 @@ from dataclasses import replace
 from django.db import connection, transaction
 from django.db.models import Q
 
-from channels import asking, pushing
+from channels import asking, mcf, pushing
 from channels.connectors.base import ChannelError, Connector, Notification, Retry, get_connector
 from channels.models import ChannelAccount, InboxMessage, Listing
 from channels.session import do, needs_person
@@ -155,6 +155,8 @@ def _work(account: ChannelAccount, messages: list[InboxMessage]) -> int:
             finished += _orders(account, connector, group)
         elif kind == "quantity":
             finished += _quantities(account, connector, group)
+        elif kind == "outbound":
+            finished += _outbound(account, group)
         elif kind in ("fba", "feed", "return"):
             task = {"fba": "pull_pool", "feed": "poll_feeds", "return": "pull_returns"}[kind]
             with transaction.atomic():
@@ -458,6 +460,29 @@ def mapped(account_id: int, drafts: Sequence[OrderDraft]) -> list[OrderDraft]:
         )
         for draft in drafts
     ]
+
+
+# --- orders that the channel's warehouse ships for others --------------------------------------------
+
+
+def _outbound(account: ChannelAccount, messages: list[InboxMessage]) -> int:
+    """Read each distinct order once and book what happened to it."""
+    finished = 0
+    by_order: dict[str, list[InboxMessage]] = {}
+    for message in messages:
+        by_order.setdefault(message.external_id, []).append(message)
+    for number, group in by_order.items():
+        try:
+            known = mcf.read(account, [number])
+        except ChannelError as error:
+            _postpone(
+                account, group, error.message, wait=error.retry_after, count=error.kind is Retry.REJECTED
+            )
+            continue
+        finished += _finish(
+            group, State.DONE if known else State.IGNORED, "" if known else "not handed over by us"
+        )
+    return finished
 
 
 # --- quantities ------------------------------------------------------------------------------------

@@ -109,8 +109,12 @@ def by_account(window: dt.timedelta = dt.timedelta(hours=1)) -> dict[int, Latenc
     }
 
 
-def by_hour(account_id: int, hours: int = 24) -> tuple[list[str], list[float | None], list[float | None]]:
-    """(hour labels, p50, p95) in seconds for the chart of an account; None for an hour without pushes."""
+#: lines of the latency chart
+SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+
+
+def by_hour(account_id: int, hours: int = 24) -> tuple[list[str], dict[str, list[float | None]]]:
+    """(hour labels, p50, p95 and p99 in seconds) for the chart of an account; None for an hour without pushes."""
     at = now().replace(minute=0, second=0, microsecond=0)
     start = at - dt.timedelta(hours=hours - 1)
     rows = StockPush.objects.filter(
@@ -123,15 +127,17 @@ def by_hour(account_id: int, hours: int = 24) -> tuple[list[str], list[float | N
     for answered, value in rows.order_by("-answered_at").values_list("answered_at", "latency_ms")[:MOST]:
         if answered is not None and value is not None:
             found.setdefault(answered.replace(minute=0, second=0, microsecond=0), []).append(value)
-    labels, middle, high = [], [], []
+    labels: list[str] = []
+    lines: dict[str, list[float | None]] = {name: [] for name in SHARES}
+    zone = business_zone()
     for step in range(hours):
         hour = start + dt.timedelta(hours=step)
         values = sorted(found.get(hour, []))
-        labels.append(f"{hour:%H}:00")
-        p50, p95 = percentile(values, 0.5), percentile(values, 0.95)
-        middle.append(None if p50 is None else p50 / 1000)
-        high.append(None if p95 is None else p95 / 1000)
-    return labels, middle, high
+        labels.append(f"{hour.astimezone(zone):%H}:00")
+        for name, share in SHARES.items():
+            reached = percentile(values, share)
+            lines[name].append(None if reached is None else reached / 1000)
+    return labels, lines
 
 
 # --- over days ------------------------------------------------------------------------------------

@@ -392,6 +392,9 @@ class Drift(models.Model):
     found_at = models.DateTimeField(default=timezone.now)
     closed_at = models.DateTimeField(null=True, blank=True)
     closed_by = models.CharField(max_length=120, blank=True)
+    accepted_until = models.DateTimeField(
+        null=True, blank=True, help_text="a person accepted it: the same difference is not told again before"
+    )
 
     class Meta:
         constraints = [
@@ -399,6 +402,7 @@ class Drift(models.Model):
                 fields=["listing"], condition=Q(closed_at__isnull=True), name="drift_open_once"
             ),
         ]
+        indexes = [models.Index(fields=["found_at"], name="drift_found_idx")]
 
 
 class OversellIncident(models.Model):

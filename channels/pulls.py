@@ -9,11 +9,13 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import logging
+from dataclasses import replace
 
-from channels import asking, drift, pushing
+from channels import asking, drift, mcf, pushing
 from channels.connectors.base import Capabilities, Notification, PoolLevel, RemoteReturn, get_connector
 from channels.inbox import accept, actor_for, take
-from channels.models import ChannelAccount, Listing, LocationMap
+from channels.models import ChannelAccount, Listing
+from channels.selectors import pool_of
 from channels.session import do
 from inventory import operations
 from inventory.models import StockLevel, Warehouse
@@ -145,14 +147,6 @@ def poll_queue(account_id: int, *, wait_seconds: int = 0, rounds: int = 10) -> i
 # --- the channel's own warehouse -------------------------------------------------------------------
 
 
-def pool_of(account: ChannelAccount) -> Warehouse | None:
-    """The FBA or WFS warehouse that stands for the account's pool, by its location map."""
-    entry = LocationMap.objects.filter(
-        account=account, warehouse__kind__in=(Warehouse.Kind.FBA, Warehouse.Kind.WFS)
-    ).select_related("warehouse").first()  # fmt: skip
-    return entry.warehouse if entry else None
-
-
 def pull_pool(account_id: int) -> operations.SnapshotResult | None:
     """Bring the channel's own pool to its figures; None where the account has none."""
     account = ChannelAccount.objects.select_related("sales_channel").get(pk=account_id)
@@ -160,6 +154,7 @@ def pull_pool(account_id: int) -> operations.SnapshotResult | None:
     if pool is None or not get_connector(account.connector).capabilities.fulfilled_by_channel:
         return None
     read_at, cursor = now(), ""
+    held, unsure = mcf.set_aside(pool)
     levels: list[PoolLevel] = []
     for _ in range(MAX_PAGES):
         page = do(account_id, asking.pool(cursor))
@@ -197,6 +192,14 @@ def pull_pool(account_id: int) -> operations.SnapshotResult | None:
             0,
             (before.in_transit or 0) + level.inbound,
         )
+    since, _ = mcf.set_aside(pool)
+    # on the operator's shelves, but left out of what it can sell; what moved meanwhile is clear with the next figures
+    unsure |= {sku_id for sku_id in held.keys() | since.keys() if held.get(sku_id) != since.get(sku_id)}
+    totals = {
+        sku_id: replace(figure, sellable=figure.sellable + held.get(sku_id, 0))
+        for sku_id, figure in totals.items()
+        if sku_id not in unsure
+    }
     digest = hashlib.sha256(
         repr(sorted((f.sku_id, f.sellable, f.damaged, f.in_transit) for f in totals.values())).encode()
     )

@@ -10,7 +10,16 @@ from django.db.models import Count, Max, Q, QuerySet
 
 from channels import accounts, kpis
 from channels.connectors.base import Capabilities, get_connector
-from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, Listing, StockPush
+from channels.models import (
+    ChannelAccount,
+    ChannelEffect,
+    Drift,
+    InboxMessage,
+    Listing,
+    LocationMap,
+    StockPush,
+)
+from inventory.models import Warehouse
 from oms.core.access import scope_of
 from oms.core.clock import now
 from oms.core.errors import NotFound
@@ -154,6 +163,12 @@ def open_drifts(account: ChannelAccount, limit: int = 50) -> list[Drift]:
     return list(rows.order_by("found_at")[:limit])
 
 
+def drift_counts(account: ChannelAccount) -> dict[str, int]:
+    """Open differences of an account per cause."""
+    rows = Drift.objects.filter(listing__account=account, closed_at__isnull=True)
+    return dict(rows.order_by().values("cause").annotate(n=Count("pk")).values_list("cause", "n"))
+
+
 def open_effects(account: ChannelAccount, limit: int = 50) -> list[ChannelEffect]:
     """Effects that a person may have to decide, then those on their way."""
     state = ChannelEffect.State
@@ -183,3 +198,11 @@ def last_pushes(listing_ids: list[int]) -> dict[int, StockPush]:
         .values_list("newest", flat=True)
     )
     return {push.listing_id: push for push in StockPush.objects.filter(pk__in=list(newest))}
+
+
+def pool_of(account: ChannelAccount) -> Warehouse | None:
+    """The FBA or WFS warehouse that stands for the account's pool, by its location map."""
+    entry = LocationMap.objects.filter(
+        account=account, warehouse__kind__in=(Warehouse.Kind.FBA, Warehouse.Kind.WFS)
+    ).select_related("warehouse").first()  # fmt: skip
+    return entry.warehouse if entry else None

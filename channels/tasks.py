@@ -16,6 +16,7 @@ from channels import (
     effects,
     filedrop,
     inbox,
+    mcf,
     pulls,
     pushing,
     silence,
@@ -203,6 +204,16 @@ def pull_pool(subject: str) -> None:
             pulls.pull_pool(account.pk)
         except ChannelError as error:
             _quietly("pool", account.pk, error)
+
+
+@periodic(seconds=300)
+def poll_outbound(subject: str) -> None:
+    """What became of orders that a channel's own warehouse ships for other channels."""
+    for account in _chosen(subject):
+        try:
+            mcf.poll(account)
+        except ChannelError as error:
+            _quietly("outbound orders", account.pk, error)
 
 
 @periodic(seconds=900)

@@ -21,10 +21,12 @@ from oms.core import business
 from oms.core.actor import Actor, task_actor
 from oms.core.audit import record
 from oms.core.clock import now
+from oms.core.errors import NotFound, UserError
 from oms.orders.models import OrderLine
 
 #: chance of selling more than there is, each time the last units are reached
 RISK = 0.001
+LOWEST_RISK, HIGHEST_RISK = 0.000001, 0.5
 WINDOW_DAYS = 28
 MOST = 10
 #: at more units than this a buffer changes nothing
@@ -83,14 +85,13 @@ def tuned_buffer(
     )
 
 
-def tune(account_id: int) -> int:
-    """Set the buffer of every listing of an account that is tuned by measurement; returns how many changed.
+def tune(account_id: int, listing_id: int | None = None) -> int:
+    """Set the buffer of every listing of an account (or of one) that is tuned by measurement; returns how many changed.
 
     A listing whose buffer a person pinned (mode fixed) is left alone. Four queries and one update per new figure.
     """
-    listings = list(
-        Listing.objects.filter(account=account_id, buffer_mode=Listing.BufferMode.TUNED, sku__isnull=False)
-    )
+    rows = Listing.objects.filter(account=account_id, buffer_mode=Listing.BufferMode.TUNED, sku__isnull=False)
+    listings = list(rows if listing_id is None else rows.filter(pk=listing_id))
     if not listings:
         return 0
     measured = kpis.sync_latency(account_id=account_id).p99
@@ -126,20 +127,35 @@ def _set(listing: Listing, found: Buffer) -> bool:
     return True
 
 
-def pin(listing_id: int, units: int, *, actor: Actor) -> None:
-    """A person's own figure: from now on no measurement changes it."""
-    with transaction.atomic():
-        listing = Listing.objects.get(pk=listing_id)
-        Listing.objects.filter(pk=listing_id).update(
-            buffer=units, buffer_mode=Listing.BufferMode.FIXED, buffer_why=""
+def set_mode(listing_id: int, mode: str, *, risk: float | None = None, actor: Actor) -> Listing:
+    """Who sets a listing's buffer: a person (`fixed`, its figure stays), or what is measured (`tuned`), within the
+    accepted `risk` of selling twice (None = 0.001). Tuned figures are set at once.
+
+    Raises `NotFound`, `UserError` naming the field.
+    """
+    listing = Listing.objects.filter(pk=listing_id).first()
+    if listing is None:
+        raise NotFound("listing: no such listing.", field="listing")
+    if mode not in Listing.BufferMode.values:
+        raise UserError("buffer_mode: use fixed or tuned.", field="buffer_mode")
+    if listing.fulfilment != Listing.Fulfilment.MERCHANT:
+        raise UserError("buffer_mode: the channel ships it, its figure is not ours.", field="buffer_mode")
+    if risk is not None and not LOWEST_RISK <= risk <= HIGHEST_RISK:
+        raise UserError(
+            f"buffer_risk: use a chance from {LOWEST_RISK} to {HIGHEST_RISK}, such as {RISK}.",
+            field="buffer_risk",
         )
-        record(
-            actor,
-            "listing.buffer_pinned",
-            listing,
-            before={"buffer": listing.buffer},
-            after={"buffer": units},
-        )
+    tuned = mode == Listing.BufferMode.TUNED
+    after = {"buffer_mode": mode, "buffer_risk": risk if tuned else None}
+    before = {name: getattr(listing, name) for name in after}
+    if before != after:
+        with transaction.atomic():
+            Listing.objects.filter(pk=listing_id).update(**after, **({} if tuned else {"buffer_why": ""}))
+            record(actor, "listing.buffer_mode", listing, before=before, after=after)
+        if tuned:
+            tune(listing.account_id, listing_id)
+    listing.refresh_from_db()
+    return listing
 
 
 def _rates(sku_ids: set[int]) -> dict[int, list[float]]:

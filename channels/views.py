@@ -13,7 +13,22 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from channels import accounts, bulk, drift, effects, forms, grid, inbox, kpis, quantities, selectors, sync
+from channels import (
+    accounts,
+    budgets,
+    bulk,
+    drift,
+    effects,
+    forms,
+    grid,
+    inbox,
+    kpis,
+    mcf,
+    quantities,
+    selectors,
+    sync,
+    tuning,
+)
 from channels.connectors.base import ChannelError, get_connector
 from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, Listing, OversellIncident
 from channels.tasks import hook_address
@@ -84,17 +99,19 @@ def oversell(request: HttpRequest, pk: int) -> HttpResponse:
 def detail(request: HttpRequest, code: str) -> HttpResponse:
     """One account: latency, what failed, what differs, what is in doubt."""
     account = selectors.the_account(request.user, code)
-    labels, middle, high = kpis.by_hour(account.pk)
+    labels, lines = kpis.by_hour(account.pk)
     line = selectors.health(ChannelAccount.objects.filter(pk=account.pk).select_related("sales_channel"))[0]
     context = {
         "account": account,
         "line": line,
         "day": kpis.sync_latency(account_id=account.pk),
         "labels": labels,
-        "series": [Series("p50", middle), Series("p95", high)],
-        "has_pushes": any(value is not None for value in middle),
+        "series": [Series(name, values) for name, values in lines.items()],
+        "has_pushes": any(value is not None for value in lines["p50"]),
+        "budgets": budgets.of_account(account),
+        "revisions": budgets.revisions(account),
         "failed": selectors.failed_pushes(account),
-        "drifts": selectors.open_drifts(account),
+        "rows": selectors.open_drifts(account),
         "effects": selectors.open_effects(account),
         "dead": selectors.dead_messages(account),
         "now": now(),
@@ -197,6 +214,10 @@ def settings(request: HttpRequest, code: str) -> HttpResponse:
     """Credentials (never shown), configuration, the address for webhooks, and locations."""
     account = selectors.the_account(request.user, code, "channels.manage")
     connector = get_connector(account.connector)
+    if request.method == "POST" and request.POST.get("part") in PARTS:
+        text = PARTS[request.POST["part"]](request, account)
+        messages.success(request, text)
+        return redirect("channels:settings", code=code)
     if request.method == "POST" and "warehouse" in request.POST:
         place, warehouse = request.POST.get("location", ""), request.POST.get("warehouse", "")
         accounts.map_location(
@@ -233,8 +254,79 @@ def settings(request: HttpRequest, code: str) -> HttpResponse:
             spec.label for spec in connector.credential_fields if (account.credentials or {}).get(spec.name)
         ],
         "warehouses": account.sales_channel.warehouses.select_related("warehouse"),
+        "heals": _heals(account),
+        **(_outbound(account) if connector.capabilities.ships_for_others else {}),
     }
     return render(request, "channels/settings.html", context, status=status)
+
+
+def _heals(account: ChannelAccount) -> list[dict[str, Any]]:
+    """Each cause of a difference, what would mend it, and whether it may happen without asking."""
+    policy = account.config.get("auto_heal")
+    return [
+        {
+            "cause": cause, "label": Drift.Cause(cause).label, "how": HEAL_WORDS[heal],
+            "possible": heal is not drift.Heal.NOTHING,
+            "on": drift.healing(cause, policy) is not drift.Heal.NOTHING,
+        }
+        for cause, heal in drift.HEALS.items()
+    ]  # fmt: skip
+
+
+#: what is done about a difference, as people say it
+HEAL_WORDS = {
+    drift.Heal.TELL: "our figure is told again",
+    drift.Heal.PULL: "the channel's orders are read at once",
+    drift.Heal.DRAIN: "waiting notifications are worked off at once",
+    drift.Heal.ACCEPT: "the channel's figure is booked",
+    drift.Heal.NOTHING: "a person decides",
+}
+
+
+def _outbound(account: ChannelAccount) -> dict[str, Any]:
+    """Whether the channel's own warehouse ships for other channels, and how."""
+    partner, forced = mcf.partner_of(account), mcf.forced_neutral()
+    others = SalesChannel.objects.filter(account__isnull=False).exclude(pk=account.sales_channel_id)
+    return {
+        "ships_for_others": True,
+        "pool": selectors.pool_of(account),
+        "partner": partner,
+        "partner_on": partner is not None and partner.state == "connected",
+        "neutral": [
+            {
+                "code": one.code, "name": one.name, "forced": one.code in forced,
+                "on": one.code in forced or (partner and one.code in partner.options.get("neutral", ())),
+            }
+            for one in others.order_by("name")
+        ],
+    }  # fmt: skip
+
+
+def _set_healing(request: HttpRequest, account: ChannelAccount) -> str:
+    accounts.set_healing(account.pk, request.POST.getlist("auto_heal"), actor=actor_of(request.user))
+    return "Saved. It holds from the next reading on."
+
+
+def _switch_outbound(request: HttpRequest, account: ChannelAccount) -> str:
+    actor = actor_of(request.user)
+    if request.POST.get("action") == "off":
+        mcf.switch_off(account.pk, request.POST.get("reason", ""), actor=actor)
+        return "Switched off. What is on its way is followed to its end."
+    tested = mcf.switch_on(account.pk, actor=actor)
+    if not tested.ok:
+        raise UserError(tested.message)
+    return "Switched on: orders of other channels may leave from this warehouse."
+
+
+def _outbound_options(request: HttpRequest, account: ChannelAccount) -> str:
+    mcf.set_options(
+        account.pk, comment=request.POST.get("comment", ""), neutral=request.POST.getlist("neutral"),
+        actor=actor_of(request.user),
+    )  # fmt: skip
+    return "Saved. It holds for orders that go out from now on."
+
+
+PARTS = {"healing": _set_healing, "outbound": _switch_outbound, "outbound_options": _outbound_options}
 
 
 # --- stock by channel ------------------------------------------------------------------------------
@@ -351,15 +443,17 @@ def rules(request: HttpRequest) -> HttpResponse:
 
 
 CSV_HEADER = (
-    "channel_sku", "listing_id", "location", "title", "sku", "fulfilment", "state", "pack_size", "buffer", "percent",
-    "cap", "stop_at", "told", "told_at", "read", "read_at", "waiting_since", "refused", "error",
+    "channel_sku", "listing_id", "location", "title", "sku", "fulfilment", "state", "pack_size", "buffer",
+    "buffer_mode", "buffer_risk", "buffer_why", "percent", "cap", "stop_at", "told", "told_at", "read", "read_at",
+    "waiting_since", "refused", "error",
 )  # fmt: skip
 
 
 def _csv_row(one: Listing) -> list[Any]:
     return [
         one.external_sku, one.external_id, one.location_id, one.title, one.sku.code if one.sku else "",
-        one.get_fulfilment_display(), one.get_state_display(), one.pack_size, one.buffer, one.percent, one.cap,
+        one.get_fulfilment_display(), one.get_state_display(), one.pack_size, one.buffer,
+        one.buffer_mode, one.buffer_risk, one.buffer_why, one.percent, one.cap,
         one.stop_at, one.acked_quantity, lists.stamp(one.acked_at), one.read_quantity, lists.stamp(one.read_at),
         lists.stamp(one.stale_since), one.dead, one.last_error,
     ]  # fmt: skip
@@ -378,7 +472,17 @@ def listing(request: HttpRequest, pk: int) -> HttpResponse:
     """One listing: the sum of its figure, its rules, its mapping and its last pushes."""
     found = _listing(request, pk, "channels.manage" if request.method == "POST" else "channels.view")
     initial = {
-        name: getattr(found, name) for name in ("buffer", "percent", "cap", "stop_at", "pack_size", "state")
+        name: getattr(found, name)
+        for name in (
+            "buffer_mode",
+            "buffer",
+            "buffer_risk",
+            "percent",
+            "cap",
+            "stop_at",
+            "pack_size",
+            "state",
+        )
     }
     form = forms.RulesForm(request.POST or None, initial=initial)
     status = 200
@@ -386,9 +490,14 @@ def listing(request: HttpRequest, pk: int) -> HttpResponse:
         status = 422
         if form.is_valid():
             data = dict(form.cleaned_data)
-            state = data.pop("state")
+            state, mode, risk = data.pop("state"), data.pop("buffer_mode"), data.pop("buffer_risk")
             actor = actor_of(request.user)
-            accounts.set_rules(found.pk, actor=actor, clear_cap=data["cap"] is None, **data)
+            tuned = mode == Listing.BufferMode.TUNED
+            if tuned:
+                data.pop("buffer")
+            with transaction.atomic():
+                accounts.set_rules(found.pk, actor=actor, clear_cap=data["cap"] is None, **data)
+                tuning.set_mode(found.pk, mode, risk=risk if tuned else None, actor=actor)
             if state != found.state:
                 accounts.set_listing_state(found.pk, state, actor=actor)
             messages.success(request, "Saved. The channel is told within seconds.")
@@ -478,6 +587,61 @@ def heal(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect(
         back_to(request, reverse("channels:detail", args=[found.listing.account.sales_channel.code]))
     )
+
+
+@screen("channels.manage")
+@require_POST
+def accept(request: HttpRequest, pk: int) -> HttpResponse:
+    """Leave the channel's figure as it is for a while."""
+    found = Drift.objects.filter(pk=pk).select_related("listing__account__sales_channel").first()
+    if found is None:
+        raise NotFound("drift: no such difference.")
+    code = found.listing.account.sales_channel.code
+    require(request.user, "channels.manage", channel_code=code)
+    hours = request.POST.get("hours", "24")
+    drift.accept(
+        pk, hours=int(hours) if hours.isdigit() and len(hours) < 5 else 0, reason=request.POST.get("reason", ""),
+        actor=actor_of(request.user),
+    )  # fmt: skip
+    messages.success(request, f"The channel keeps its {found.theirs} for {hours} hours.")
+    return redirect(back_to(request, reverse("channels:drift", args=[code])))
+
+
+@screen("channels.view")
+@require_GET
+def drifts(request: HttpRequest, code: str) -> HttpResponse:
+    """Where the channel shows another figure than we told: causes over time, the evidence, and what to do."""
+    account = selectors.the_account(request.user, code)
+    labels, counts = drift.by_day(account.pk)
+    cause = request.GET.get("cause", "")
+    closed = request.GET.get("state") == "closed"
+    rows = Drift.objects.filter(listing__account=account, closed_at__isnull=not closed).select_related(
+        "listing__sku"
+    )
+    if cause in Drift.Cause.values:
+        rows = rows.filter(cause=cause)
+    listed = keyset_page(rows, order=("-id",), cursor=request.GET.get("cursor", ""), limit=50)
+    still = selectors.drift_counts(account)
+    policy = account.config.get("auto_heal")
+    causes = [
+        {
+            "key": key, "label": Drift.Cause(key).label, "open": still.get(key, 0), "found": sum(counts.get(key, ())),
+            "heals": HEAL_WORDS[drift.healing(key, policy)],
+        }
+        for key in drift.HEALS
+    ]  # fmt: skip
+    context = {
+        "account": account, "labels": labels, "causes": causes, "cause": cause, "closed": closed,
+        "series": [Series(Drift.Cause(key).label, counts[key]) for key in drift.HEALS if key in counts],
+        "rows": listed.items, "next_cursor": listed.next_cursor, "columns": 7, "now": now(),
+        "tabs": [
+            {"label": "Open", "url": "?state=open", "count": sum(still.values()), "active": not closed},
+            {"label": "Closed", "url": "?state=closed", "count": None, "active": closed},
+        ],
+        "may_manage": can(request.user, "channels.manage", channel_code=code),
+    }  # fmt: skip
+    fragment = "channels/_drift_rows.html" if request.GET.get("cursor") else "channels/_drift_results.html"
+    return page(request, "channels/drift.html", context, fragment=fragment)
 
 
 @screen("channels.manage")

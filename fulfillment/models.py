@@ -488,11 +488,15 @@ class RoutingQueue(models.Model):
 
 
 class ThreePLAccount(models.Model):
-    """A contract with a 3PL that runs one of our warehouses: how orders go out and how its news comes in."""
+    """A contract with a 3PL that runs one of our warehouses: how orders go out and how its news comes in.
+
+    Amazon is one too, where its Multi-Channel Fulfillment ships orders of other channels from our FBA pool.
+    """
 
     class Kind(models.TextChoices):
         API = "api", "Signed API"
         CSV = "csv", "CSV files"
+        MCF = "mcf", "Amazon Multi-Channel Fulfillment"
 
     class State(models.TextChoices):
         SETUP = "setup", "Being set up"
@@ -511,6 +515,9 @@ class ThreePLAccount(models.Model):
         default=dict, blank=True, help_text="key, secret (ours to them), hook_secret, hook_secret_old"
     )
     hook_key = models.CharField(max_length=40, unique=True, help_text="part of the address where they knock")
+    options = models.JSONField(
+        default=dict, blank=True, help_text="of the kind: comment and neutral (channel codes) for MCF"
+    )
     state = models.CharField(max_length=10, choices=State.choices, default=State.SETUP)
     state_reason = models.CharField(max_length=255, blank=True)
     ack_minutes = models.PositiveIntegerField(

@@ -13,7 +13,14 @@ from django.db.models import Count, Sum
 
 from fulfillment import shipments, states
 from fulfillment.carriers.base import CarrierConnector, ParcelSpec, QuoteRequest, connector_for
-from fulfillment.models import CarrierAccount, RoutingDecision, RoutingPolicy, Shipment, ShipmentLine
+from fulfillment.models import (
+    CarrierAccount,
+    RoutingDecision,
+    RoutingPolicy,
+    Shipment,
+    ShipmentLine,
+    ThreePLAccount,
+)
 from fulfillment.rates import Offer, address_of, choose, origin_of, ship_date
 from fulfillment.routing.model import LineView, OrderView, Plan, Policy, WarehouseView, policy_from
 from fulfillment.routing.planner import inputs, plan
@@ -37,6 +44,7 @@ from oms.orders.models import Allocation, ChannelWarehouse, Order, OrderEvent, O
 TRIES = 5
 #: an order without parcels yet is quoted as one box of this size, millimetres
 NOMINAL_BOX = (300, 200, 150)
+NOT_CONNECTED = "Multi-Channel Fulfillment is not connected"
 
 
 def active_policy() -> Policy:
@@ -193,6 +201,16 @@ class Desk:
                 .annotate(Count("pk"))
             )
         )
+        #: Amazon ships for other channels only where its Multi-Channel Fulfillment is connected
+        self.unreachable = {
+            warehouse.pk for warehouse in self.warehouses if warehouse.kind == Warehouse.Kind.FBA
+        }
+        if self.unreachable:
+            self.unreachable -= set(
+                ThreePLAccount.objects.filter(state=ThreePLAccount.State.CONNECTED).values_list(
+                    "warehouse", flat=True
+                )
+            )
         self._links: dict[int, dict[int, bool]] = {}
         self._tables: list[tuple[CarrierAccount, CarrierConnector, set[int]]] | None = None
         self._levels: dict[tuple[int, int], LevelView] = {}
@@ -269,6 +287,7 @@ class Desk:
                     fulfils=fulfils,
                     priority=warehouse.priority,
                     ship_day=self.ship_days[warehouse.pk],
+                    closed=NOT_CONNECTED if warehouse.pk in self.unreachable else "",
                     capacity_left=None if capacity is None else capacity - planned,
                     planned=planned,
                     time_zone=warehouse.time_zone,
@@ -340,9 +359,9 @@ def _free_allocations(order_ids: Sequence[int]) -> dict[int, dict[int, list[tupl
 
 
 def _refused(order_ids: Sequence[int]) -> dict[int, dict[int, set[str]]]:
-    """Per order and line the warehouses where a picker did not find it."""
+    """Per order and line the warehouses where a picker did not find it, or whose operator refused it."""
     refused: dict[int, dict[int, set[str]]] = {pk: defaultdict(set) for pk in order_ids}
-    for event in OrderEvent.objects.filter(order__in=order_ids, kind="short_pick"):
+    for event in OrderEvent.objects.filter(order__in=order_ids, kind__in=("short_pick", "refused")):
         refused[event.order_id][event.data.get("line", 0)].add(event.data["warehouse"])
     return refused
 

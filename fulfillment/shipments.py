@@ -114,7 +114,7 @@ def ensure_many(order_ids: Collection[int], *, actor: Actor) -> list[Shipment]:
                 )  # fmt: skip
         insert_rows(lines)
         for warehouse in {shipment.warehouse for shipment in made.values()}:
-            if warehouse.kind == Warehouse.Kind.THREEPL:
+            if warehouse.kind in (Warehouse.Kind.THREEPL, Warehouse.Kind.FBA):
                 ring("fulfillment.threepl.tasks.hand_off", str(warehouse.pk))
     return [made[key] for key in sorted(made)]
 

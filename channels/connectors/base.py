@@ -119,6 +119,10 @@ class Capabilities:
     refund: bool = False
     returns: bool = False
     fulfilled_by_channel: bool = False
+    #: its own warehouse ships orders of other channels too (Amazon: Multi-Channel Fulfillment)
+    ships_for_others: bool = False
+    #: parcels must not carry another marketplace's brand or come with its drivers
+    neutral_parcels: bool = False
     #: one call confirms goods of one location only
     ship_per_location: bool = False
     #: our carrier code (upper case) → the channel's own
@@ -301,7 +305,7 @@ class Notification:
     topic: str
     body: Mapping[str, Any]
     order_id: str = ""
-    kind: str = "order"  # order, quantity, fba, feed, return, uninstalled, other
+    kind: str = "order"  # order, quantity, fba, outbound, feed, return, uninstalled, other
     event_at: dt.datetime | None = None
 
 
@@ -320,6 +324,89 @@ class PoolLevel:
 @dataclass(frozen=True, slots=True)
 class PoolPage:
     levels: tuple[PoolLevel, ...]
+    cursor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundItem:
+    """Units of one line of an outbound order, by our line name and the channel's SKU."""
+
+    line: str
+    external_sku: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundOrder:
+    """An order of another channel that the channel's warehouse is asked to ship.
+
+    `reference` is ours, at most 40 characters, and the key: a second order with it is refused there.
+    `display_number` and `comment` are what the recipient reads. `neutral`: no brand of theirs on the parcel and
+    none of their own drivers. `speed` empty = not chosen yet.
+    """
+
+    reference: str
+    display_number: str
+    placed_at: dt.datetime
+    address: Mapping[str, str]
+    items: tuple[OutboundItem, ...]
+    speed: str = ""
+    neutral: bool = False
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundOffer:
+    """What the warehouse offers for an outbound order at one speed. `fee` None = not told; `reasons` why it cannot."""
+
+    speed: str
+    fulfillable: bool
+    arrives_by: dt.datetime | None = None
+    fee: Decimal | None = None
+    currency: str = ""
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundBox:
+    """One parcel as it left: our line name → units."""
+
+    carrier: str
+    tracking_number: str
+    items: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundShipment:
+    """Parcels that left together. `left_at` None = they are still being packed."""
+
+    external_id: str
+    left_at: dt.datetime | None
+    boxes: tuple[OutboundBox, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundState:
+    """An outbound order as the warehouse shows it.
+
+    `stage`: taken, working, done, cancelled or failed (they cannot ship it or what is left of it); `told` is their
+    own word. `items` are what was asked for: line name, SKU, units.
+    """
+
+    reference: str
+    display_number: str
+    stage: str
+    told: str
+    items: tuple[OutboundItem, ...]
+    shipments: tuple[OutboundShipment, ...]
+    changed_at: dt.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundPage:
+    """Reference → time of its last change."""
+
+    changed: Mapping[str, dt.datetime | None]
     cursor: str = ""
 
 
@@ -428,6 +515,27 @@ class Connector:
 
     def pool_levels(self, access: Access, since: dt.datetime | None, cursor: str) -> Op[PoolPage]:
         """The channel's own warehouse (FBA): its figures, all or changed since."""
+        raise NotImplementedError
+
+    # --- orders of other channels, from the channel's warehouse ----------------------------------------
+    def outbound_offers(self, access: Access, order: OutboundOrder) -> Op[list[OutboundOffer]]:
+        """What each speed would cost and when it would arrive; asks only, slowest speed first."""
+        raise NotImplementedError
+
+    def create_outbound(self, access: Access, order: OutboundOrder) -> Op[None]:
+        """Ask for the order to be shipped. REJECTED also when an order with this reference exists: look it up."""
+        raise NotImplementedError
+
+    def read_outbound(self, access: Access, reference: str) -> Op[OutboundState | None]:
+        """The order as it stands there; None = they know no order under our reference."""
+        raise NotImplementedError
+
+    def cancel_outbound(self, access: Access, reference: str) -> Op[None]:
+        """Ask them to stop. Only `read_outbound` tells whether they did."""
+        raise NotImplementedError
+
+    def changed_outbound(self, access: Access, since: dt.datetime, cursor: str) -> Op[OutboundPage]:
+        """Outbound orders that changed since then."""
         raise NotImplementedError
 
     # --- effects -------------------------------------------------------------------------------------

@@ -188,6 +188,15 @@ class SandboxClient:
         """ack, ship, refuse, notice, stock, adjust, snapshot, hold, release, tell."""
         return self.call("POST", f"/threepl/{quote(shop_id)}/{action}", body)
 
+    # --- Amazon's Multi-Channel Fulfillment ------------------------------------------------------------
+    def outbound(self, shop_id: str) -> list[dict[str, Any]]:
+        """Fulfillment orders in Amazon's own books."""
+        return list(self.call("GET", f"/outbound/{quote(shop_id)}")["orders"])
+
+    def outbound_act(self, shop_id: str, order: str, action: str, **body: Any) -> dict[str, Any]:
+        """ship, plan, give_up, invalid, cancel."""
+        return self.call("POST", f"/outbound/{quote(shop_id)}/{quote(order)}/{action}", body)
+
     # --- shoppers -----------------------------------------------------------------------------------
     def start_shoppers(self, **spec: Any) -> int:
         """rate_per_second, seed, weights {shop: n}, skus {sku: n}, max_orders, lines_max, quantity_max, pending_share,

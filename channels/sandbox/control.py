@@ -8,6 +8,8 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from channels.sandbox import shoppers
+from channels.sandbox.amazon import outbound
+from channels.sandbox.amazon.seller import AmazonSeller
 from channels.sandbox.http import Answer, Request
 from channels.sandbox.shop import PLANNED_KINDS, Faults, LogEntry, Order, Planned, SandboxError, Shop
 from channels.sandbox.snapshot import dump
@@ -456,6 +458,26 @@ def threepl(world: World, parts: list[str], body: dict[str, Any], query: dict[st
 def threepl_act(world: World, parts: list[str], body: dict[str, Any], query: dict[str, str]) -> Any:
     """What a person at the 3PL does, see `ThreePLWarehouse.act`."""
     return _threepl(world, parts[0]).act(parts[1], body)
+
+
+# --- Amazon's Multi-Channel Fulfillment -----------------------------------------------------------------
+def _seller(world: World, name: str) -> AmazonSeller:
+    shop = world.shop(name)
+    if not isinstance(shop, AmazonSeller):
+        raise SandboxError(f"{name} is not an Amazon account.")
+    return shop
+
+
+@route("GET", "outbound/{shop}")
+def outbound_orders(world: World, parts: list[str], body: dict[str, Any], query: dict[str, str]) -> Any:
+    """Fulfillment orders in Amazon's own books."""
+    return {"orders": [dump(one) for one in _seller(world, parts[0]).outbound.values()]}
+
+
+@route("POST", "outbound/{shop}/{order}/{action}")
+def outbound_act(world: World, parts: list[str], body: dict[str, Any], query: dict[str, str]) -> Any:
+    """What happens to one of them there, see `channels.sandbox.amazon.outbound.act`."""
+    return dump(outbound.act(_seller(world, parts[0]), parts[1], parts[2], body))
 
 
 # --- shoppers ------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from fulfillment.models import ThreePLAccount
-from fulfillment.threepl import calls, client, inbox, messages
+from fulfillment.threepl import calls, client, inbox, messages, transports
 from inventory.models import PoolPolicy, Warehouse
 from oms.core import egress
 from oms.core.actor import Actor
@@ -45,25 +45,27 @@ def connect(
     credentials: Mapping[str, str] | None = None,
     ack_minutes: int = 60,
     snapshot_minutes: int = 60,
+    options: Mapping[str, Any] | None = None,
 ) -> ThreePLAccount:
     """Write an account down; nothing is sent before `test` has proved it. Raises `UserError`, `Conflict`."""
-    warehouse = Warehouse.objects.filter(pk=warehouse_id, kind=Warehouse.Kind.THREEPL).first()
+    wanted = Warehouse.Kind.FBA if kind == Kind.MCF else Warehouse.Kind.THREEPL
+    warehouse = Warehouse.objects.filter(pk=warehouse_id, kind=wanted).first()
     if warehouse is None:
-        raise UserError("warehouse: choose a warehouse of the kind 3PL.", field="warehouse")
+        raise UserError(f"warehouse: choose a warehouse of the kind {wanted.label}.", field="warehouse")
     given = {key: value for key, value in (credentials or {}).items() if key in SECRETS and value}
     if kind == Kind.API:
         _checked_url(base_url)
         missing = [key for key in SECRETS if not given.get(key)]
         if missing:
             raise UserError(f"{missing[0]}: is needed to sign messages.", field=missing[0])
-    elif kind != Kind.CSV:
+    elif kind not in (Kind.CSV, Kind.MCF):
         raise UserError("kind: choose signed API or CSV files.", field="kind")
     try:
         with transaction.atomic():
             account = ThreePLAccount.objects.create(
                 code=code, name=name, warehouse=warehouse, kind=kind, base_url=base_url.rstrip("/"),
                 credentials=given, hook_key=secrets.token_urlsafe(24), ack_minutes=ack_minutes,
-                snapshot_minutes=snapshot_minutes,
+                snapshot_minutes=snapshot_minutes, options=dict(options or {}),
             )  # fmt: skip
             record(actor, "threepl.connected", account, after={"code": code, "warehouse": warehouse.code})
     except IntegrityError as error:
@@ -84,7 +86,7 @@ def change(
     account_id: int, *, actor: Actor, credentials: Mapping[str, str] | None = None, **fields: Any
 ) -> ThreePLAccount:
     """Change settings; empty credentials stay. A new hook secret leaves the old one valid until the next change."""
-    known = {"name", "base_url", "ack_minutes", "snapshot_minutes"}
+    known = {"name", "base_url", "ack_minutes", "snapshot_minutes", "options"}
     with transaction.atomic():
         account = ThreePLAccount.objects.select_for_update().get(pk=account_id)
         if account.kind == Kind.API and "base_url" in fields:
@@ -134,10 +136,11 @@ def set_policy(
 def test(account_id: int, *, actor: Actor) -> Tested:
     """Prove the connection with a signed call; a proved account goes to work. CSV accounts have nothing to prove."""
     account = ThreePLAccount.objects.select_related("warehouse").get(pk=account_id)
-    if account.kind == Kind.API:
+    way = transports.of(account)
+    if way is not None:
         reset_breaker(client.key_of(account))
         try:
-            answer = client.ping(account)
+            answer = way.ping(account)
         except HttpFailure as failure:
             ThreePLAccount.objects.filter(pk=account_id).update(state_reason=failure.message[:255])
             return Tested(False, f"{account} does not answer as it should: {failure.message}")
@@ -217,7 +220,8 @@ def pull_due() -> int:
 def tell_silent() -> int:
     """Pools whose operator has not shown figures for too long. Returns how many were told."""
     at, told = now(), 0
-    for account in ThreePLAccount.objects.filter(state=State.CONNECTED).select_related("warehouse"):
+    speaking = ThreePLAccount.objects.filter(state=State.CONNECTED).exclude(kind=Kind.MCF)
+    for account in speaking.select_related("warehouse"):
         policy = PoolPolicy.objects.filter(warehouse=account.warehouse_id).first() or PoolPolicy()
         since = account.last_snapshot_at or account.tested_at
         if since is None or at - since < dt.timedelta(hours=policy.max_age_hours):

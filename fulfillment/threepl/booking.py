@@ -356,6 +356,8 @@ def _too_much(
         if not units:
             continue
         words.append(f"{units} × {line.sku.code}")
+        if hand_off.account.kind == ThreePLAccount.Kind.MCF:
+            continue  # only Amazon's own figures change its pool: the next ones show it
         try:
             with transaction.atomic():
                 operations.adjust(
@@ -370,7 +372,11 @@ def _too_much(
         "threepl_excess", f"handoff:excess:{hand_off.pk}:{message.external_id}",
         f"{hand_off.account} sent {', '.join(words)} too much with {hand_off.reference}",
         detail=f"Their shipment {message.external_id} holds more than was still owed: cancelled or sent before. "
-        f"The stock was lowered. {' '.join(missing)}",
+        + (
+            "Amazon's next figures show it."
+            if hand_off.account.kind == ThreePLAccount.Kind.MCF
+            else f"The stock was lowered. {' '.join(missing)}"
+        ),
         severity=ExceptionItem.Severity.HIGH, url=f"/threepl/orders/{hand_off.pk}/",
         warehouse_code=hand_off.account.warehouse.code,
     )  # fmt: skip

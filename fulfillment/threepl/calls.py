@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import F, Q
 
 from fulfillment.models import HandOff, ThreePLAccount, ThreePLCall
-from fulfillment.threepl import client, handoff, inbound
+from fulfillment.threepl import client, handoff, inbound, transports
 from inventory.models import StockDifference
 from oms.core.actor import Actor, task_actor
 from oms.core.clock import now
@@ -43,11 +43,7 @@ MAX_SENDS = 3
 def drain(account_id: int) -> int:
     """Send and look up everything that is due; returns how many calls were touched. Harmless to repeat."""
     account = ThreePLAccount.objects.select_related("warehouse").filter(pk=account_id).first()
-    if (
-        account is None
-        or account.state != ThreePLAccount.State.CONNECTED
-        or account.kind != ThreePLAccount.Kind.API
-    ):
+    if account is None or account.state != ThreePLAccount.State.CONNECTED or transports.of(account) is None:
         return 0
     touched = 0
     for _ in range(10):
@@ -69,7 +65,7 @@ def due() -> list[int]:
     at = now()
     waiting = ThreePLCall.objects.filter(
         Q(lease_until__isnull=True) | Q(lease_until__lte=at), state__in=ThreePLCall.OPEN, next_attempt_at__lte=at,
-        account__kind=ThreePLAccount.Kind.API,
+        account__kind__in=transports.kinds(),
     )  # fmt: skip
     return list(waiting.order_by().values_list("account", flat=True).distinct())
 
@@ -117,12 +113,13 @@ def _send(account: ThreePLAccount, call: ThreePLCall) -> None:
         return
     if body is None:
         return
+    way = _way(account)
     try:
         if call.kind == Kind.ORDER:
-            number = client.send_order(account, body, call.key)
+            number = way.send_order(account, body, call.key)
             handoff.confirm(_hand_off_id(call), number, actor=_actor(account))
         elif call.kind == Kind.CANCEL:
-            client.cancel(account, str(body.pop("order_id")), body, call.key)
+            way.cancel(account, str(body.pop("order_id")), body, call.key)
             with transaction.atomic():
                 handoff.cancel_answer(call, taken=True, why="", actor=_actor(account))
         elif call.kind in NOTICES:
@@ -132,7 +129,7 @@ def _send(account: ThreePLAccount, call: ThreePLCall) -> None:
                 client.withdraw(account, body["reference"], call.key)
             inbound.accepted(call)
         else:
-            client.recount(account, body, call.key)
+            way.recount(account, body, call.key)
             ThreePLCall.objects.filter(pk=call.pk).update(
                 state=State.CONFIRMED, confirmed_at=now(), lease_until=None, error=""
             )
@@ -256,7 +253,7 @@ def _look(account: ThreePLAccount, call: ThreePLCall) -> None:
         _doubt(call, "the answer was lost with the process that waited for it")
     assert call.hand_off is not None
     try:
-        found = client.find_orders(account, call.hand_off.reference)
+        found = _way(account).find_orders(account, call.hand_off.reference)
     except HttpFailure as failure:
         if failure.kind is Failure.AUTH:
             credentials_refused(account, failure.message)
@@ -270,6 +267,10 @@ def _look(account: ThreePLAccount, call: ThreePLCall) -> None:
     if call.kind == Kind.CANCEL and found and call.key in found[0].get("cancel_keys", ()):
         with transaction.atomic():
             handoff.cancel_answer(call, taken=True, why="", actor=actor)
+        return
+    if call.kind == Kind.CANCEL and found and found[0].get("too_late"):
+        with transaction.atomic():
+            handoff.cancel_answer(call, taken=False, why=str(found[0]["too_late"]), actor=actor)
         return
     looks = call.looks + 1
     ThreePLCall.objects.filter(pk=call.pk).update(looks=looks)
@@ -317,6 +318,12 @@ def credentials_refused(account: ThreePLAccount, why: str) -> None:
 
 def credentials_accepted(account: ThreePLAccount) -> None:
     close_item(f"threepl:auth:{account.pk}", "connected again")
+
+
+def _way(account: ThreePLAccount) -> transports.Transport:
+    way = transports.of(account)
+    assert way is not None  # accounts without one have no calls
+    return way
 
 
 def _hand_off_id(call: ThreePLCall) -> int:

@@ -25,6 +25,9 @@ from oms.core import http
 from oms.core.http import HttpAnswer, HttpFailure, HttpRequest, Kind
 
 TIMEOUT = 10.0
+#: see `transports.Transport`
+CANCELS_WHOLE = False
+REROUTES = False
 
 
 def key_of(account: ThreePLAccount) -> str:
@@ -84,7 +87,8 @@ def send_order(account: ThreePLAccount, order: Mapping[str, Any], key: str) -> s
 
 
 def find_orders(account: ThreePLAccount, reference: str) -> list[dict[str, Any]]:
-    """What they have under our reference: [{"order_id", "status", "cancel_keys"}], oldest first."""
+    """What they have under our reference: [{"order_id", "status", "cancel_keys"}], oldest first; `too_late` there
+    names why a cancellation cannot happen any more."""
     found = _call(account, "GET", f"/v1/orders?reference={quote(reference, safe='')}").get("orders")
     if not isinstance(found, list) or not all(
         isinstance(row, dict) and isinstance(row.get("order_id"), str) for row in found

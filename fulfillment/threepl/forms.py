@@ -47,7 +47,10 @@ class SettingsForm(forms.Form):
 class ConnectForm(SettingsForm):
     """A new 3PL: which warehouse it runs and how we talk."""
 
-    kind = forms.ChoiceField(choices=ThreePLAccount.Kind.choices, label="How we talk")
+    kind = forms.ChoiceField(
+        choices=[pair for pair in ThreePLAccount.Kind.choices if pair[0] != ThreePLAccount.Kind.MCF],
+        label="How we talk",
+    )
     code = forms.SlugField(max_length=30, label="Short code", help_text="stands in addresses: midway")
     warehouse = forms.ModelChoiceField(Warehouse.objects.none(), label="Warehouse")
 

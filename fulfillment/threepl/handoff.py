@@ -18,6 +18,7 @@ from fulfillment.models import (
 )
 from fulfillment.rates import address_of
 from fulfillment.shipments import locked, set_state, why_not_shippable
+from fulfillment.threepl import transports
 from inventory import reservations
 from oms.core.actor import Actor
 from oms.core.clock import now
@@ -87,7 +88,7 @@ def _plan_one(account: ThreePLAccount, shipment_id: int, order_id: int, actor: A
         )  # fmt: skip
         # whoever is picked for there keeps its units when the stock shrinks
         reservations.set_firm([line.allocation.reservation_id for line in lines])
-        if account.kind == ThreePLAccount.Kind.API:
+        if transports.of(account) is not None:
             ThreePLCall.objects.create(
                 account=account, kind=Kind.ORDER, hand_off=hand_off, key=f"order:{hand_off.pk}"
             )
@@ -204,6 +205,12 @@ def cancel_answer(call: ThreePLCall, *, taken: bool, why: str, actor: Actor) -> 
     if not changed:
         return
     told = dict(call.payload["lines"])
+    way = transports.of(hand_off.account)
+    wanted: dict[int, int] = {}
+    if way is not None and way.CANCELS_WHOLE and hand_off.shipment.state != Shipment.State.CANCELLED:
+        wanted = dict(
+            ShipmentLine.objects.filter(shipment=hand_off.shipment).values_list("allocation", "quantity")
+        )
     late = 0
     for line in hand_off.lines.filter(number__in=told):
         units = min(told[line.number], line.cancelling)
@@ -213,7 +220,7 @@ def cancel_answer(call: ThreePLCall, *, taken: bool, why: str, actor: Actor) -> 
         else:
             # what they reported as shipped meanwhile is known already
             line.kept += min(units, line.open)
-            late += min(units, line.open)
+            late += min(units, max(0, line.open - wanted.get(line.allocation_id, 0)))
         line.save(update_fields=["cancelling", "cancelled", "kept"])
     if taken:
         settle_cancelled(hand_off, actor)
@@ -283,7 +290,10 @@ def acknowledge(hand_off_id: int, external_id: str, *, actor: Actor) -> None:
 
 
 def refuse(hand_off_id: int, reason: str, *, actor: Actor) -> None:
-    """They will not send it: the shipment is given up, its units wait for another route, a person decides."""
+    """They will not send it, or not what is left of it: a person is told and decides.
+
+    Where the account's kind says so, its units take another route at once, never to this warehouse again.
+    """
     with transaction.atomic():
         hand_off = lock(hand_off_id)
         if hand_off.state not in (State.PLANNED, *OUT):
@@ -295,16 +305,45 @@ def refuse(hand_off_id: int, reason: str, *, actor: Actor) -> None:
             state=State.REFUSED, error=reason[:400], finished_at=now()
         )
         close_alarms(hand_off, "refused")
+        way = transports.of(hand_off.account)
+        anew = way is not None and way.REROUTES
         raise_item(
             "threepl_refused", f"handoff:refused:{hand_off.pk}", f"{hand_off.account} refuses {hand_off.reference}",
-            detail=f"{reason} Mend it and send it again, or take it back and route the order anew.",
-            severity=ExceptionItem.Severity.HIGH, url=f"/threepl/orders/{hand_off.pk}/",
+            detail=f"{reason} "
+            + (
+                "The order takes another route."
+                if anew
+                else "Mend it and send it again, or take it back and route the order anew."
+            ),
+            severity=ExceptionItem.Severity.NORMAL if anew else ExceptionItem.Severity.HIGH,
+            url=f"/threepl/orders/{hand_off.pk}/",
             warehouse_code=hand_off.account.warehouse.code, due_at=hand_off.shipment.ship_by,
         )  # fmt: skip
         timeline.add(
             hand_off.shipment.order_id, "shipment",
             f"{hand_off.account} refuses {hand_off.reference}: {reason}"[:400], actor=actor,
         )  # fmt: skip
+        if anew:
+            _another_way(hand_off, reason, actor)
+
+
+def _another_way(hand_off: HandOff, reason: str, actor: Actor) -> None:
+    """What was refused leaves the shipment; the router passes this warehouse over for those lines."""
+    shipment = hand_off.shipment
+    code = hand_off.account.warehouse.code
+    for line in hand_off.lines.select_related("allocation", "sku"):
+        if not line.open:
+            continue
+        timeline.add(
+            shipment.order_id, "refused", f"{line.open} × {line.sku} will not leave {code}: {reason}"[:400],
+            actor=actor, data={"warehouse": code, "sku": line.sku.code, "line": line.allocation.line_id},
+        )  # fmt: skip
+        line.cancelled += line.open
+        line.cancelling = 0
+        line.save(update_fields=["cancelled", "cancelling"])
+    if shipment.state == Shipment.State.PICKING:
+        set_state(shipment, Shipment.State.CANCELLED)
+    emit("order.route", str(shipment.order_id))
 
 
 # --- what people do --------------------------------------------------------------------------------
@@ -314,6 +353,11 @@ def send_again(hand_off_id: int, *, actor: Actor) -> None:
     """Try a refused or stuck hand-off again under the same reference; what is in doubt is looked up first."""
     with transaction.atomic():
         hand_off = lock(hand_off_id)
+        way = transports.of(hand_off.account)
+        if hand_off.state == State.REFUSED and way is not None and way.REROUTES:
+            raise Conflict(
+                f"{hand_off.reference} was refused and its order took another route.", field="state"
+            )
         if hand_off.state not in (State.REFUSED, State.PLANNED, State.SENT, State.IN_DOUBT):
             raise Conflict(
                 f"{hand_off.reference} is {hand_off.get_state_display().lower()}: there is nothing to send again.",
@@ -378,9 +422,13 @@ def take_back(hand_off_id: int, reason: str, *, actor: Actor) -> None:
 
 def _ask_back(hand_off: HandOff, surplus: Mapping[HandOffLine, int], actor: Actor) -> None:
     """Units of a locked hand-off that are not to be sent: left out where they were not told yet, else cancelled
-    there."""
+    there, together with all others where they can only let go of everything."""
     call = hand_off.calls.filter(kind=Kind.ORDER).first()
     unsent = hand_off.state == State.PLANNED and (call is None or call.attempts == 0)
+    way = transports.of(hand_off.account)
+    if way is not None and way.CANCELS_WHOLE and not unsent:
+        rest = {line: line.open - line.cancelling - line.kept for line in hand_off.lines.order_by("number")}
+        surplus = {line: units for line, units in rest.items() if units > 0}
     for line, units in surplus.items():
         if unsent:
             line.cancelled += units

@@ -161,6 +161,7 @@ def _serve(line_ids: Sequence[int], offset: int, actor: Actor) -> list[Winner]:
                 channel_code=order.channel.code,
                 min_shelf_days=order.channel.min_shelf_life_days,
                 pack=line.pack_size,
+                mcf=True,
             )
         )
     links: list[Allocation] = []

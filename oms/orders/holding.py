@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Case, QuerySet, When
 from django.db.models.signals import post_delete, post_save
 
 from inventory import calendar
@@ -105,11 +105,15 @@ class Place:
 
 
 def _serving(channel_id: int) -> QuerySet[ChannelWarehouse]:
-    """Warehouses that orders of the channel are provisionally promised from, best rank first."""
+    """Warehouses that orders of the channel are provisionally promised from, best rank first.
+
+    An FBA pool comes last and serves only SKUs that allow it (Multi-Channel Fulfillment); WFS serves Walmart alone.
+    """
+    last = Case(When(warehouse__kind=Warehouse.Kind.FBA, then=1), default=0)
     return (
         ChannelWarehouse.objects.filter(channel=channel_id, fulfils=True, warehouse__is_active=True)
-        .exclude(warehouse__kind__in=FOREIGN_POOLS)
-        .order_by("rank", "warehouse__priority", "id")
+        .exclude(warehouse__kind=Warehouse.Kind.WFS)
+        .order_by(last, "rank", "warehouse__priority", "id")
     )
 
 
@@ -123,8 +127,8 @@ _PLACES = """
     FROM orders_channelwarehouse c
     JOIN inventory_warehouse w ON w.id = c.warehouse_id
     LEFT JOIN inventory_warehousehours h ON h.warehouse_id = w.id
-    WHERE c.channel_id = %s AND c.fulfils AND w.is_active AND w.kind NOT IN (%s, %s)
-    ORDER BY c.rank, w.priority, c.id
+    WHERE c.channel_id = %s AND c.fulfils AND w.is_active AND w.kind <> 'wfs'
+    ORDER BY CASE w.kind WHEN 'fba' THEN 1 ELSE 0 END, c.rank, w.priority, c.id
 """
 
 
@@ -170,7 +174,7 @@ def forget_serving(**kwargs: Any) -> None:
 def _read_serving(channel_id: int) -> Serving:
     # written by hand: building these queries costs more than running them
     with connection.cursor() as cursor:
-        cursor.execute(_PLACES, [channel_id, *FOREIGN_POOLS])
+        cursor.execute(_PLACES, [channel_id])
         rows = cursor.fetchall()
         found: dict[int, tuple[str, str, list[tuple[int, dt.time]]]] = {}
         currency = ""

@@ -784,6 +784,7 @@ class _Batch:
                         channel_code=self.channel.code,
                         min_shelf_days=self.channel.min_shelf_life_days,
                         pack=line.pack_size,
+                        mcf=True,
                     )  # fmt: skip
                 )
         if not wanted:

@@ -369,6 +369,7 @@ def _map_lines(order_id: int, line_ids: Sequence[int], sku: Sku, pack_size: int,
             channel_code=order.channel.code,
             min_shelf_days=order.channel.min_shelf_life_days,
             pack=line.pack_size,
+            mcf=True,
         )  # fmt: skip
         for name, line in asks.items()
     ]

@@ -137,6 +137,7 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "channels:pk": both["listing"],
         "channels:file_id": (1, 1),
         "channels:heal:pk": both["drift"],
+        "channels:accept:pk": both["drift"],
         "channels:effect:pk": both["effect"],
         "channels:oversell:pk": both["oversell"],
         "channels:message:pk": both["message"],

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from channels import blackbox, pacing, quantities, silence, tuning
+from channels import accounts, blackbox, pacing, quantities, silence, tuning
 from channels.blackbox import Candidate, Times, judge, remedies
 from channels.models import ChannelAccount, InboxMessage, Listing, OversellIncident, StockPush
 from inventory.availability import Claim, Told, exposure, partition, safe_now
@@ -439,7 +439,7 @@ def test_a_tuned_buffer_changes_and_a_pinned_one_stays(
     first.refresh_from_db()
     assert first.buffer > 0 and first.is_stale
     assert first.buffer_why.startswith("12 sold per hour on 2 channels, told within 400.0 s")
-    tuning.pin(first.pk, 5, actor=SYSTEM)
+    accounts.set_rules(first.pk, buffer=5, actor=SYSTEM)
     assert tuning.tune(first.account_id) == 0
     first.refresh_from_db()
     assert (first.buffer, first.buffer_mode) == (5, "fixed")

@@ -130,7 +130,9 @@ def test_what_a_person_does(client: Client, account: ChannelAccount) -> None:
     client.post(reverse("channels:map", args=[what.pk]), {"sku": "mug"})
     what.refresh_from_db()
     assert what.sku is not None and what.sku.code == "MUG" and what.stale_since is not None
-    rules = {"buffer": 2, "percent": 50, "cap": "", "stop_at": 0, "pack_size": 1, "state": "active"}
+    rules = {
+        "buffer_mode": "fixed", "buffer": 2, "percent": 50, "cap": "", "stop_at": 0, "pack_size": 1, "state": "active",
+    }  # fmt: skip
     client.post(reverse("channels:listing", args=[what.pk]), rules)
     what.refresh_from_db()
     assert (what.buffer, what.percent, what.cap) == (2, 50, None)

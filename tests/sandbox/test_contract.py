@@ -11,7 +11,7 @@ import httpx
 import jsonschema
 import pytest
 
-from channels.sandbox.amazon import feeds, orders, platform
+from channels.sandbox.amazon import feeds, orders, outbound, platform
 from channels.sandbox.amazon.seller import NOTIFICATION_TYPES
 from channels.sandbox.check import problems
 from channels.sandbox.client import SandboxClient
@@ -391,11 +391,14 @@ def test_notifications_fit(sandbox: SandboxClient, http: httpx.Client, amazon: P
     sandbox.act("A1", placed["id"], "request_cancel")
     sandbox.place_order("A1", [{"sku": "MUG-FBA"}], payment="pending")
     seller.feed("JSON_LISTINGS_FEED", "{}", "application/json")
+    assert seller.call("POST", MCF, json=outbound_order()).status_code == 200
+    sandbox.outbound_act("A1", "S-1-abc", "ship")
     files = {
         "ORDER_CHANGE": "OrderChangeNotification.json",
         "FBA_INVENTORY_AVAILABILITY_CHANGES": "FBAInventoryAvailabilityChangeNotification.json",
         "LISTINGS_ITEM_MFN_QUANTITY_CHANGE": "ListingsItemMfnQuantityChange.json",
         "FEED_PROCESSING_FINISHED": "FeedProcessingFinishedNotification.json",
+        "FULFILLMENT_ORDER_STATUS": "FulfillmentOrderStatusNotification.json",
     }
     seen = set()
     for message in sandbox.queue("A1"):
@@ -408,6 +411,81 @@ def test_notifications_fit(sandbox: SandboxClient, http: httpx.Client, amazon: P
             assert note.pop("NotificationMetadata")["NotificationId"]
         jsonschema.Draft7Validator(schema, format_checker=jsonschema.FormatChecker()).validate(note)
     assert seen == set(NOTIFICATION_TYPES)
+
+
+MCF = "/fba/outbound/2020-07-01/fulfillmentOrders"
+
+
+def outbound_order(**changes: Any) -> dict[str, Any]:
+    """A Multi-Channel Fulfillment order as a client creates it."""
+    address = {"name": "Ada", "addressLine1": "1 Main St", "postalCode": "78701", "countryCode": "US"}
+    return {
+        "sellerFulfillmentOrderId": "S-1-abc",
+        "displayableOrderId": "1001",
+        "displayableOrderDate": "2026-11-20T12:00:00Z",
+        "displayableOrderComment": "Thanks",
+        "shippingSpeedCategory": "Standard",
+        "destinationAddress": address,
+        "items": [{"sellerSku": "MUG-FBA", "sellerFulfillmentOrderItemId": "1", "quantity": 2}],
+        **changes,
+    }
+
+
+def test_outbound_orders_fit(sandbox: SandboxClient, http: httpx.Client, amazon: Path) -> None:
+    seller = Seller(sandbox, http)
+    swagger = Swagger(amazon / "fulfillmentOutbound_2020-07-01.json")
+    order = outbound_order()
+    asked = {"address": order["destinationAddress"], "items": order["items"]}
+    answer = seller.call("POST", f"{MCF}/preview", json=asked).json()
+    swagger.check("GetFulfillmentPreviewResponse", answer)
+    assert [one["isFulfillable"] for one in answer["payload"]["fulfillmentPreviews"]] == [True] * 3
+    assert seller.call("POST", MCF, json=order).json() == {}
+    # the seller's id is the key
+    again = seller.call("POST", MCF, json=order)
+    assert again.status_code == 400
+    swagger.check("CreateFulfillmentOrderResponse", again.json())
+    for step in ({"lines": {"1": 1}}, {"pending": True}, {}):
+        sandbox.outbound_act("A1", "S-1-abc", "ship", **step)
+        swagger.check("GetFulfillmentOrderResponse", seller.call("GET", f"{MCF}/S-1-abc").json())
+    swagger.check("ListAllFulfillmentOrdersResponse", seller.call("GET", MCF).json())
+    assert seller.call("PUT", f"{MCF}/S-1-abc/cancel").status_code == 400  # it is complete
+    assert seller.call("PUT", f"{MCF}/S-9/cancel").status_code == 404
+    seller.call("POST", MCF, json=outbound_order(sellerFulfillmentOrderId="S-2"))
+    swagger.check("CancelFulfillmentOrderResponse", seller.call("PUT", f"{MCF}/S-2/cancel").json())
+    assert sandbox.outbound("A1")[1]["status"] == "Cancelled"
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"sellerFulfilmentOrderId": "x"}, "not a known field"),
+        ({"shippingSpeedCategory": "Fast"}, "must be one of"),
+        ({"sellerFulfillmentOrderId": "x" * 41}, "at most 40"),
+        ({"displayableOrderDate": "yesterday"}, "ISO 8601"),
+        ({"items": []}, "at least 1"),
+        ({"items": [{"sellerSku": "MUG", "sellerFulfillmentOrderItemId": "1", "quantity": 1}]}, "not in Amazon"),
+        ({"featureConstraints": [{"featureName": "NO_AMZL", "featureFulfillmentPolicy": "Required"}]}, "one of"),
+    ],
+)  # fmt: skip
+def test_outbound_orders_are_checked(
+    sandbox: SandboxClient, http: httpx.Client, changes: dict[str, Any], word: str
+) -> None:
+    answer = Seller(sandbox, http).call("POST", MCF, json=outbound_order(**changes))
+    assert answer.status_code == 400 and word in answer.text
+    assert sandbox.outbound("A1") == []
+
+
+def test_the_played_outbound_schema_is_amazons_own(amazon: Path) -> None:
+    spec = json.loads((amazon / "fulfillmentOutbound_2020-07-01.json").read_text())["definitions"]
+    for name, ours in (
+        ("CreateFulfillmentOrderRequest", outbound.CREATE),
+        ("GetFulfillmentPreviewRequest", outbound.PREVIEW),
+        ("Address", outbound.ADDRESS),
+        ("CreateFulfillmentOrderItem", outbound.ITEM),
+    ):
+        assert set(ours["properties"]) <= set(spec[name]["properties"]), name
+        assert set(spec[name]["required"]) <= set(ours["required"]), name
+    assert set(outbound.SPEEDS) == set(spec["ShippingSpeedCategory"]["enum"])
 
 
 def test_destinations_subscriptions_and_participations_fit(

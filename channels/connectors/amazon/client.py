@@ -1,4 +1,5 @@
-"""Amazon Selling Partner API: orders 2026-01-01, listings 2021-08-01, feeds 2021-06-30, FBA inventory v1, queue.
+"""Amazon Selling Partner API: orders 2026-01-01, listings 2021-08-01, feeds 2021-06-30, FBA inventory v1, queue,
+Multi-Channel Fulfillment (outbound 2020-07-01).
 
 A PATCH and a feed of one SKU may be applied out of order, so a listing is never in both: a listing in a feed
 keeps its lease until the report is read. The merchant quantity (channel code DEFAULT) is never written for
@@ -15,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from channels.connectors.amazon import feeds, mapper, sigv4, webhooks
+from channels.connectors.amazon import feeds, mapper, outbound, sigv4, webhooks
 from channels.connectors.base import (
     Access,
     CancelOrder,
@@ -29,6 +30,10 @@ from channels.connectors.base import (
     Notification,
     Op,
     OrderPage,
+    OutboundOffer,
+    OutboundOrder,
+    OutboundPage,
+    OutboundState,
     PoolPage,
     PushItem,
     PushResult,
@@ -53,7 +58,9 @@ FBA_LOCATION = "FBA"
 #: published usage plans (requests per second, burst), used to four fifths
 _PLANS = {
     "orders.list": (0.0056, 20), "orders.get": (0.5, 30), "orders.confirm": (2, 10), "listings.patch": (5, 5),
-    "listings.get": (5, 10), "listings.search": (5, 5), "fba": (2, 2), "feeds.document": (0.5, 15),
+    "listings.get": (5, 10), "listings.search": (5, 5), "fba": (2, 2),
+    "outbound.preview": (2, 30), "outbound.create": (2, 30), "outbound.get": (2, 30), "outbound.cancel": (2, 30),
+    "outbound.list": (2, 30), "feeds.document": (0.5, 15),
     "feeds.create": (0.0083, 15), "feeds.get": (2, 15), "feeds.report": (0.0222, 10), "notifications.read": (1, 5),
     "notifications.write": (1, 5),
     "storage": (10, 10), "queue": (50, 50),
@@ -81,6 +88,7 @@ class Amazon(Connector):
         list_above=8,
         overlap_seconds=300,
         fulfilled_by_channel=True,
+        ships_for_others=True,
         cancel=True,
         refund=True,
         repeatable=frozenset({"ship"}),
@@ -443,6 +451,45 @@ class Amazon(Connector):
         body = answer.json()
         levels = tuple(mapper.pool_level(entry, read_at) for entry in body["payload"]["inventorySummaries"])
         return PoolPage(levels, (body.get("pagination") or {}).get("nextToken") or "")
+
+    # --- orders of other channels, from Amazon's warehouses --------------------------------------------
+    def outbound_offers(self, access: Access, order: OutboundOrder) -> Op[list[OutboundOffer]]:
+        answer = yield from self._call(
+            access, "POST", f"{outbound.BASE}/preview", "outbound.preview",
+            body=outbound.preview_body(order, str(access.config["marketplace_id"])),
+        )  # fmt: skip
+        return outbound.offers(answer.json())
+
+    def create_outbound(self, access: Access, order: OutboundOrder) -> Op[None]:
+        too_big = outbound.too_big(order)
+        if too_big:
+            raise ChannelError(Retry.REJECTED, too_big)
+        yield from self._call(
+            access, "POST", outbound.BASE, "outbound.create",
+            body=outbound.create_body(order, str(access.config["marketplace_id"])), idempotent=False,
+        )  # fmt: skip
+
+    def read_outbound(self, access: Access, reference: str) -> Op[OutboundState | None]:
+        try:
+            answer = yield from self._call(
+                access, "GET", f"{outbound.BASE}/{quote(reference, safe='')}", "outbound.get"
+            )
+        except ChannelError as error:
+            if error.code == "404":
+                return None
+            raise
+        return outbound.state(answer.json())
+
+    def cancel_outbound(self, access: Access, reference: str) -> Op[None]:
+        yield from self._call(
+            access, "PUT", f"{outbound.BASE}/{quote(reference, safe='')}/cancel", "outbound.cancel"
+        )
+
+    def changed_outbound(self, access: Access, since: dt.datetime, cursor: str) -> Op[OutboundPage]:
+        start = since.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        params = {"nextToken": cursor} if cursor else {"queryStartDate": start}
+        answer = yield from self._call(access, "GET", outbound.BASE, "outbound.list", params=params)
+        return OutboundPage(*outbound.changed(answer.json()))
 
     # --- effects -------------------------------------------------------------------------------------
     def confirm_shipment(self, access: Access, parcel: Confirmation) -> Op[str]:

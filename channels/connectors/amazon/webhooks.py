@@ -18,12 +18,14 @@ from channels.connectors.base import Notification
 TYPES = {
     "ORDER_CHANGE": "1.0",
     "FBA_INVENTORY_AVAILABILITY_CHANGES": "1.0",
+    "FULFILLMENT_ORDER_STATUS": "1.0",
     "LISTINGS_ITEM_MFN_QUANTITY_CHANGE": "1.0",
     "FEED_PROCESSING_FINISHED": "2020-09-04",
 }
 _KINDS = {
     "ORDER_CHANGE": "order",
     "FBA_INVENTORY_AVAILABILITY_CHANGES": "fba",
+    "FULFILLMENT_ORDER_STATUS": "outbound",
     "LISTINGS_ITEM_MFN_QUANTITY_CHANGE": "quantity",
     "FEED_PROCESSING_FINISHED": "feed",
 }
@@ -59,6 +61,9 @@ def parse(raw: str | bytes) -> Notification:
     order_id = ""
     if kind == "ORDER_CHANGE":
         order_id = str((_any(payload, "OrderChangeNotification") or {}).get("AmazonOrderId", ""))
+    elif kind == "FULFILLMENT_ORDER_STATUS":
+        told = _any(payload, "FulfillmentOrderStatusNotification") or {}
+        order_id = str(told.get("SellerFulfillmentOrderId", ""))
     try:
         at = when(_any(body, "EventTime"))
     except ValueError:

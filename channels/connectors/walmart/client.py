@@ -122,6 +122,7 @@ class Walmart(Connector):
         repeatable=frozenset({"ship", "cancel", "acknowledge"}),
         carriers=CARRIERS,
         other_carriers=True,
+        neutral_parcels=True,
     )
     config_fields = (
         FieldSpec(

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from channels.sandbox.amazon import feeds, orders, sqs
+from channels.sandbox.amazon import feeds, orders, outbound, sqs
 from channels.sandbox.amazon.listings import apply_patches, listing
 from channels.sandbox.amazon.seller import (
     MARKETPLACES,
@@ -510,7 +510,23 @@ def _at(path: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\{\w+\}", "([^/]+)", path))
 
 
+MCF = "/fba/outbound/2020-07-01/fulfillmentOrders"
 OPERATIONS = [
+    Operation(
+        "getFulfillmentPreview", "POST", _at(f"{MCF}/preview"), 2, 30, outbound.preview, body=outbound.PREVIEW
+    ),
+    Operation("createFulfillmentOrder", "POST", _at(MCF), 2, 30, outbound.create, body=outbound.CREATE),
+    Operation(
+        "listAllFulfillmentOrders",
+        "GET",
+        _at(MCF),
+        2,
+        30,
+        outbound.listed,
+        {"queryStartDate": TIME, "nextToken": TEXT},
+    ),
+    Operation("cancelFulfillmentOrder", "PUT", _at(f"{MCF}/{{id}}/cancel"), 2, 30, outbound.cancel),
+    Operation("getFulfillmentOrder", "GET", _at(f"{MCF}/{{id}}"), 2, 30, outbound.get),
     Operation(
         "searchOrders",
         "GET",

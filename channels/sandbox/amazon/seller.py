@@ -24,6 +24,7 @@ UPLOADS = "tortuga-prod-{region}.s3.amazonaws.com"
 NOTIFICATION_TYPES = (
     "FBA_INVENTORY_AVAILABILITY_CHANGES",
     "FEED_PROCESSING_FINISHED",
+    "FULFILLMENT_ORDER_STATUS",
     "LISTINGS_ITEM_MFN_QUANTITY_CHANGE",
     "ORDER_CHANGE",
 )
@@ -90,6 +91,47 @@ class Feed:
 
 
 @dataclass
+class OutboundParcel:
+    """Units of an outbound order in one parcel, by item id."""
+
+    id: str
+    at: float
+    lines: dict[str, int]
+    carrier: str = ""
+    tracking: str = ""
+    status: str = "SHIPPED"  # or PENDING: being packed
+
+
+@dataclass
+class Outbound:
+    """A Multi-Channel Fulfillment order; `body` as it was created."""
+
+    id: str
+    received_at: float
+    changed_at: float
+    body: dict[str, Any]
+    status: str = "New"
+    parcels: list[OutboundParcel] = field(default_factory=list)
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in ("New", "Received", "Planning", "Processing")
+
+    @property
+    def gone(self) -> int:
+        return sum(sum(one.lines.values()) for one in self.parcels if one.status == "SHIPPED")
+
+    def left(self, item_id: str) -> int:
+        """Units of an item that have not left."""
+        asked = next(
+            int(item["quantity"])
+            for item in self.body["items"]
+            if item["sellerFulfillmentOrderItemId"] == item_id
+        )
+        return asked - sum(one.lines.get(item_id, 0) for one in self.parcels if one.status == "SHIPPED")
+
+
+@dataclass
 class AmazonSeller(Shop):
     marketplace_id: str = "ATVPDKIKX0DER"
     queue: str = ""
@@ -99,6 +141,7 @@ class AmazonSeller(Shop):
     messages: dict[str, Message] = field(default_factory=dict)  # the queue, by message id
     documents: dict[str, Document] = field(default_factory=dict)
     feeds: dict[str, Feed] = field(default_factory=dict)
+    outbound: dict[str, Outbound] = field(default_factory=dict)  # by the seller's id of the order
     buckets: dict[str, tuple[float, float]] = field(default_factory=dict, metadata=VOLATILE)
 
     # --- identity -----------------------------------------------------------------------------------
