@@ -18,12 +18,13 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from inventory import valuation
 from inventory.models import Warehouse
 from oms.control import people, selectors
-from oms.core import audit, business, tokens
+from oms.core import audit, business, checks, tokens
 from oms.core.access import can, require
 from oms.core.clock import business_day, now
 from oms.core.errors import NotAllowed, UserError
+from oms.core.invariants import all_invariants
 from oms.core.middleware import request_actor
-from oms.core.models import ApiToken, OutboxEvent, User
+from oms.core.models import ApiToken, Job, OutboxEvent, User
 from oms.core.roles import PERMISSIONS, ROLES, SCOPES
 from oms.core.screens import page, screen
 from oms.orders.models import SalesChannel
@@ -315,6 +316,8 @@ def system(request: HttpRequest) -> HttpResponse:
         "sealed": number,
         "seal": digest,
         "day": business_day(),
+        "sentences": len(all_invariants()),
+        "last_check": Job.objects.filter(kind=checks.KIND).order_by("-pk").first(),
     }
     return page(request, "control/system.html", context, fragment="control/_system.html")
 
@@ -330,3 +333,11 @@ def verify_audit(request: HttpRequest) -> HttpResponse:
         "control/_verified.html",
         {"broken": broken[:50], "count": len(broken), "head": audit.head()[0]},
     )
+
+
+@require_POST
+@screen("settings.manage")
+def check_now(request: HttpRequest) -> HttpResponse:
+    """Look now at everything that must always be true; the job lists the rows that fail."""
+    job = checks.begin(actor=request_actor(request))
+    return redirect("control:job", job_id=job.pk)

@@ -57,6 +57,7 @@ screens = [
     path("settings/carriers/<int:account_id>/act/", place_views.carrier_act, name="carrier-act"),
     path("settings/system/", settings_views.system, name="system"),
     path("settings/system/verify/", settings_views.verify_audit, name="verify-audit"),
+    path("settings/system/check/", settings_views.check_now, name="check-now"),
     path("profile/", accounts.profile, name="profile"),
     path("profile/save/", accounts.save_profile, name="profile-save"),
     path("profile/theme/", accounts.set_theme, name="theme"),

@@ -7,7 +7,7 @@ import os
 
 from django.db.models import Q
 
-from oms.core import audit, beat, jobs, outbox
+from oms.core import audit, beat, checks, jobs, outbox
 from oms.core.api.idempotency import KEPT_FOR
 from oms.core.clock import now
 from oms.core.doorbell import periodic, ring
@@ -49,6 +49,12 @@ def seal_audit(subject: str) -> None:
     """The dispatcher seals within a second; this covers for one that is down."""
     while audit.seal() == 1000:
         pass
+
+
+@periodic(seconds=1800)
+def nightly_check(subject: str) -> None:
+    """Everything that must always be true is looked at once a night."""
+    checks.nightly()
 
 
 @periodic(seconds=3600)
