@@ -11,6 +11,7 @@ import datetime as dt
 import logging
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -355,6 +356,10 @@ def _send(account: ChannelAccount, connector: Connector, effect: ChannelEffect) 
     if request is None:
         _put_off(effect, "there is no tracking number yet", wait=120)
         return
+    if isinstance(request, RefundOrder | CancelOrder) and not request.mark:
+        kind = Kind(effect.kind).value
+        if kind in connector.capabilities.marked:
+            request = _marked(account, effect, request)
     # written before the call: whoever finds this row later knows that the channel may have been asked
     ChannelEffect.objects.filter(pk=effect.pk).update(
         state=State.SENT, sent_at=now(), attempts=effect.attempts + 1, error=""
@@ -373,6 +378,16 @@ def _send(account: ChannelAccount, connector: Connector, effect: ChannelEffect) 
         _refund_moves(effect, "sent")
     if effect.kind == Kind.ACKNOWLEDGE:
         _confirmed(effect, str(external_id or ""))
+
+
+def _marked(
+    account: ChannelAccount, effect: ChannelEffect, request: RefundOrder | CancelOrder
+) -> RefundOrder | CancelOrder:
+    """Keep what the channel shows before the first send. Raises `ChannelError`: then nothing was sent."""
+    mark = do(account.pk, lambda connector, access: connector.mark(access, request))
+    effect.payload = {**effect.payload, "mark": mark}
+    ChannelEffect.objects.filter(pk=effect.pk).update(payload=effect.payload)
+    return replace(request, mark=mark)
 
 
 def _not_sent(account: ChannelAccount, effect: ChannelEffect, error: ChannelError) -> None:
@@ -467,6 +482,7 @@ def _request(connector: Connector, effect: ChannelEffect) -> Request | None:
             order_external_id=order.external_id, reference=refund.number, key=str(refund.key),
             amount=_money(refund.amount), shipping=_money(refund.shipping), currency=refund.currency,
             fee=_money(refund.restocking_fee), reason=refund.reason, external_id=effect.external_id,
+            mark=effect.payload.get("mark", ""),
             items=tuple(RefundItem(line.order_line.external_id, line.quantity, _money(line.amount)) for line in lines),
         )  # fmt: skip
     if effect.kind == Kind.CANCEL:
@@ -478,7 +494,12 @@ def _request(connector: Connector, effect: ChannelEffect) -> Request | None:
             () if effect.payload.get("whole") else tuple(ShipItem(n, q) for n, q in effect.payload["items"])
         )
         return CancelOrder(
-            order.external_id, effect.reference, effect.payload.get("reason", ""), items, effect.external_id
+            order.external_id,
+            effect.reference,
+            effect.payload.get("reason", ""),
+            items,
+            effect.external_id,
+            effect.payload.get("mark", ""),
         )
     return order.external_id
 

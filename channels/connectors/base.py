@@ -129,6 +129,9 @@ class Capabilities:
     carriers: Mapping[str, str] = field(default_factory=dict)
     #: effects that may be sent again once a look-up has shown nothing: the channel or a first read guards them
     repeatable: frozenset[str] = frozenset()
+    #: effects that carry no reference of ours there: what the channel shows before they are sent is kept (`mark`), so
+    #: that they can be told from earlier ones of the same size
+    marked: frozenset[str] = frozenset()
     #: carriers outside the list may be named in words
     other_carriers: bool = False
     #: a person maps its fields: it has a mapping screen, and is tested from there
@@ -260,7 +263,8 @@ class RefundItem:
 class RefundOrder:
     """Money to give back, in the order's currency; restocking is never asked for, an inspector decides that.
 
-    `amount` = items + shipping − fee. `external_id` = what the channel answered when it was sent.
+    `amount` = items + shipping − fee. `external_id` = what the channel answered when it was sent, `mark` = what it
+    showed before.
     """
 
     order_external_id: str
@@ -273,17 +277,19 @@ class RefundOrder:
     fee: Decimal = Decimal(0)
     reason: str = ""
     external_id: str = ""
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CancelOrder:
-    """Cancel on the channel. Empty `items` = the whole order."""
+    """Cancel on the channel. Empty `items` = the whole order. `mark` = what the channel showed before it was sent."""
 
     order_external_id: str
     reference: str
     reason: str
     items: tuple[ShipItem, ...] = ()
     external_id: str = ""
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -545,6 +551,10 @@ class Connector:
 
     def read_shipment(self, access: Access, parcel: Confirmation) -> Op[str | None]:
         """Proof: the channel's id of the fulfilment with this parcel's tracking; None = it shows none."""
+        raise NotImplementedError
+
+    def mark(self, access: Access, request: RefundOrder | CancelOrder) -> Op[str]:
+        """What the channel shows of such effects before this one is sent; for those in `capabilities.marked`."""
         raise NotImplementedError
 
     def refund(self, access: Access, refund: RefundOrder) -> Op[str]:

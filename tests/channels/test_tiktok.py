@@ -32,6 +32,7 @@ from oms.core.masking import mask_text
 from oms.orders import services
 from oms.orders.models import Order, OrderLine
 from oms.orders.validation import money_gap, normalise
+from returns import refunds
 from returns.models import Rma
 from tests.channels.conftest import SKUS, Shop, deliver, push_all
 from tests.channels.test_connectors import play
@@ -601,6 +602,27 @@ def test_a_refund_whose_answer_was_lost_is_paid_once(tiktok: Shop) -> None:
     assert do(tiktok.account.pk, lambda c, a: c.refund(a, same_again)) != found
     assert [one["amount"] for one in tiktok.client.refunds("tt")] == ["7.50", "7.50"]
     assert pulls.pull_returns(tiktok.account.pk) == 0  # money alone is no return
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("fault", "calls"), [("timeout", 1), ("drop", 2)])
+def test_a_lost_refund_is_read_back_before_it_is_sent_again(tiktok: Shop, fault: str, calls: int) -> None:
+    order = taken(tiktok, quantity=1)
+    shipped(order)
+    work(tiktok)
+    tiktok.client.plan_fault("tt", fault, operation="create_return")
+    refund = refunds.plan(
+        order_id=order.pk, items=[refunds.RefundItem(order.lines.get().pk, 1, Decimal("7.50"))], actor=SYSTEM,
+        key="k1",
+    )  # fmt: skip
+    work(tiktok, 12)
+    refund.refresh_from_db()
+    assert refund.state == "confirmed", ChannelEffect.objects.get(kind="refund").error
+    assert [one["amount"] for one in tiktok.client.refunds("tt")] == ["7.50"]
+    assert tiktok.requests("create_return") == calls
+    # as much once more is another refund, not the first one found again
+    before = ChannelEffect.objects.get(kind="refund").payload["mark"]
+    assert before == "[]" and refund.external_id
 
 
 @pytest.mark.django_db(transaction=True)

@@ -948,6 +948,25 @@ def test_cancelled_units_and_orders_are_proved(seller: Shop) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("fault", "calls"), [("drop", 3), ("timeout", 2), ("error_500_after", 2)])
+def test_an_earlier_cancellation_never_passes_for_a_second_one(seller: Shop, fault: str, calls: int) -> None:
+    """One unit was cancelled before; the answer to the second one is lost, with or without its effect."""
+    first = bought(seller, "TRAY", 3)
+    tray = OrderLine.objects.get(order=first)
+    work(seller)
+    services.cancel_lines(first.pk, {tray.pk: 1}, reason="no_stock", actor=SYSTEM)
+    work(seller)
+    assert ChannelEffect.objects.get(kind="cancel").state == "confirmed"
+    seller.client.plan_fault("wm", fault, operation="cancel")
+    services.cancel_lines(first.pk, {tray.pk: 1}, reason="address", actor=SYSTEM)
+    work(seller, 12)
+    second = ChannelEffect.objects.filter(kind="cancel").latest("pk")
+    assert second.state == "confirmed" and json.loads(second.payload["mark"]) == {"1": 1}
+    assert seller.client.order("wm", first.external_id)["lines"][0]["cancelled"] == 2
+    assert seller.requests("cancel") == calls
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_missed_notification_is_found_by_the_pull_once(seller: Shop) -> None:
     seller.client.faults("wm", webhook_loss_rate=1.0)
     lost = seller.buy("MUG", 1)

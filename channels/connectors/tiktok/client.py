@@ -12,6 +12,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from channels.connectors.base import (
@@ -87,6 +88,7 @@ class TikTok(Connector):
         carriers=CARRIERS,
         other_carriers=True,
         repeatable=frozenset({"ship", "refund", "cancel"}),
+        marked=frozenset({"refund"}),
     )
     config_fields = (
         FieldSpec(
@@ -555,6 +557,11 @@ class TikTok(Connector):
         order = yield from self._order(access, parcel.order_external_id)
         return _package(mapper.groups(order), parcel)
 
+    def mark(self, access: Access, request: RefundOrder | CancelOrder) -> Op[str]:
+        """The returns and refunds that the order has already."""
+        known = yield from self._returns_of(access, request.order_external_id)
+        return json.dumps(sorted(str(one.get("return_id")) for one in known))
+
     def refund(self, access: Access, refund: RefundOrder) -> Op[str]:
         """A refund without goods coming back. The platform keeps `refund.key`: the same key is one refund."""
         order = yield from self._order(access, refund.order_external_id)
@@ -596,14 +603,27 @@ class TikTok(Connector):
         return str(made.get("return_id") or "")
 
     def find_refund(self, access: Access, refund: RefundOrder) -> Op[str | None]:
-        """By the id that the channel gave. A refund whose answer was lost has none, and another of the same sum may
-        stand beside it: it is sent again under its key, which answers with the id of the first time."""
+        """By the id that the channel gave; one whose answer was lost is the refund of this sum that was not there
+        before it was sent. Shown nothing, it may be sent again under its key."""
         if not refund.external_id:
-            return None
+            return (yield from self._fresh_refund(access, refund)) if refund.mark else None
         for one in (yield from self._returns_of(access, refund.order_external_id)):
             if str(one.get("return_id")) == refund.external_id:
                 declined = mapper.RETURN_STATES.get(str(one.get("return_status"))) == "declined"
                 return None if declined else refund.external_id
+        return None
+
+    def _fresh_refund(self, access: Access, refund: RefundOrder) -> Op[str | None]:
+        before = set(json.loads(refund.mark))
+        for one in (yield from self._returns_of(access, refund.order_external_id)):
+            number = str(one.get("return_id"))
+            told = (one.get("refund_amount") or {}).get("refund_total")
+            declined = mapper.RETURN_STATES.get(str(one.get("return_status"))) == "declined"
+            ours = one.get("return_type") == "REFUND" and one.get("role", "SELLER") == "SELLER"
+            if number in before or declined or not ours or told in (None, ""):
+                continue
+            if Decimal(str(told)) == refund.amount:
+                return number
         return None
 
     def _returns_of(self, access: Access, number: str) -> Op[list[Mapping[str, Any]]]:

@@ -120,6 +120,7 @@ class Walmart(Connector):
         returns=True,
         fulfilled_by_channel=True,
         repeatable=frozenset({"ship", "cancel", "acknowledge"}),
+        marked=frozenset({"cancel"}),
         carriers=CARRIERS,
         other_carriers=True,
         neutral_parcels=True,
@@ -312,12 +313,29 @@ class Walmart(Connector):
             if order is None or any(mapper.by_status(line)["Created"] for line in mapper.lines_of(order)):
                 raise error
 
+    def mark(self, access: Access, request: RefundOrder | CancelOrder) -> Op[str]:
+        """Cancelled units per line, so that an earlier cancellation of a line never passes for this one."""
+        shown = yield from self._known_order(access, request.order_external_id)
+        return json.dumps(
+            {
+                str(line["lineNumber"]): mapper.by_status(line)[mapper.CANCELLED]
+                for line in mapper.lines_of(shown)
+            }
+        )
+
     def cancel(self, access: Access, order: CancelOrder) -> Op[str]:
         """Cancel open units per line. The answer names how many units of each line are cancelled then."""
         shown = yield from self._known_order(access, order.order_external_id)
+        before: dict[str, int] = json.loads(order.mark or "{}")
         rows, wanted = [], {}
         for line, units in _wanted(shown, order.items):
             number = str(line["lineNumber"])
+            if order.items and number in before:
+                goal = before[number] + units
+                units = max(0, goal - mapper.by_status(line)[mapper.CANCELLED])
+                if not units:
+                    wanted[number] = goal  # an earlier try of this very cancellation got through
+                    continue
             open_units = mapper.open_units(line)
             if order.items and units > open_units:
                 done = mapper.by_status(line)[mapper.CANCELLED]
@@ -359,9 +377,11 @@ class Walmart(Connector):
         if not order.items:
             return not any(mapper.open_units(line) for line in lines.values())
         told = dict(part.split("=", 1) for part in order.external_id.split(",") if "=" in part)
+        before: dict[str, int] = json.loads(order.mark or "{}")
         for item in order.items:
             line = lines.get(item.line_external_id)
-            least = int(told.get(item.line_external_id, item.quantity))
+            goal = before.get(item.line_external_id, 0) + item.quantity
+            least = int(told.get(item.line_external_id, goal))
             if line is None or mapper.by_status(line)[mapper.CANCELLED] < least:
                 return False
         return True
