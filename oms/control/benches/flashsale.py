@@ -18,7 +18,7 @@ from django.db.models import Count, Sum
 
 from channels import kpis
 from channels import sync as pushes
-from channels.models import ChannelAccount, InboxMessage, OversellIncident
+from channels.models import ChannelAccount, InboxMessage, Listing, OversellIncident
 from channels.sandbox.client import SandboxClient
 from inventory.models import Sku, StockLevel
 from oms.control.benches import sync, world
@@ -71,7 +71,8 @@ def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> 
             business.put("last_units", limit)
             for account in live:
                 pushes.resync(account.pk, actor=world.ACTOR)
-            sync.settle()
+            # a re-sync is no movement, so that no latency is open: every listing is waited for
+            sync.wait("the first figures", 120, _all_told)
             _sale(report, client, live, part, name, each, buyers, rate, outage, divided=limit > 0)
     report.check_invariants()
 
@@ -119,7 +120,9 @@ def _sale(
     lines = OrderLine.objects.filter(sku__in=goods, order__channel__in=channels)
     short = lines.aggregate(sum=Sum("short"))["sum"] or 0
     over = client.oversold()["over"] - over_before
-    sync.wait("the black boxes", 60, lambda: _explained(goods) >= lines.filter(short__gt=0).count())
+    end = time.monotonic() + PATIENCE
+    while _explained(goods) < lines.filter(short__gt=0).count() and time.monotonic() < end:
+        time.sleep(0.25)
     every = Order.objects.filter(channel__in=channels).values("channel", "external_id")
     twice = every.annotate(n=Count("pk")).filter(n__gt=1)
     incidents = OversellIncident.objects.filter(sku__in=goods).order_by()
@@ -145,6 +148,10 @@ def _sale(
     report.equal(f"{name}: units promised", reserved, min(placed, each * len(goods)))
     if divided:
         report.equal(f"{name}: units sold twice", short, 0)
+
+
+def _all_told() -> bool:
+    return not Listing.objects.filter(stale_since__isnull=False).exists()
 
 
 def _orders(channels: Sequence[int], goods: Sequence[Sku]) -> int:
