@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from django import forms
@@ -12,9 +16,10 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from channels import accounts, selectors, trials
-from channels.connectors.base import get_connector
+from channels.connectors.base import Confirmation, PushItem, ShipItem, get_connector
+from channels.connectors.custom import examples, propose
 from channels.connectors.custom import mapping as maps
-from channels.connectors.custom import propose
+from channels.connectors.custom.client import Custom
 from channels.connectors.custom.presets import PRESETS
 from channels.models import ChannelAccount
 from channels.tasks import hook_address
@@ -22,7 +27,25 @@ from oms.core.actor import actor_of
 from oms.core.errors import NotFound, UserError
 from oms.core.screens import posted_whole, screen
 
-GROUPS = tuple(dict.fromkeys(field.group for field in maps.FIELDS))
+#: fields of the folded parts and of the two panels about writing
+PARTS: dict[str, tuple[str, ...]] = {
+    "ways": ("money", "price_is", "tax_included", "fixed_currency", "time_zone"),
+    "stock": ("stock_method", "stock_path", "stock_body"),
+    "stock_more": ("stock_item", "stock_list", "stock_key", "stock_quantity"),
+    "ship": ("ship_method", "ship_path", "ship_body"),
+    "ship_more": ("ship_line", "ship_tracking"),
+    "pages": (
+        "order_path", "order_root", "paging", "page_param", "first_page", "page_size", "cursor_path", "total_path",
+        "since_param", "since_format",
+    ),
+    "products": ("products_path", "products_list", "product_id", "product_sku", "product_title", "product_quantity"),
+    "notices": ("hook_header", "hook_algorithm", "hook_encoding", "hook_prefix", "hook_order"),
+}  # fmt: skip
+#: reasons that a person should look at
+_GUESSES = ("probably", "only time", "ends as an id")
+_PARCEL = Confirmation(
+    "", "1", "ups", "UPS", "ground", "1Z999AA10123456784", "", dt.datetime(2026, 11, 26, 15, 30, tzinfo=dt.UTC), ()
+)  # fmt: skip
 WORDS = {
     "none": "None", "page": "Page number", "offset": "Offset", "cursor": "Cursor", "link": "Link to the next page",
     "iso": "2026-11-23T14:00:00Z", "space": "2026-11-23 14:00:00", "unix": "Seconds since 1970",
@@ -62,12 +85,15 @@ class MappingForm(forms.Form):
                 widget=forms.Select(choices=[("", "choose"), *((one, one.capitalize()) for one in maps.MEANINGS)]),
             )  # fmt: skip
 
-    def groups(self) -> list[tuple[str, list[forms.BoundField]]]:
+    def some(self, *names: str) -> list[forms.BoundField]:
+        return [self[name] for name in names]
+
+    def words(self) -> list[tuple[forms.BoundField, bool]]:
+        """Status words, those without a meaning first, and whether they need one."""
         found = [
-            (group, [self[spec.name] for spec in maps.FIELDS if spec.group == group]) for group in GROUPS
+            (self[name], not self.fields[name].initial) for name in self.fields if name.startswith(STATUS)
         ]
-        words = [self[name] for name in self.fields if name.startswith(STATUS)]
-        return [*found[:2], ("Meaning of each status", words), *found[2:]] if words else found
+        return sorted(found, key=lambda one: not one[1])
 
 
 def _widget(spec: maps.Field, value: str, options: Mapping[str, Mapping[str, Any]]) -> forms.Widget:
@@ -76,7 +102,9 @@ def _widget(spec: maps.Field, value: str, options: Mapping[str, Mapping[str, Any
     if spec.kind == "body":
         return forms.Textarea(attrs={"rows": 2, "spellcheck": "false"})
     known = options.get(spec.kind)
-    if not known:
+    if (
+        not known or spec.name == "ship_tracking"
+    ):  # an order without a parcel does not show where it would stand
         return forms.TextInput(attrs={"spellcheck": "false"})
     choices = [("", "–"), *((path, f"{path} — {maps.short(shown)}") for path, shown in known.items())]
     if value and value not in known:
@@ -137,10 +165,13 @@ def mapping(request: HttpRequest, code: str) -> HttpResponse:
             return answer
     form = work.form()
     context = {
-        "account": account, "form": form, "groups": form.groups(), "orders_sample": work.orders_text,
+        "account": account, "form": form, "rows": work.rows(form), "parts": {
+            name: form.some(*names) for name, names in PARTS.items()
+        }, "words": form.words(), "sent": work.would_send(), "first": work.first(), "orders_sample": work.orders_text,
         "stock_sample": work.stock_text, "errors": work.errors, "problems": work.problems, "tried": work.tried,
         "live": work.live, "presets": [(key, name) for key, (name, _) in PRESETS.items()], "gaps": maps.missing(stored),
-        "is_stored": bool(stored), "hook": hook_address(account), "push_sku": request.POST.get("push_sku", ""),
+        "is_stored": bool(stored), "meanings": maps.MEANINGS, "hook": hook_address(account),
+        "push_sku": request.POST.get("push_sku", ""),
         "push_quantity": request.POST.get("push_quantity", ""),
     }  # fmt: skip
     return render(request, "channels/mapping.html", context, status=422 if work.errors else 200)
@@ -169,8 +200,8 @@ class _Work:
         try:
             self.orders = _sample(self.orders_text, "Order list", "orders_sample")
             self.stock = _sample(self.stock_text, "Stock answer", "stock_sample")
-            if what == "propose":
-                self._propose()
+            if what in ("propose", "fetch"):
+                self._fetch() if what == "fetch" else self._propose()
                 return None
             if what == "preset":
                 self._preset()
@@ -192,12 +223,12 @@ class _Work:
                 messages.success(self.request, text)
                 return redirect("channels:mapping", code=self.account.sales_channel.code)
             else:
-                raise UserError("action: use propose, preset, show, save, read or push.")
+                raise UserError("action: use fetch, propose, preset, show, save, read or push.")
         except UserError as error:
             self.errors.append(error.message)
             if error.field in maps.BY_NAME:
                 self.wrong[error.field] = error.message
-            if not what.startswith(("propose", "preset")):
+            if not what.startswith(("propose", "preset", "fetch")):
                 self.mapping = self._raw()
         return None
 
@@ -210,11 +241,85 @@ class _Work:
             for name, value in posted.items()
             if name.startswith(STATUS) and value
         }
+        if posted.get("new_word", "").strip() and posted.get("new_meaning"):
+            words[posted["new_word"].strip()] = posted["new_meaning"]
         found: dict[str, Any] = {**fields, **({"statuses": words} if words else {})}
         return found or dict(self.account.config.get("mapping") or {})
 
     def _posted(self) -> dict[str, Any]:
-        return maps.checked(self._raw())
+        return maps.checked(self._from_examples(self._raw()))
+
+    def _from_examples(self, mapping: dict[str, Any]) -> dict[str, Any]:
+        """Addresses and bodies copied out of the shop's description, with placeholders instead of examples."""
+        found, names = dict(mapping), self._names(mapping)
+        order = {"order_id": names["order_id"], "order_number": names["order_number"]}
+        for name, values in (
+            ("order_path", {"order_id": names["order_id"]}), ("ship_path", order),
+            ("stock_path", {"sku": names["sku"]}), ("stock_read_path", {"sku": names["sku"]}),
+        ):  # fmt: skip
+            if found.get(name):
+                found[name] = examples.address(found[name], values)
+        for name, inner, part, known, parts in (
+            ("stock_body", "items", "stock_item", examples.STOCK_NAMES, examples.STOCK_NAMES),
+            ("ship_body", "lines", "ship_line", examples.SHIP_NAMES, examples.LINE_NAMES),
+        ):
+            try:
+                found[name], entry = examples.body(found.get(name, ""), known, inner, parts)
+            except maps.Unfit as error:
+                raise UserError(f"{maps.BY_NAME[name].label}: {error}", field=name) from error
+            if entry:
+                found[part] = entry
+        return {name: value for name, value in found.items() if value}
+
+    def _names(self, mapping: Mapping[str, Any]) -> dict[str, str]:
+        """Id, number and SKU of the first order of the sample; empty without one."""
+        found = {"order_id": "", "order_number": "", "sku": "", "line_id": ""}
+        try:
+            row = maps.rows_of(self.orders, mapping.get("orders_list", ""), "")[0]
+            line = _first(row, mapping.get("lines", "")) if mapping.get("lines") else {}
+            for name, where, path in (
+                ("order_id", row, "id"), ("order_number", row, "number"), ("sku", line, "line_sku"),
+                ("line_id", line, "line_id"),
+            ):  # fmt: skip
+                if mapping.get(path):
+                    found[name] = maps.text_of(maps.look(where, mapping[path]), path)
+        except (maps.Unfit, IndexError):
+            pass
+        return found
+
+    def _tracking(self) -> str:
+        """Where an order of the sample shows tracking numbers: of every parcel, not of the first."""
+        try:
+            rows = maps.rows_of(self.orders, self.mapping.get("orders_list", ""), "")
+        except maps.Unfit:
+            return ""
+        for row in rows[:50]:
+            for path in propose.paths_of(row):
+                if propose.words_of(path.rpartition(".")[2]) in examples.SHIP_NAMES["tracking_number"]:
+                    return re.sub(r"\[\d+\]", "[*]", path)
+        return ""
+
+    def _fetch(self) -> None:
+        """A sample read live, and what it tells. Nothing is written or booked."""
+        given = {name: self.request.POST.get(name, "").strip() for name in ("orders_path", "stock_read_path")}
+        if not given["orders_path"]:
+            raise UserError(
+                "Address of the order list: write the part after the base address, such as /orders.",
+                field="orders_path",
+            )
+        self.mapping = {**self.mapping, **maps.checked(given)}
+        self.orders_text = trials.fetch(self.account, self.mapping["orders_path"])
+        self.orders = _sample(self.orders_text, "Order list", "orders_sample")
+        path = self.mapping.get("stock_read_path", "")
+        if path and not maps.unknown_holes(path, ()):
+            self.stock_text = trials.fetch(self.account, path)
+            self.stock = _sample(self.stock_text, "Stock answer", "stock_sample")
+        self._propose()
+        if not self.mapping.get("order_path"):
+            one = trials.find_one(self.account, self.mapping, self.orders)
+            self.mapping.update(one)
+            if one:
+                self.reasons = {**self.reasons, "order_path": "tried: the order stands there"}
 
     def _propose(self) -> None:
         if self.orders is None:
@@ -223,8 +328,16 @@ class _Work:
         kept = {
             name: value for name, value in self.mapping.items() if not maps.BY_NAME.get(name, _NONE).is_path
         }
-        self.mapping = {**kept, **found.mapping}
+        posted = {
+            name: self.request.POST[name].strip()
+            for name, field in maps.BY_NAME.items()
+            if not field.is_path and self.request.POST.get(name, "").strip()
+        }
+        self.mapping = self._from_examples({**kept, **posted, **found.mapping})
         self.reasons, self.problems = found.reasons, found.problems
+        track = self._tracking()
+        if track and not self.mapping.get("ship_tracking"):
+            self.mapping["ship_tracking"] = track
         if not maps.missing({**self.mapping, "orders_path": "/"}):
             self.tried = trials.try_orders({**self.mapping, "orders_path": "/"}, self.orders)
 
@@ -255,6 +368,72 @@ class _Work:
         if self.mapping != maps.checked(self.account.config.get("mapping") or {}):
             raise UserError("Save the mapping first: the live test works with what is saved.")
 
+    # --- what the page shows -----------------------------------------------------------------------
+    def doubts(self) -> dict[str, str]:
+        """Fields that a person should look at, and why."""
+        found = dict(self.wrong)
+        for name, reason in self.reasons.items():
+            if any(word in reason for word in _GUESSES):
+                found.setdefault(name, f"please check: {reason.partition(';')[0]}")
+        for spec in maps.FIELDS:
+            if spec.required and not self.mapping.get(spec.name):
+                found.setdefault(spec.name, "needed")
+        if not self.mapping.get("currency") and not self.mapping.get("fixed_currency"):
+            found.setdefault("currency", "needed")
+        if any(one.gap for one in self.tried or ()):
+            found.setdefault("total", "the parts do not add up to it")
+        return found
+
+    def rows(self, form: MappingForm) -> dict[str, list[dict[str, Any]]]:
+        """Fields of an order by what they want: `look` a person, `found` nothing, `rest` are not mapped."""
+        doubts, options = self.doubts(), _options(self.orders, self.stock, self.mapping)
+        groups: dict[str, list[dict[str, Any]]] = {"look": [], "found": [], "rest": []}
+        for spec in maps.FIELDS:
+            if (
+                spec.name != "orders_list"
+                and spec.kind not in ("order", "line")
+                or spec.name == "ship_tracking"
+            ):
+                continue
+            path = self.mapping.get(spec.name, "")
+            value = options.get(spec.kind, {}).get(path) if path else None
+            row = {
+                "field": form[spec.name], "doubt": doubts.get(spec.name, ""), "help": spec.help,
+                "value": "" if value is None else maps.short(value).strip("'"), "is_line": spec.kind == "line",
+            }  # fmt: skip
+            groups["look" if row["doubt"] else "found" if path else "rest"].append(row)
+        return groups
+
+    def first(self) -> trials.Tried | None:
+        """The first order of the sample as ours, or the first that cannot be taken, which says more."""
+        tried = self.tried or []
+        return next((one for one in tried if one.draft is None), tried[0] if tried else None)
+
+    def would_send(self) -> dict[str, str]:
+        """The requests that would write a quantity and confirm a parcel of the sample; empty where none can."""
+        names, config = self._names(self.mapping), {**self.account.config, "mapping": self.mapping}
+        port, found = Custom(), {"stock": "", "ship": ""}
+        sku = names["sku"] or "MUG-BLU"
+        parcel = replace(
+            _PARCEL, order_external_id=names["order_id"] or "1001", order_number=names["order_number"],
+            items=(ShipItem(names["line_id"] or "1", 1),),
+        )  # fmt: skip
+        asked = {
+            "stock": lambda: port.describe_push(config, PushItem(0, sku, sku, "", 12, "")),
+            "ship": lambda: port.describe_shipment(config, parcel),
+        }
+        for name, describe in asked.items():
+            if self.mapping.get(f"{name}_path"):
+                try:
+                    method, path, body = describe()
+                except (KeyError, ValueError):
+                    continue
+                text = (
+                    "" if body is None else "\n" + json.dumps(body, indent=2, ensure_ascii=False, default=str)
+                )
+                found[name] = f"{method} {config['base_url']}{path}{text}"
+        return found
+
     def form(self) -> MappingForm:
         words = {str(word): str(meaning) for word, meaning in (self.mapping.get("statuses") or {}).items()}
         if self.orders is not None and self.mapping.get("status"):
@@ -270,8 +449,9 @@ class _Work:
             mapping=self.mapping, reasons=self.reasons, words=words,
             options=_options(self.orders, self.stock, self.mapping),
         )  # fmt: skip
-        for name, message in self.wrong.items():
-            form.fields[name].help_text = message
+        for name, message in self.doubts().items():
+            if name in self.wrong:
+                form.fields[name].help_text = message
         return form
 
 

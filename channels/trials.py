@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, cast
 
-from channels.connectors.base import Access, ChannelError, Connector, ListingRef, Op, PushItem
+from channels.connectors.base import Access, ChannelError, Connector, ListingRef, Op, PushItem, Retry
 from channels.connectors.custom import mapping as maps
 from channels.connectors.custom.client import Custom
 from channels.models import ChannelAccount
@@ -73,6 +73,62 @@ def read_page(account: ChannelAccount) -> list[Tried]:
         raise UserError(f"The shop was asked: {error.message}") from error
     mapping = account.config.get("mapping") or {}
     return [_tried(mapping, row, place) for place, row in enumerate(rows[:MOST_SHOWN], 1)]
+
+
+def fetch(account: ChannelAccount, path: str) -> str:
+    """What the shop answers at an address, as text. Raises `UserError`, also for an answer too long to map by."""
+
+    def ask(connector: Connector, access: Access) -> Op[bytes]:
+        return cast(Custom, connector).answer(access, path)
+
+    try:
+        raw = do(account.pk, ask)
+    except ChannelError as error:
+        raise UserError(f"{path}: {_advice(error)}") from error
+    if len(raw) > maps.MAX_SAMPLE:
+        raise UserError(
+            f"{path}: the answer has {len(raw) // 1024} KB. Ask for fewer entries, for example with ?limit=10."
+        )
+    return raw.decode("utf-8", "replace")
+
+
+def _advice(error: ChannelError) -> str:
+    """What a person can do about a refused request, after the shop's own words."""
+    ways = {
+        "401": "Is the token right, and is it sent as the shop wants it? See Address and credentials.",
+        "403": "The token may not read this. Give it the right in the shop.",
+        "404": "Nothing is at this address. Compare it with the shop's description.",
+    }
+    if error.kind is Retry.AUTH and error.code not in ways:
+        return f"{error.message} {ways['401']}"
+    return f"{error.message} {ways.get(error.code, '')}".strip()
+
+
+def find_one(account: ChannelAccount, mapping: Mapping[str, Any], orders: Any) -> dict[str, str]:
+    """Where one order is read, tried the usual way: the list's address and the id. Empty when it is not there."""
+    try:
+        row = maps.rows_of(orders, mapping.get("orders_list", ""), "")[0]
+        number = maps.order_id(mapping, row)
+    except (maps.Unfit, IndexError, KeyError):
+        return {}
+    path = mapping["orders_path"].partition("?")[0].rstrip("/") + "/{order_id}"
+    if not number:
+        return {}
+    try:
+        answer = maps.parse_json(fetch(account, maps.fill_path(path, {"order_id": number})), "the answer")
+    except (UserError, maps.Unfit):
+        return {}
+    if not isinstance(answer, dict):
+        return {}
+    roots = ["", *(name for name, inner in answer.items() if isinstance(inner, dict))]
+    for root in roots:
+        try:
+            inner = maps.look(answer, maps.join("", root) if root else "")
+            if isinstance(inner, dict) and maps.order_id(mapping, inner) == number:
+                return {"order_path": path, **({"order_root": maps.join("", root)} if root else {})}
+        except maps.Unfit:
+            continue
+    return {}
 
 
 def push_one(account: ChannelAccount, sku: str, quantity: int, *, actor: Actor) -> str:

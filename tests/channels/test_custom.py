@@ -26,8 +26,8 @@ from channels.connectors.base import (
     Retry,
     ShipItem,
 )
+from channels.connectors.custom import examples, webhooks
 from channels.connectors.custom import mapping as maps
-from channels.connectors.custom import webhooks
 from channels.connectors.custom.client import Custom
 from channels.connectors.custom.presets import MAGENTO
 from channels.connectors.custom.propose import propose
@@ -582,3 +582,45 @@ def test_a_parcel_names_the_order_by_number_and_by_id() -> None:
         play(Custom().get_orders(stale, ["77"]))
     with pytest.raises(UserError, match="order_number"):
         maps.checked({"order_path": "/{order_number}"})
+
+
+@pytest.mark.parametrize(
+    ("example", "made"),
+    [
+        ("/purchases/P-1/parcels", "/purchases/{order_id}/parcels"), ("/o/{order_id}/x", "/o/{order_id}/x"),
+        ("/P-1?full=P-1", "/{order_id}?full=P-1"), ("/P-10/a", "/P-10/a"), ("", ""),
+    ],
+)  # fmt: skip
+def test_an_address_with_an_example_in_it_gets_its_placeholder(example: str, made: str) -> None:
+    assert examples.address(example, {"order_id": "P-1", "order_number": ""}) == made
+
+
+def test_a_body_with_an_example_in_it_gets_its_placeholders() -> None:
+    parcel = '{"carrier": "DHL", "track": "JJD01", "notify": true, "positions": [{"pos": 1, "pieces": 3}]}'
+    made, line = examples.body(parcel, examples.SHIP_NAMES, "lines", examples.LINE_NAMES)
+    assert json.loads(made) == {
+        "carrier": "{carrier_name}", "track": "{tracking_number}", "notify": True, "positions": "{lines}",
+    }  # fmt: skip
+    assert json.loads(line) == {"pos": "{line_id}", "pieces": "{quantity}"}
+    names = examples.STOCK_NAMES
+    made, item = examples.body('{"items": [{"sku": "A", "qty": "5"}]}', names, "items", names)
+    assert (json.loads(made), json.loads(item)) == (
+        {"items": "{items}"},
+        {"sku": "{sku}", "qty": "{quantity_text}"},
+    )
+    for kept in ('{"qty": "{quantity}"}', '{"foo": 1}', ""):
+        assert examples.body(kept, names, "items", names) == (kept, "")
+    with pytest.raises(maps.Unfit, match="not JSON"):
+        examples.body("{", names, "items", names)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_refused_token_and_a_wrong_address_are_told_with_the_way_out(bazaar: Shop, owner: Client) -> None:
+    url = "/channels/stall/mapping/"
+    wrong = owner.post(url, {"action": "fetch", "orders_path": "/nowhere"})
+    assert wrong.status_code == 422 and b"Nothing is at this address" in wrong.content
+    empty = owner.post(url, {"action": "fetch", "orders_path": ""})
+    assert empty.status_code == 422 and b"Address of the order list" in empty.content
+    accounts.set_credentials(bazaar.account.pk, {"secret": "wrong"}, actor=SYSTEM)
+    refused = owner.post(url, {"action": "fetch", "orders_path": "/purchases"})
+    assert refused.status_code == 422 and b"Is the token right" in refused.content

@@ -155,6 +155,44 @@ class Custom(Connector):
         except Unfit as error:
             raise ChannelError(Retry.REJECTED, str(error)) from error
 
+    def answer(self, access: Access, path: str) -> Op[bytes]:
+        """What stands at an address below the base address, as it came: a sample to map by."""
+        return (yield from self._ask(access, "GET", path)).content
+
+    def describe_push(self, config: Mapping[str, Any], item: PushItem) -> tuple[str, str, Any]:
+        """(method, address, body) of a request that would write one quantity; nothing is sent."""
+        mapping: Mapping[str, Any] = config.get("mapping") or {}
+        values = _stock_values(item)
+        values["items"] = [maps.fill_body(mapping.get("stock_item") or "{}", values)]
+        return (
+            mapping.get("stock_method", "PUT"), maps.fill_path(mapping["stock_path"], values),
+            maps.fill_body(mapping.get("stock_body", ""), values),
+        )  # fmt: skip
+
+    def describe_shipment(self, config: Mapping[str, Any], parcel: Confirmation) -> tuple[str, str, Any]:
+        """(method, address, body) of a request that confirms a parcel."""
+        mapping: Mapping[str, Any] = config.get("mapping") or {}
+        values: dict[str, Any] = {
+            "order_id": parcel.order_external_id, "order_number": parcel.order_number or parcel.order_external_id,
+            "tracking_number": parcel.tracking_number, "tracking_url": parcel.tracking_url, "carrier": parcel.carrier,
+            "carrier_name": parcel.carrier_name or parcel.carrier, "service": parcel.service,
+            "shipped_at": parcel.shipped_at.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "reference": parcel.reference,
+        }  # fmt: skip
+        path = maps.fill_path(mapping["ship_path"], values)
+        values["lines"] = [
+            maps.fill_body(
+                mapping.get("ship_line") or "{}",
+                {
+                    "line_id": _number(one.line_external_id),
+                    "quantity": one.quantity,
+                    "quantity_text": str(one.quantity),
+                },
+            )
+            for one in parcel.items
+        ]
+        return mapping.get("ship_method", "POST"), path, maps.fill_body(mapping.get("ship_body", ""), values)
+
     @staticmethod
     def _mapping(access: Access, *needed: str) -> Mapping[str, Any]:
         """The mapping, when it is complete for orders or has the fields that are asked for."""
@@ -379,27 +417,8 @@ class Custom(Connector):
             known = yield from self.read_shipment(access, parcel)
             if known:
                 return known
-        values: dict[str, Any] = {
-            "order_id": parcel.order_external_id, "order_number": parcel.order_number or parcel.order_external_id,
-            "tracking_number": parcel.tracking_number, "tracking_url": parcel.tracking_url, "carrier": parcel.carrier,
-            "carrier_name": parcel.carrier_name or parcel.carrier, "service": parcel.service,
-            "shipped_at": parcel.shipped_at.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "reference": parcel.reference,
-        }  # fmt: skip
-        path = maps.fill_path(mapping["ship_path"], values)
-        values["lines"] = [
-            maps.fill_body(
-                mapping.get("ship_line") or "{}",
-                {
-                    "line_id": _number(one.line_external_id),
-                    "quantity": one.quantity,
-                    "quantity_text": str(one.quantity),
-                },
-            )
-            for one in parcel.items
-        ]
-        body = maps.fill_body(mapping.get("ship_body", ""), values)
-        yield from self._ask(access, mapping.get("ship_method", "POST"), path, json=body)
+        method, path, body = self.describe_shipment(access.config, parcel)
+        yield from self._ask(access, method, path, json=body)
         return parcel.reference
 
     def read_shipment(self, access: Access, parcel: Confirmation) -> Op[str | None]:

@@ -189,10 +189,13 @@ def checked_orders(data: Any) -> dict[str, Any]:
 WAYS = ("time_zone", "fixed_currency", "money", "tax_included", "price_is")
 
 
+_LABELS = {"id": "Order id", "number": "Order number", "cancelled": "Cancelled"}
+
+
 def label(name: str) -> str:
     """What a field of an order is called on screens."""
-    if name == "cancelled":
-        return "Cancelled"
+    if name in _LABELS:
+        return _LABELS[name]
     known = maps.BY_NAME[name].label
     return f"Line: {known}" if name.startswith("line_") and "line" not in known.lower() else known
 
