@@ -344,7 +344,8 @@ class StockLevel(models.Model):
     (fillfactor 50, migration 0002), so that PostgreSQL updates a hot row in place.
     """
 
-    sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="levels")
+    # no index of its own: `stock_level_once` begins with it
+    sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="levels", db_index=False)
     warehouse = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="levels")
     on_hand = models.IntegerField(default=0, help_text="physically there, whatever its state")
     reserved = models.IntegerField(default=0, help_text="promised to orders")
@@ -467,8 +468,11 @@ class StockMovement(models.Model):
         MERGE = "merge", "SKU merge"
 
     id = models.BigAutoField(primary_key=True)
-    sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="movements")
-    warehouse = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="movements")
+    # each index is paid by every movement: only those that are asked, see migration 0017
+    sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="movements", db_index=False)
+    warehouse = models.ForeignKey(
+        Warehouse, on_delete=models.PROTECT, related_name="movements", db_index=False
+    )
     bucket = models.CharField(max_length=10, choices=Bucket.choices)
     quantity = models.IntegerField(help_text="signed change of the bucket, in eaches")
     balance = models.IntegerField(help_text="the bucket after this movement")
@@ -479,8 +483,12 @@ class StockMovement(models.Model):
     )
     actor = models.CharField(max_length=120)
     note = models.CharField(max_length=255, blank=True)
-    lot = models.ForeignKey(Lot, on_delete=models.PROTECT, null=True, blank=True, related_name="movements")
-    bin = models.ForeignKey(Bin, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    lot = models.ForeignKey(
+        Lot, on_delete=models.PROTECT, null=True, blank=True, related_name="movements", db_index=False
+    )
+    bin = models.ForeignKey(
+        Bin, on_delete=models.PROTECT, null=True, blank=True, related_name="+", db_index=False
+    )
     unit_cost = MoneyAmountField(null=True, blank=True, help_text="landed cost per unit at this moment")
     average_cost = MoneyAmountField(
         null=True, blank=True, help_text="moving average of the level after this movement"
@@ -502,6 +510,8 @@ class StockMovement(models.Model):
             models.Index(fields=["sku", "created_at"], name="movement_sku_time_idx"),
             models.Index(fields=["reference"], name="movement_reference_idx"),
             models.Index(fields=["created_at"], name="movement_created_idx"),
+            models.Index(fields=["lot"], condition=Q(lot__isnull=False), name="movement_lot_idx"),
+            models.Index(fields=["bin"], condition=Q(bin__isnull=False), name="movement_bin_idx"),
         ]
 
     def __str__(self) -> str:
@@ -675,7 +685,9 @@ class Reservation(models.Model):
     id = models.BigAutoField(primary_key=True)
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="reservations")
-    warehouse = models.ForeignKey(Warehouse, on_delete=models.PROTECT, related_name="reservations")
+    warehouse = models.ForeignKey(
+        Warehouse, on_delete=models.PROTECT, related_name="reservations", db_index=False
+    )
     quantity = models.IntegerField(help_text="units still held")
     consumed = models.IntegerField(default=0)
     released = models.IntegerField(default=0)

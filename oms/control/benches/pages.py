@@ -107,9 +107,9 @@ class Pages:
     found: dict[str, list[Asked]] = field(default_factory=dict)
 
     def ask(self, client: Client, name: str, path: str, *, fragment: bool = False) -> Asked:
-        """One request that counts. RuntimeError for anything but a page: a refusal would look quick."""
+        """One request that counts. RuntimeError for a refusal or an error, which would look quick."""
         one = ask(client, path, fragment=fragment)
-        if one.answer.status_code != 200:
+        if one.answer.status_code not in (200, 204):  # 204: a part of a page that has not changed
             raise RuntimeError(f"{path} answered {one.answer.status_code}")
         self.found.setdefault(name, []).append(one)
         return one
