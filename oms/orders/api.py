@@ -86,7 +86,8 @@ class OrderSerializer(SparseFieldsMixin, serializers.ModelSerializer[Order]):
 
     @extend_schema_field(serializers.ListField(child=serializers.CharField()))
     def get_warehouses(self, order: Order) -> list[str]:
-        return selectors.warehouse_codes(order)
+        facts = getattr(self.context.get("view"), "facts", {}).get(order.pk)
+        return sorted(facts.codes) if facts is not None else selectors.warehouse_codes(order)
 
 
 class OrderDetailSerializer(OrderSerializer):
@@ -256,12 +257,16 @@ class OrderViewSet(
     def get_queryset(self) -> QuerySet[Order]:
         if getattr(self, "swagger_fake_view", False):
             return Order.objects.none()
-        found = selectors.for_list(selectors.visible(principal_of(self.request)))
-        return (
-            found.select_related("channel", "contact").prefetch_related("holds")
-            if self.action != "list"
-            else found
-        )
+        found = selectors.visible(principal_of(self.request))
+        if self.action == "list":
+            return selectors.for_api(found)
+        return selectors.for_list(found).select_related("channel", "contact").prefetch_related("holds")
+
+    def paginate_queryset(self, queryset: QuerySet[Order]) -> Any:
+        """A page of the list, and where its orders are: without an object per allocation."""
+        page = super().paginate_queryset(queryset)
+        self.facts = selectors.row_facts(page or [])
+        return page
 
     def get_serializer_class(self) -> type[Any]:
         return OrderSerializer if self.action == "list" else OrderDetailSerializer

@@ -95,7 +95,8 @@ class Order(models.Model):
         HIGH = "high", "High"
 
     id = models.BigAutoField(primary_key=True)
-    channel = models.ForeignKey(SalesChannel, on_delete=models.PROTECT, related_name="orders")
+    # no index of its own: two others begin with it
+    channel = models.ForeignKey(SalesChannel, on_delete=models.PROTECT, related_name="orders", db_index=False)
     external_id = models.CharField(max_length=80)
     external_number = models.CharField(max_length=80, blank=True, help_text="what the shopper sees")
     kind = models.CharField(max_length=12, choices=Kind.choices, default=Kind.SALE)
@@ -176,6 +177,13 @@ class Order(models.Model):
                 condition=Q(short_units__gt=0) & Q(state__in=["pending", "open", "routed", "part_shipped"]),
                 name="order_short_idx",
             ),
+            models.Index(fields=["ship_by", "id"], name="order_ship_by_idx"),
+            models.Index(
+                fields=["-placed_at", "-id"],
+                condition=Q(unmapped_lines__gt=0)
+                & Q(state__in=["pending", "open", "routed", "part_shipped"]),
+                name="order_unmapped_idx",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -222,7 +230,8 @@ class OrderLine(models.Model):
         SERVICE = "service", "Fee or service"
 
     id = models.BigAutoField(primary_key=True)
-    order = models.ForeignKey(Order, on_delete=models.CASCADE, related_name="lines")
+    # no index of its own: `order_line_external_once` begins with it
+    order = models.ForeignKey(Order, on_delete=models.CASCADE, related_name="lines", db_index=False)
     external_id = models.CharField(max_length=80)
     sku = models.ForeignKey(Sku, on_delete=models.PROTECT, null=True, blank=True, related_name="order_lines")
     external_sku = models.CharField(max_length=120, blank=True, help_text="the code the channel sent")
@@ -342,7 +351,8 @@ class OrderEvent(models.Model):
     """One readable line of an order's timeline: who or which rule, before, after."""
 
     id = models.BigAutoField(primary_key=True)
-    order = models.ForeignKey(Order, on_delete=models.CASCADE, related_name="events")
+    # no index of its own: `order_event_idx` begins with it
+    order = models.ForeignKey(Order, on_delete=models.CASCADE, related_name="events", db_index=False)
     at = models.DateTimeField(default=timezone.now)
     kind = models.CharField(max_length=30)
     text = models.CharField(max_length=400)

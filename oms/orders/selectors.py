@@ -13,6 +13,7 @@ from django.core.cache import cache
 from django.core.exceptions import EmptyResultSet
 from django.db import connection
 from django.db.models import Case, CharField, Exists, OuterRef, Prefetch, Q, QuerySet, Value, When
+from django.db.models.functions import Coalesce
 from django.http import QueryDict
 
 from inventory.models import Warehouse
@@ -28,6 +29,8 @@ State = Order.State
 #: tabs count up to this many rows, then say "1,000+"
 COUNT_CAP = 1000
 COUNT_SECONDS = 30
+#: so many orders that a search or a tag finds are gathered and sorted; more are met along the list
+FEW = 2000
 
 
 def visible(principal: Any, permission: str = "orders.view") -> QuerySet[Order]:
@@ -121,6 +124,12 @@ class Filter:
     health: str = ""  # a bucket of HEALTH: exactly the orders that its count has
     sort: str = ""
 
+    @property
+    def count_cap(self) -> int:
+        """How far matching orders are counted: to 10,000 where an index alone does it, else to 1,000."""
+        read = self.q or self.warehouse or self.tag or self.health or (self.channel and self.state)
+        return COUNT_CAP if read else 10_000
+
 
 def chosen(query: QueryDict) -> Filter:
     """The filters that an address of the queue names."""
@@ -155,22 +164,30 @@ def queue(
     if chosen.health in dict(HEALTH):
         found = live_of_ours(found).annotate(health=health_case(moment)).filter(health=chosen.health)
     if chosen.due == "none":
-        found = found.filter(ship_by__isnull=True)
+        found = found.filter(ship_by__isnull=True, state__in=_MOVING)
     elif chosen.due in ("today", "tomorrow"):
         from oms.orders.demand import day_bounds
 
         days = 0 if chosen.due == "today" else 1
         end = day_bounds((moment + dt.timedelta(days=days)).date())[1]
         found = found.filter(ship_by__lt=end, state__in=_MOVING)
+    order = SORTS.get(chosen.sort, view.order)
     if chosen.q:
-        found = search(found, chosen.q)
-    return found, SORTS.get(chosen.sort, view.order)
+        found, few = _search(found, chosen.q)
+        if few:  # no index has this expression: the database cannot read a million orders through for a few
+            column = order[0].lstrip("-")
+            found = found.annotate(place=Coalesce(column, column))
+            order = (order[0].replace(column, "place"), *order[1:])
+    return found, order
 
 
 def tagged(tag: str) -> Q:
     """Orders carrying a tag, on both databases."""
     if connection.vendor == "postgresql":
-        return Q(tags__contains=[tag])
+        carried = Q(tags__contains=[tag])
+        few = carried & ~Q(tags=[])  # the index leaves orders without tags out
+        # a common tag is met along the list at once; gathering all of its orders would take long
+        return few if Order.objects.filter(few).order_by()[: FEW + 1].count() <= FEW else carried
     import json
 
     return Q(tags__icontains=json.dumps(tag, ensure_ascii=True)) | Q(
@@ -181,21 +198,34 @@ def tagged(tag: str) -> Q:
 def search(orders: QuerySet[Order], text: str) -> QuerySet[Order]:
     """Orders by our number, the channel's number, a SKU or alias, or part of the buyer's short name.
 
-    An exact number wins; two letters are looked up from the beginning, three and more anywhere in the name.
+    An exact number wins; two letters are looked up at the beginning of a word, three and more anywhere in the name.
     """
+    return _search(orders, text)[0]
+
+
+def _search(orders: QuerySet[Order], text: str) -> tuple[QuerySet[Order], bool]:
+    """The orders found, and whether they are few for certain."""
     text = text.strip()[:80]
     if not text:
-        return orders
+        return orders, False
     if (pk := number_to_id(text)) is not None and orders.filter(pk=pk).exists():
-        return orders.filter(pk=pk)
-    exact = orders.filter(Q(external_number=text) | Q(external_number=f"#{text}") | Q(external_id=text))
-    if exact.exists():
-        return exact
+        return orders.filter(pk=pk), True
+    # the channel's id is unique within a channel, and so is its index
+    channels = list(SalesChannel.objects.order_by().values_list("pk", flat=True))
+    numbers = Q(external_number__in=[text, f"#{text}"]) | Q(channel__in=channels, external_id=text)
+    exact = list(orders.filter(numbers).order_by().values_list("pk", flat=True)[:FEW])
+    if exact:
+        return orders.filter(pk__in=exact), True
     if sku := resolve_codes([text]).get(text):
-        return orders.filter(Exists(OrderLine.objects.filter(order=OuterRef("pk"), sku=sku)))
+        lines = OrderLine.objects.filter(sku=sku)
+        ids = list(lines.order_by().values_list("order", flat=True)[: FEW + 1])
+        if len(ids) <= FEW:
+            return orders.filter(pk__in=ids), True
+        return orders.filter(Exists(lines.filter(order=OuterRef("pk")))), False
     if len(text) < 3:
-        return orders.filter(Q(external_number__istartswith=text) | Q(ship_name__istartswith=text))
-    return orders.filter(Q(external_number__icontains=text) | Q(ship_name__icontains=text))
+        by_name = Q(ship_name__istartswith=text) | Q(ship_name__icontains=f" {text}")
+        return orders.filter(Q(external_number__istartswith=text) | by_name), False
+    return orders.filter(Q(external_number__icontains=text) | Q(ship_name__icontains=text)), False
 
 
 _NUMBER = re.compile(r"([A-Za-z0-9]{1,4})-(\d{5,18})\Z")
@@ -297,6 +327,14 @@ def for_list(orders: QuerySet[Order]) -> QuerySet[Order]:
             Allocation.objects.select_related("reservation__warehouse").order_by("id"),
         ),
     )
+
+
+def for_api(orders: QuerySet[Order]) -> QuerySet[Order]:
+    """With channel and lines; of a line's SKU only the code. Where the units are: `row_facts`."""
+    code = [f"sku__{name}" for name in ("id", "code")]
+    lines = OrderLine.objects.select_related("sku").order_by("id")
+    own = [field.attname for field in OrderLine._meta.concrete_fields]
+    return orders.select_related("channel").prefetch_related(Prefetch("lines", lines.only(*own, *code)))
 
 
 def warehouse_codes(order: Order) -> list[str]:

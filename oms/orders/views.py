@@ -16,7 +16,7 @@ from django.urls import NoReverseMatch, reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from oms.core import lists
-from oms.core.access import can, require, scope_of
+from oms.core.access import Scope, can, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.clock import now
 from oms.core.errors import NotFound, UserError
@@ -78,7 +78,7 @@ def queue(request: HttpRequest) -> HttpResponseBase:
     if is_fragment(request) and request.GET.get("cursor"):
         return page(request, "orders/_rows.html", context, fragment="orders/_rows.html")
     whole = not is_fragment(request)
-    counts = selectors.page_counts(scope, matching, tabs=whole)
+    counts = selectors.page_counts(scope, matching, cap=chosen.count_cap, tabs=whole)
     chips = [
         {"label": f"{label}: {value}", "url": _without(request.GET, name)}
         for name, label, value in (
@@ -101,6 +101,7 @@ def queue(request: HttpRequest) -> HttpResponseBase:
     context |= {
         "chosen": chosen,
         "count": counts.matching,
+        "count_cap": chosen.count_cap,
         "tools": tools,
         "newest": counts.newest,
         "tabs": lists.with_saved(
@@ -116,7 +117,7 @@ def queue(request: HttpRequest) -> HttpResponseBase:
             ],
             tools,
         ),
-        **(selectors.places_of(scope) if whole else {}),
+        **(_places(request, scope) if whole else {}),
         "order_states": Order.State.choices,
         "due_choices": [
             ("today", "Today or earlier"),
@@ -128,6 +129,18 @@ def queue(request: HttpRequest) -> HttpResponseBase:
         "any_order": bool(context["rows"]) or orders.exists(),
     }
     return page(request, "orders/list.html", context, fragment="orders/_results.html")
+
+
+def _places(request: HttpRequest, scope: Scope) -> dict[str, Any]:
+    """What the filters offer. Where the person sees the stock of the same warehouses, it is the switch of the top bar
+    as well, which then asks nothing."""
+    found: dict[str, Any] = selectors.places_of(scope)
+    if (
+        can(request.user, "stock.view")
+        and scope_of(request.user, "stock.view").warehouses == scope.warehouses
+    ):
+        found["shell_warehouses"] = found["warehouses"]
+    return found
 
 
 #: columns of the table that a person may leave out

@@ -12,6 +12,7 @@ from django.test import Client
 from oms.control.benches import world
 from oms.control.benches.report import Report
 from oms.core import tokens
+from oms.core.memory import settle
 from oms.core.models import Membership, User
 from oms.orders import intake
 from oms.orders.models import Order
@@ -76,6 +77,7 @@ def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> 
     for number in range(5):  # warm
         listed("/api/v1/orders/?limit=100")
         entered(-1 - number)
+    settle()  # as the server does when it begins
     say(f"asking {asked} times for 100 orders, page after page")
     lists, address, rows = [], "/api/v1/orders/?limit=100", 0
     for _ in range(asked):

@@ -15,6 +15,7 @@ from django.test import Client
 
 from oms.control.benches.report import Report
 from oms.core.db import on_postgres
+from oms.core.memory import settle
 from oms.core.models import Membership, User
 
 
@@ -35,6 +36,8 @@ def browser(user: User) -> Client:
     call_command("collectstatic", interactive=False, verbosity=0)
     client = Client(headers={"Host": "127.0.0.1"})
     client.force_login(user)
+    client.get("/", secure=True)  # loads what a server has loaded when it begins
+    settle()
     return client
 
 

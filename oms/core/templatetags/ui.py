@@ -143,9 +143,9 @@ def dash(value: Any) -> Any:
 
 
 @register.filter
-def about(count: Any) -> str:
-    """A count shown to people: above 10,000 it says 10,000+."""
-    return "–" if count is None else "10,000+" if int(count) > 10_000 else f"{int(count):,}"
+def about(count: Any, cap: int = 10_000) -> str:
+    """A count shown to people: above `cap`, up to which it was counted, it says 10,000+."""
+    return "–" if count is None else f"{cap:,}+" if int(count) > cap else f"{int(count):,}"
 
 
 @register.filter
