@@ -27,7 +27,7 @@ from oms.orders.drafts import ContactDraft
 from oms.orders.models import Hold, Order, OrderEvent, OrderLine, SalesChannel
 
 
-class OrderLineSerializer(serializers.ModelSerializer[OrderLine]):
+class OrderLineSerializer(SparseFieldsMixin, serializers.ModelSerializer[OrderLine]):
     sku = serializers.SerializerMethodField(
         help_text="our SKU code; null while the channel's code is not mapped"
     )
@@ -45,7 +45,7 @@ class OrderLineSerializer(serializers.ModelSerializer[OrderLine]):
         return line.sku.code if line.sku is not None else None
 
 
-class HoldSerializer(serializers.ModelSerializer[Hold]):
+class HoldSerializer(SparseFieldsMixin, serializers.ModelSerializer[Hold]):
     class Meta:
         model = Hold
         fields = [

@@ -98,6 +98,7 @@ def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> 
         if alone:
             report.figures["anchor_rows_per_s"] = rows / alone
             report.figures["apply_share_of_anchor"] = alone / second[1]
+        report.equal("rows of the first file that were refused", first[0].counts["errors"], 0)
         report.equal("rows wrong", second[0].counts["errors"], wrong)
         report.equal("rows told in errors.csv", len(errors.read_text("utf-8-sig").splitlines()) - 1, wrong)
         report.equal("changes of the untouched file", again[0].counts["change"], 0)
@@ -142,7 +143,7 @@ def anchor(rows: int) -> float:
                 cursor.execute(
                     "INSERT INTO anchor_inventory_stockmovement (id, sku_id, warehouse_id, bucket, quantity, balance,"
                     " kind, reason, reference, actor, note, unit_cost, average_cost, occurred_at, created_at, key)"
-                    " SELECT id, id, 1, 'on_hand', 1, 5, 'count', 'stocktake', 'count.csv', 'task:bench', '', 4, 0,"
+                    " SELECT id, id, 1, 'on_hand', 1, 5, 'count', 'count', 'count.csv', 'task:bench', '', 4, 0,"
                     " now(), now(), 'import:000000000000000000000000:' || id FROM unnest(%s::bigint[]) AS t (id)",
                     [part],
                 )
@@ -166,7 +167,7 @@ def _write(path: Path, rows: int, quantity: Callable[[int], int], wrong: int) ->
             units: object = quantity(number)
             if wrong and number % wrong == wrong - 1:
                 units = "12 pcs"
-            out.writerow([f"BENCH-{number:06}", "WH1", "", units, "set", "stocktake", "", ""])
+            out.writerow([f"BENCH-{number:06}", "WH1", "", units, "set", "count", "", ""])
 
 
 def _apply(path: Path, profile: Any, chosen: dict[str, Any]) -> Found:

@@ -147,6 +147,7 @@ class Kpi:
     drills: tuple[tuple[str, str, str], ...]  # key, label, name of the count in the tally
     by_channel: bool = True
     by_warehouse: bool = True
+    by_place: bool = False  # needs the tallies of each place and not only their sum
     costs: bool = False
     matures: int = 0
     lower_is_better: bool = True
@@ -488,7 +489,8 @@ KPIS: dict[str, Kpi] = {
             "for a year of the same pace.",
             "stock", "×", lambda tally: _turnover(tally).yearly, _turnover_parts, _line, _value_rows,
             (("sold", "Cost of goods sold", ""), ("value", "Closing values", "")),
-            by_channel=False, costs=True, lower_is_better=False, target=_share_target("target_turnover"),
+            by_channel=False, by_place=True, costs=True, lower_is_better=False,
+            target=_share_target("target_turnover"),
         ),
         Kpi(
             "accuracy", "Order accuracy",
@@ -518,13 +520,13 @@ KPIS: dict[str, Kpi] = {
             "were shipped.",
             "returns", "%", lambda tally: returns.return_rate(tally).rate, _return_parts, _return_chart, _as_is,
             (("returned", "Lines with a return", ""), ("lines", "Lines shipped", "")),
-            matures=returns.RETURNS_MATURE, target=_share_target("target_return_rate"),
+            matures=returns.RETURNS_MATURE, by_place=True, target=_share_target("target_return_rate"),
         ),
         Kpi(
             "carrying", "Carrying cost",
             "Average stock value × yearly carrying rate (capital, storage, service, risk) × days ÷ 365.",
             "stock", "money", _carrying, _carrying_parts, _bars, _value_rows, (("value", "Closing values", ""),),
-            by_channel=False, costs=True,
+            by_channel=False, by_place=True, costs=True,
         ),
         Kpi(
             "stockout", "Stockout rate, demand",
@@ -540,7 +542,7 @@ KPIS: dict[str, Kpi] = {
             "rate by demand.",
             "stock", "%", lambda tally: stock.stockout_time(tally).rate, _time_parts, _line, _time_rows,
             (("out", "Stock days with nothing available", ""), ("days", "SKU-days on sale", "")),
-            by_channel=False,
+            by_channel=False, by_place=True,
         ),
     )
 }  # fmt: skip
@@ -565,7 +567,7 @@ class Reader:
 
     def __init__(self, ask: Asked) -> None:
         self.ask = ask
-        self._found: dict[tuple[str, Window], Tallies] = {}
+        self._found: dict[tuple[str, Window, bool], Tallies] = {}
         self._first: dict[str, dt.date] | None = None
 
     def first_days(self) -> dict[str, dt.date]:
@@ -575,15 +577,16 @@ class Reader:
         return self._first
 
     def tallies(self, kpi: Kpi, window: Window) -> Tallies:
-        key = (kpi.source, window)
+        # the stock is read whole: its rows decide which places belong together
+        whole = kpi.source == "stock"
+        channels = self.ask.channels if kpi.by_channel else None
+        warehouses = self.ask.warehouses if kpi.by_warehouse and not whole else None
+        summed = not kpi.by_place and channels is None and warehouses is None
+        key = (kpi.source, window, summed)
         if key not in self._found:
-            # the stock is read whole: its rows decide which places belong together
-            whole = kpi.source == "stock"
             self._found[key] = rollup.read(
-                kpi.source, window,
-                channels=self.ask.channels if kpi.by_channel else None,
-                warehouses=self.ask.warehouses if kpi.by_warehouse and not whole else None,
-            )  # fmt: skip
+                kpi.source, window, channels=channels, warehouses=warehouses, summed=summed
+            )
         return kpi.pick(self._found[key], self.ask)
 
 

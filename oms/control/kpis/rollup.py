@@ -23,7 +23,7 @@ from inventory import kpis as inventory_kpis
 from inventory.models import StockDay
 from oms.control.models import KpiClose, KpiDay
 from oms.core.clock import business_day, now
-from oms.core.figures import Place, Tallies, Tally, Window, midnight
+from oms.core.figures import Place, Tallies, Tally, Window, midnight, total
 from oms.orders import kpis as order_kpis
 from oms.orders.models import Order
 from returns import kpis as return_kpis
@@ -35,6 +35,8 @@ HORIZON = dt.timedelta(days=400)
 CHUNK_DAYS = 31
 #: days of today and before that change all the time
 FRESH_DAYS = 2
+#: channel and warehouse of the sum over all places, which no code can be
+EVERYWHERE = "(all)"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Source:
     count: Callable[[Window], Tallies]
     matures: int
     first: Callable[[], dt.datetime | dt.date | None]
+    summed: bool = True  # a row with the sum over all places is kept: only where places may be added up
     whole_days: bool = False  # today is not counted: a day has figures once it has ended
     kept: dt.timedelta = HORIZON  # how far back its rows are all there; older days keep the figures they have
 
@@ -64,7 +67,7 @@ def _first_push() -> dt.datetime | None:
 
 
 SOURCES: dict[str, Source] = {
-    "stock": Source(inventory_kpis.tally, 1, inventory_kpis.first_day, whole_days=True),
+    "stock": Source(inventory_kpis.tally, 1, inventory_kpis.first_day, summed=False, whole_days=True),
     "cycle": Source(fulfillment_kpis.tally, 1, _first_shipped),
     "accuracy": Source(return_kpis.accuracy_tally, return_kpis.ACCURACY_MATURE, _first_shipped),
     "returns": Source(return_kpis.return_tally, return_kpis.RETURNS_MATURE, _first_shipped),
@@ -119,6 +122,9 @@ def _count(name: str, window: Window) -> list[dt.date]:
         row.computed_at = at
         closes.append(row)
         if day in changed:
+            if source.summed and rows:
+                whole = total(Tally.of_json(data) for _, data in rows)
+                rows.append((Place(day, EVERYWHERE, EVERYWHERE), whole.as_json()))
             fresh += [
                 KpiDay(source=name, grain=Grain.DAY, day=day, channel=place.channel,
                        warehouse=place.warehouse, data=data)
@@ -176,8 +182,12 @@ def read(
     *,
     channels: Collection[str] | None = None,
     warehouses: Collection[str] | None = None,
+    summed: bool = False,
 ) -> Tallies:
-    """The stored tallies of a window at these places (None = all), in months where it is long. One query."""
+    """The stored tallies of a window at these places (None = all), in months where it is long. One query.
+
+    `summed`: only their sum over all places, of a source that keeps it.
+    """
     months = whole_months(window) if window.days > BY_DAYS else []
     where = Q(grain=Grain.DAY, day__gte=window.first, day__lte=window.last)
     if months:
@@ -185,6 +195,7 @@ def read(
         ends = Q(day__gte=window.first, day__lt=months[0]) | Q(day__gte=until, day__lte=window.last)
         where = Q(grain=Grain.DAY) & ends | Q(grain=Grain.MONTH, day__gte=months[0], day__lt=until)
     rows = KpiDay.objects.filter(where, source=source)
+    rows = rows.filter(channel=EVERYWHERE) if summed else rows.exclude(channel=EVERYWHERE)
     if channels is not None:
         rows = rows.filter(channel__in=channels)
     if warehouses is not None:
