@@ -468,7 +468,7 @@ class StockMovement(models.Model):
         MERGE = "merge", "SKU merge"
 
     id = models.BigAutoField(primary_key=True)
-    # each index is paid by every movement: only those that are asked, see migration 0017
+    # each index is paid by every movement: only those that are asked, see migration 0018
     sku = models.ForeignKey(Sku, on_delete=models.PROTECT, related_name="movements", db_index=False)
     warehouse = models.ForeignKey(
         Warehouse, on_delete=models.PROTECT, related_name="movements", db_index=False

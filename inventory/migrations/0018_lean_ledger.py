@@ -39,7 +39,7 @@ def link(to: str, related: str, **options: Any) -> models.ForeignKey[Any, Any]:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("inventory", "0016_sku_search")]
+    dependencies = [("inventory", "0017_evidence")]
 
     operations = [
         migrations.SeparateDatabaseAndState(
