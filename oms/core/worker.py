@@ -26,6 +26,7 @@ from oms.core import beat
 from oms.core.clock import now
 from oms.core.db import drop_broken_connection
 from oms.core.doorbell import ring, ring_due
+from oms.core.memory import settle
 
 log = logging.getLogger("lading.worker")
 
@@ -50,6 +51,7 @@ def run_cluster() -> int:
     os.register_at_fork(after_in_child=die_with_parent)
     from django_q.cluster import Cluster
 
+    settle()  # before the cluster forks: the workers share what is loaded
     cluster = Cluster()
     cluster.start()
     cluster.sentinel.join()

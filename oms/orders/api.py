@@ -17,7 +17,7 @@ from rest_framework.routers import BaseRouter
 from oms.core.access import principal_of, require
 from oms.core.actor import actor_of
 from oms.core.api import bulk
-from oms.core.api.fields import MoneyField, SparseFieldsMixin, expect_version
+from oms.core.api.fields import DerivedOnceMixin, MoneyField, SparseFieldsMixin, expect_version
 from oms.core.api.filters import refuse_unknown
 from oms.core.api.idempotency import IdempotentMixin
 from oms.core.errors import UserError
@@ -27,7 +27,7 @@ from oms.orders.drafts import ContactDraft
 from oms.orders.models import Hold, Order, OrderEvent, OrderLine, SalesChannel
 
 
-class OrderLineSerializer(SparseFieldsMixin, serializers.ModelSerializer[OrderLine]):
+class OrderLineSerializer(DerivedOnceMixin, serializers.ModelSerializer[OrderLine]):
     sku = serializers.SerializerMethodField(
         help_text="our SKU code; null while the channel's code is not mapped"
     )
@@ -45,7 +45,7 @@ class OrderLineSerializer(SparseFieldsMixin, serializers.ModelSerializer[OrderLi
         return line.sku.code if line.sku is not None else None
 
 
-class HoldSerializer(SparseFieldsMixin, serializers.ModelSerializer[Hold]):
+class HoldSerializer(DerivedOnceMixin, serializers.ModelSerializer[Hold]):
     class Meta:
         model = Hold
         fields = [

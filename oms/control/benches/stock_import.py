@@ -23,6 +23,7 @@ from oms.control.imports.profiles import PROFILES
 from oms.control.imports.report import Report as Found
 from oms.control.imports.stock import CHUNK, StockFile
 from oms.core.db import on_postgres
+from oms.core.memory import settle
 
 WRONG_EVERY = 1000
 
@@ -48,6 +49,7 @@ def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> 
         )
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
+    settle()  # as a worker does when it begins
     dice = random.Random(11)
     report.size = {"rows": rows, "skus": rows, "warehouses": 1, "rows_per_transaction": CHUNK}
     with tempfile.TemporaryDirectory() as folder:

@@ -57,18 +57,25 @@ def _follow(row: Any, path: str) -> Any:
     return row
 
 
-class SparseFieldsMixin:
-    """`?fields=id,number`: only these members in the answer of a GET.
-
-    The fields that DRF derives from a model are derived once per class: looking the model up costs some milliseconds
-    in each request, copying what was found does not.
-    """
+class DerivedOnceMixin:
+    # no docstring: the schema would take it for the description of each serializer
+    #
+    # DRF derives the fields of a model anew for each serializer it makes, which costs milliseconds in each request.
+    # Here they are derived once per class and copied.
 
     def get_fields(self) -> dict[str, Any]:
         own = type(self).__dict__
         if "_derived" not in own:
             type(self)._derived = super().get_fields()  # type: ignore[attr-defined,misc]
-        fields: dict[str, Any] = copy.deepcopy(own["_derived"])
+        derived: dict[str, Any] = copy.deepcopy(own["_derived"])
+        return derived
+
+
+class SparseFieldsMixin(DerivedOnceMixin):
+    """`?fields=id,number`: only these members in the answer of a GET."""
+
+    def get_fields(self) -> dict[str, Any]:
+        fields = super().get_fields()
         request = self.context.get("request")  # type: ignore[attr-defined]
         parent = getattr(self, "parent", None)
         outermost = parent is None or (
