@@ -8,24 +8,26 @@ are refilled by transfers and are not part of the position.
 from __future__ import annotations
 
 import datetime as dt
-import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Sum
+from django.db.models import F, Sum
 from django.db.models.functions import TruncDate
+from django.utils import timezone
 
 from inventory import selectors as stock
-from inventory.models import DemandDay, Sku, StockLevel, StockMovement, Warehouse
+from inventory.models import Sku, StockLevel, StockMovement, Warehouse
+from inventory.selectors import daily_demand
 from inventory.velocity import DemandOfDay, fill_days, velocity
 from oms.core import business
 from oms.core.actor import Actor
 from oms.core.clock import business_day, now
 from oms.core.errors import Conflict, UserError
-from oms.core.exceptions_inbox import close_item, raise_item
+from oms.core.exceptions_inbox import Raised, close_item, raise_items
 from procurement import purchase_orders, reorder, selectors
 from procurement.models import PurchaseOrder, ReorderSuggestion, ReplenishmentSetting, SupplierOffer
 from procurement.offers import in_force, price_for, usable
@@ -50,12 +52,30 @@ def suggest(
         skus = skus.filter(pk__in=list(sku_ids))
     ids = list(skus.order_by("pk").values_list("pk", flat=True))
     done: Counter[str] = Counter()
+    judged: dict[int, Judged] = {}
     for start in range(0, len(ids), CHUNK):
-        done += _suggest_chunk(ids[start : start + CHUNK], backorders or {})
+        done += _suggest_chunk(ids[start : start + CHUNK], backorders or {}, judged)
     return done
 
 
-def _suggest_chunk(ids: list[int], backorders: Mapping[int, int]) -> Counter[str]:
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a supplier's last orders say of it; asked once in a run."""
+
+    lead: LeadTime
+    late: Decimal | None  # share of its lines
+
+
+def _judge(offers: Iterable[SupplierOffer], known: dict[int, Judged]) -> None:
+    for offer in offers:
+        supplier = offer.supplier
+        if supplier.pk not in known:
+            on_time = selectors.score(supplier.pk).on_time
+            late = None if on_time is None else 1 - on_time
+            known[supplier.pk] = Judged(selectors.lead_time(supplier.pk, supplier.lead_time_days), late)
+
+
+def _suggest_chunk(ids: list[int], backorders: Mapping[int, int], judged: dict[int, Judged]) -> Counter[str]:
     today = business_day()
     first = today - dt.timedelta(days=WINDOW_DAYS)
     skus = {sku.pk: sku for sku in Sku.objects.filter(pk__in=ids)}
@@ -73,9 +93,7 @@ def _suggest_chunk(ids: list[int], backorders: Mapping[int, int]) -> Counter[str
         settings[setting.sku_id] = setting
     demand = _demand(ids, first, today)
     out_days = _stockout_days(ids, list(places), first, today)
-    levels: dict[int, list[StockLevel]] = defaultdict(list)
-    for level in StockLevel.objects.filter(sku__in=ids, warehouse__in=places):
-        levels[level.sku_id].append(level)
+    levels = _levels(ids, list(places))
     coming: dict[int, list[selectors.Incoming]] = defaultdict(list)
     for item in selectors.incoming(ids):
         coming[item.sku_id].append(item)
@@ -84,9 +102,7 @@ def _suggest_chunk(ids: list[int], backorders: Mapping[int, int]) -> Counter[str
         SupplierOffer.objects.filter(sku__in=ids).select_related("supplier").prefetch_related("breaks")
     ):
         offers[offer.sku_id].append(offer)
-    suppliers = {o.supplier for group in offers.values() for o in group}
-    leads = {s.pk: selectors.lead_time(s.pk, s.lead_time_days) for s in suppliers}
-    punctual = {s.pk: selectors.score(s.pk).on_time for s in suppliers}
+        _judge([offer], judged)
     open_now = {
         s.sku_id: s
         for s in ReorderSuggestion.objects.filter(
@@ -97,6 +113,7 @@ def _suggest_chunk(ids: list[int], backorders: Mapping[int, int]) -> Counter[str
     cover = int(business.get("cover_days"))
     carrying = Decimal(business.get("carrying_rate"))
     done: Counter[str] = Counter()
+    fresh: list[ReorderSuggestion] = []
     for sku_id in ids:
         sku, own_setting = skus[sku_id], settings.get(sku_id)
         if own_setting and own_setting.is_paused:
@@ -108,12 +125,12 @@ def _suggest_chunk(ids: list[int], backorders: Mapping[int, int]) -> Counter[str
             today - dt.timedelta(days=1),
             out_of_stock=out_days.get(sku_id, set()),
         )
-        figure = velocity(_since_first_sale(days))
+        days = _since_first_sale(days)
+        figure = velocity(days)
         per_day = figure.per_day or 0.0
-        sold = [day.units for day in _since_first_sale(days) if day.in_stock]
-        spread = statistics.stdev(sold) if len(sold) > 1 else 0.0
-        sellable = sum(level.on_hand - level.unavailable for level in levels[sku_id])
-        reserved = sum(level.reserved for level in levels[sku_id])
+        sold = [day.units for day in days if day.in_stock]
+        spread = reorder.deviation(sold)
+        sellable, reserved, in_transit = levels.get(sku_id, (0, 0, 0))
         if not per_day and not backorders.get(sku_id) and not (own_setting and own_setting.min_stock):
             done["no_demand"] += 1
             if sku_id in open_now:
@@ -128,9 +145,9 @@ def _suggest_chunk(ids: list[int], backorders: Mapping[int, int]) -> Counter[str
                     o.supplier.name,
                     o.rank,
                     o.price,
-                    _lead(o, leads)[0],
+                    _lead(o, judged)[0],
                     active=in_force(o.valid_from, o.valid_to, today) and o.is_active and o.supplier.is_active,
-                    late_rate=_late(punctual[o.supplier_id]),
+                    late_rate=judged[o.supplier_id].late,
                 )
                 for o in offers[sku_id]
             ],
@@ -138,7 +155,7 @@ def _suggest_chunk(ids: list[int], backorders: Mapping[int, int]) -> Counter[str
             needed_by=needed_by,
         )
         chosen = next((o for o in usable_offers if choice.option and str(o.pk) == choice.option.key), None)
-        lead_days, lead_sd = _lead(chosen, leads) if chosen else (14.0, 0.0)
+        lead_days, lead_sd = _lead(chosen, judged) if chosen else (14.0, 0.0)
         plan = reorder.Plan(
             service_level=float(own_setting.service_level) if own_setting else service,
             review_days=own_setting.review_days if own_setting else 0,
@@ -162,7 +179,7 @@ def _suggest_chunk(ids: list[int], backorders: Mapping[int, int]) -> Counter[str
                 backorders.get(sku_id, 0),
                 in_time,
                 late,
-                sum(level.in_transit for level in levels[sku_id]),
+                in_transit,
             ),
             reorder.Terms(
                 lead_days,
@@ -197,17 +214,17 @@ def _suggest_chunk(ids: list[int], backorders: Mapping[int, int]) -> Counter[str
             "reason": advice.reason[:255],
             "trace": trace,
         }
-        done[_store(sku, place, open_now.get(sku_id), values)] += 1
+        if sku_id in open_now:
+            done[_renew(open_now[sku_id], values)] += 1
+        else:
+            fresh.append(ReorderSuggestion(sku=sku, warehouse=place, **values))
+    done += _store(fresh)
     return done
 
 
-def _late(on_time: Decimal | None) -> Decimal | None:
-    return None if on_time is None else 1 - on_time
-
-
-def _lead(offer: SupplierOffer, leads: dict[int, LeadTime]) -> tuple[float, float]:
+def _lead(offer: SupplierOffer, judged: Mapping[int, Judged]) -> tuple[float, float]:
     """Days and deviation: measured when there are enough receipts, else what the offer or supplier states."""
-    measured = leads[offer.supplier_id]
+    measured = judged[offer.supplier_id].lead
     if measured.is_measured:
         return measured.days, measured.sd
     return float(offer.lead_time), 0.0
@@ -221,24 +238,34 @@ def _since_first_sale(days: list[DemandOfDay]) -> list[DemandOfDay]:
     return days
 
 
-def _store(sku: Sku, place: Warehouse, known: ReorderSuggestion | None, values: dict[str, Any]) -> str:
-    if known is None:
-        with transaction.atomic():
-            # two planners at once: the partial unique index lets one in, the other finds its row
-            suggestion, created = ReorderSuggestion.objects.get_or_create(
-                sku=sku, warehouse=place, state=ReorderSuggestion.State.OPEN, defaults=values
-            )
-            if not created:
-                return "kept"
-            raise_item(
+def _store(fresh: list[ReorderSuggestion]) -> Counter[str]:
+    """New suggestions and their entries in the inbox, together. A handful of statements for any number."""
+    if not fresh:
+        return Counter()
+    skus = [one.sku_id for one in fresh]
+    state = ReorderSuggestion.State.OPEN
+    with transaction.atomic():
+        # two planners at once: the partial unique index lets one of the rows in
+        standing = ReorderSuggestion.objects.filter(sku__in=skus, state=state)
+        before = set(standing.values_list("pk", flat=True))
+        ReorderSuggestion.objects.bulk_create(fresh, ignore_conflicts=True)
+        mine = {sku for pk, sku in standing.values_list("pk", "sku") if pk not in before}
+        raise_items(
+            Raised(
                 "reorder",
-                f"reorder:{sku.pk}",
-                f"{sku} is below its reorder point",
-                detail=str(values["reason"]),
-                url=f"/purchasing/reorder?q={sku.code}",
-                warehouse_code=place.code,
+                f"reorder:{one.sku_id}",
+                f"{one.sku} is below its reorder point",
+                detail=one.reason,
+                url=f"/purchasing/reorder?q={one.sku.code}",
+                warehouse_code=one.warehouse.code,
             )
-        return "new"
+            for one in fresh
+            if one.sku_id in mine
+        )
+    return Counter(new=len(mine), kept=len(fresh) - len(mine))
+
+
+def _renew(known: ReorderSuggestion, values: dict[str, Any]) -> str:
     same = (
         known.quantity == values["quantity"]
         and known.need == values["need"]
@@ -269,20 +296,28 @@ def _demand(ids: list[int], first: dt.date, today: dt.date) -> dict[int, dict[dt
     """Units per SKU and day, kits counted as their components."""
     kits = stock.kits_containing(ids)
     parts = stock.kit_parts(sorted({kit for group in kits.values() for kit in group}))
-    rows = (
-        DemandDay.objects.filter(day__gte=first, day__lt=today, sku__in=[*ids, *parts])
-        .values_list("sku", "day")
-        .annotate(total=Sum("units"))
-    )
     found: dict[int, dict[dt.date, int]] = defaultdict(lambda: defaultdict(int))
     wanted = set(ids)
-    for sku_id, day, units in rows:
-        if sku_id in wanted:
-            found[sku_id][day] += units
-        for component, per_kit in parts.get(sku_id, ()):
-            if component in wanted:
-                found[component][day] += units * per_kit
+    for sku_id, by_day in daily_demand([*ids, *parts], first, today).items():
+        for place, per_kit in ([(sku_id, 1)] if sku_id in wanted else []) + parts.get(sku_id, []):
+            if place in wanted:
+                sums = found[place]
+                for day, units in by_day.items():
+                    sums[day] += units * per_kit
     return found
+
+
+def _levels(ids: list[int], places: list[int]) -> dict[int, tuple[int, int, int]]:
+    """Sellable, reserved and in-transit units per SKU over these warehouses."""
+    sums = (
+        StockLevel.objects.filter(sku__in=ids, warehouse__in=places)
+        .order_by()
+        .values_list("sku")
+        .annotate(
+            sellable=Sum(F("on_hand") - F("unavailable")), held=Sum("reserved"), coming=Sum("in_transit")
+        )
+    )
+    return {sku: (sellable, held, coming) for sku, sellable, held, coming in sums}
 
 
 def _stockout_days(
@@ -290,13 +325,14 @@ def _stockout_days(
 ) -> dict[int, set[dt.date]]:
     """Days that began and ended with nothing available, walked back from today's balance over the ledger."""
     free: dict[int, int] = defaultdict(int)
-    for level in StockLevel.objects.filter(sku__in=ids, warehouse__in=places):
-        free[level.sku_id] += level.available
+    for sku_id, (sellable, reserved, _) in _levels(ids, places).items():
+        free[sku_id] = sellable - reserved
+    begin = timezone.make_aware(dt.datetime.combine(first, dt.time.min))
     signs = dict.fromkeys(("reserved", "damaged", "quarantine", "inspection"), -1) | {"on_hand": 1}
     changes: dict[int, dict[dt.date, int]] = defaultdict(lambda: defaultdict(int))
     rows = (
         StockMovement.objects.filter(
-            sku__in=ids, warehouse__in=places, bucket__in=signs, created_at__date__gte=first
+            sku__in=ids, warehouse__in=places, bucket__in=signs, created_at__gte=begin
         )
         .annotate(day=TruncDate("created_at"))
         .values_list("sku", "day", "bucket")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -138,6 +138,15 @@ def best_break(
     return quantity, total
 
 
+def deviation(values: Sequence[int]) -> float:
+    """Sample standard deviation of whole numbers, 0 for fewer than two. The sums are exact."""
+    count = len(values)
+    if count < 2:
+        return 0.0
+    total, squares = sum(values), sum(value * value for value in values)
+    return math.sqrt((count * squares - total * total) / (count * (count - 1)))
+
+
 def reorder_point(demand: Demand, terms: Terms, plan: Plan) -> tuple[int, float, str]:
     """Reorder point in whole units, the safety stock inside it and the method.
 
@@ -190,10 +199,10 @@ def advise(demand: Demand, position: Position, terms: Terms, plan: Plan, *, toda
     runs_out = _runs_out(position, demand, today)
     reason = _sentence(need, quantity, point, now, terms, blocked, position)
     trace = {
-        "demand": asdict(demand),
-        "position": asdict(position),
-        "terms": _plain(asdict(terms)),
-        "plan": _plain(asdict(plan)),
+        "demand": _plain(demand),
+        "position": _plain(position),
+        "terms": _plain(terms),
+        "plan": _plain(plan),
         "safety_stock": round(safety, 3),
         "method": method,
         "reorder_point": point,
@@ -204,9 +213,10 @@ def advise(demand: Demand, position: Position, terms: Terms, plan: Plan, *, toda
     return Advice(quantity, need, point, now, order_up_to, safety, method, best, runs_out, reason, trace)
 
 
-def _plain(values: dict[str, object]) -> dict[str, object]:
-    """Decimals as text, so that a trace can be stored as JSON without loss."""
-    return {name: str(value) if isinstance(value, Decimal) else value for name, value in values.items()}
+def _plain(inputs: Demand | Position | Terms | Plan) -> dict[str, object]:
+    """The fields by name, decimals as text, so that a trace can be stored as JSON without loss."""
+    values = ((name, getattr(inputs, name)) for name in inputs.__slots__)
+    return {name: str(value) if isinstance(value, Decimal) else value for name, value in values}
 
 
 def _runs_out(position: Position, demand: Demand, today: date) -> date | None:

@@ -262,7 +262,7 @@ class OrderViewSet(
             return selectors.for_api(found)
         return selectors.for_list(found).select_related("channel", "contact").prefetch_related("holds")
 
-    def paginate_queryset(self, queryset: QuerySet[Order]) -> Any:
+    def paginate_queryset(self, queryset: Any) -> Any:
         """A page of the list, and where its orders are: without an object per allocation."""
         page = super().paginate_queryset(queryset)
         self.facts = selectors.row_facts(page or [])

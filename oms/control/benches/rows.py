@@ -49,6 +49,8 @@ def insert(model: type[models.Model], rows: int, **columns: str) -> None:
 
 def _literal(field: models.Field[Any, Any]) -> str:
     """The default of a field as SQL."""
+    if getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False):
+        return at("0")
     value = field.get_default()
     if value is None:
         return "NULL"

@@ -35,6 +35,7 @@ NAMES = (
     "grid",
     "lists",
     "screens",
+    "reorder",
     "flashsale",
     "kpi",
     "routing",
