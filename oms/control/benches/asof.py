@@ -15,13 +15,18 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import Sum
 
+from fulfillment import lot_recall
+from fulfillment.models import Shipment
 from inventory import asof
-from inventory.models import Product, Sku, StockLevel, StockMovement, Warehouse
+from inventory.models import BinMovement, Lot, Product, Sku, StockLevel, StockMovement, Warehouse
 from oms.control.benches import world
+from oms.control.benches.pages import analyze
 from oms.control.benches.report import Report
+from oms.control.benches.rows import at, insert, quiet
 from oms.core.clock import now
 from oms.core.csvsafe import stream_csv
 from oms.core.db import on_postgres
+from oms.orders.models import Order
 
 DAYS = 90
 WAREHOUSES = 4
@@ -64,6 +69,8 @@ def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> 
     say("the whole list")
     _export(report, places, start)
     report.check_invariants()
+    say("recall of a lot")
+    _recall(report, goods[0], places[0], hot_rows)
 
 
 def _ledger(goods: list[Sku], places: list[Warehouse], steps: int, hot_rows: int, start: dt.datetime) -> None:
@@ -112,7 +119,7 @@ def _ledger(goods: list[Sku], places: list[Warehouse], steps: int, hot_rows: int
             SELECT {first}, {low}, 'on_hand', CASE WHEN h.n % 2 = 1 THEN 3 ELSE -2 END,
                    h.n / 2 + CASE WHEN h.n % 2 = 1 THEN 3 ELSE 0 END,
                    CASE WHEN h.n % 2 = 1 THEN 'receipt' ELSE 'ship' END,
-                   '', 'BENCH', 'task:bench', '', 4.0000, 4.0000,
+                   '', 'S-' || h.n, 'task:bench', '', 4.0000, 4.0000,
                    4.0000 * (h.n / 2 + CASE WHEN h.n % 2 = 1 THEN 3 ELSE 0 END), {hot}, {hot}, 'h:' || h.n
             FROM {series.format(1, hot_rows, "h")} ORDER BY h.n
             """  # noqa: S608 - only numbers and names of ours
@@ -137,6 +144,38 @@ def _ledger(goods: list[Sku], places: list[Warehouse], steps: int, hot_rows: int
             FROM inventory_stocklevel WHERE reserved > 0
             """  # noqa: S608 - only numbers and names of ours
         )
+
+
+def _recall(report: Report, sku: Sku, place: Warehouse, hot_rows: int) -> None:
+    """A lot behind every twelfth movement of the hot SKU: who got it. After the invariants, for nothing packed it."""
+    rows = hot_rows // 12
+    lot = Lot.objects.create(sku=sku, code="L-1")
+    shop = world.channel("shop", [place])
+    first = StockMovement.objects.get(key="h:1").pk
+    with transaction.atomic(), quiet():
+        insert(
+            BinMovement, rows,
+            id="n", movement_id=f"{first} + n - 1", warehouse_id=str(place.pk), sku_id=str(sku.pk), lot_id=str(lot.pk),
+            quantity="CASE WHEN n % 2 = 1 THEN 3 ELSE -2 END", created_at=at("0"),
+        )  # fmt: skip
+        insert(
+            Order, rows // 2,
+            id="n", channel_id=str(shop.pk), external_id="'B' || n", state="'shipped'", currency="'USD'",
+            placed_at=at("n"), channel_updated_at=at("n"),
+        )  # fmt: skip
+        insert(
+            Shipment, rows // 2,
+            id="n * 2", order_id="n", warehouse_id=str(place.pk), state="'shipped'", shipped_at=at("n"),
+        )  # fmt: skip
+    analyze()
+    taken = []
+    for _ in range(3):
+        began = time.perf_counter()
+        found = lot_recall.recall(lot.pk)
+        taken.append(time.perf_counter() - began)
+    report.figures |= {"recall_shipments": len(found.recipients), "recall_longest_of_three_s": max(taken)}
+    report.at_most(16, "recall of a lot, longest of three", max(taken), 2.0, 0.5, "s")
+    report.equal("units of the lot shipped", found.shipped, rows // 2 * 2)
 
 
 def _one_sku(report: Report, goods: list[Sku], start: dt.datetime) -> None:

@@ -81,17 +81,18 @@ def _seed(skus: int) -> None:
         insert(Product, skus, id="n", title="'Product ' || n")
         insert(Sku, skus, id="n", product_id="n", code="'R-' || n", unit_cost=str(Decimal(4)))
         insert(
-            StockLevel, skus, sku_id="n", warehouse_id=str(place.pk), on_hand="10 + (n * 37) % 900", average_cost="4"
+            StockLevel, skus,
+            id="n", sku_id="n", warehouse_id=str(place.pk), on_hand="10 + (n * 37) % 900", average_cost="4",
         )  # fmt: skip
         insert(
             StockMovement, skus,
-            sku_id="n", warehouse_id=str(place.pk), bucket="'on_hand'", quantity="10 + (n * 37) % 900",
+            id="n", sku_id="n", warehouse_id=str(place.pk), bucket="'on_hand'", quantity="10 + (n * 37) % 900",
             balance="10 + (n * 37) % 900", kind="'opening'", reference="'bench'", unit_cost="4", average_cost="4",
             key="'r' || n", created_at=at("86400 * 400"), occurred_at=at("86400 * 400"),
         )  # fmt: skip
         insert(
             SupplierOffer, skus,
-            supplier_id=f"{first} + n % {SUPPLIERS}", sku_id="n", price="3.5", currency="'USD'", moq="12",
+            id="n", supplier_id=f"{first} + n % {SUPPLIERS}", sku_id="n", price="3.5", currency="'USD'", moq="12",
             order_multiple="6",
         )  # fmt: skip
         table = DemandDay._meta.db_table
