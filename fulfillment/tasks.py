@@ -21,6 +21,10 @@ log = logging.getLogger("lading.fulfillment")
 
 #: one run stops after this, in seconds, and rings again: the queue's timeout never strikes
 RUN_FOR = 5
+#: so many orders queued within so long are a rush
+RUSH, RUSH_WITHIN = 150, dt.timedelta(seconds=2)
+#: the longest that an order waits for the end of a rush
+PATIENCE = dt.timedelta(seconds=60)
 #: orders taken at once
 BATCH = 100
 MAX_ATTEMPTS = 8
@@ -28,16 +32,20 @@ MAX_ATTEMPTS = 8
 LEASE = dt.timedelta(seconds=30)
 
 
-@periodic(seconds=15)
+@periodic(seconds=5)
 def route_waiting(subject: str = "") -> None:
     """Route every waiting order, oldest ship-by first; one that fails backs off and is told.
 
-    One router at a time: the other workers stay free for work that is more urgent than a shipment.
+    One router at a time: the other workers stay free for work that is more urgent than a shipment. In a rush of
+    orders even that one waits for at most `PATIENCE`, because order entry and the figures of all channels need the
+    same processors, and a second counts there.
     """
     if _another_routes():
         return  # it looks again before it ends, so it finds what we were rung for
     until = time.monotonic() + RUN_FOR
     while time.monotonic() < until:
+        if _rush():
+            return  # the clock rings again
         claimed = _claim()
         if not claimed:
             return
@@ -62,6 +70,14 @@ def _another_routes() -> bool:
     return RoutingQueue.objects.filter(
         attempts=0, next_attempt_at__gt=at, next_attempt_at__lte=at + LEASE + dt.timedelta(seconds=1)
     ).exists()
+
+
+def _rush() -> bool:
+    """Do orders come in by the hundred, and has none of those that wait been put off for long?"""
+    at = now()
+    if RoutingQueue.objects.filter(queued_at__gt=at - RUSH_WITHIN).count() < RUSH:
+        return False
+    return not RoutingQueue.objects.filter(next_attempt_at__lte=at, queued_at__lte=at - PATIENCE).exists()
 
 
 def _claim() -> list[RoutingQueue]:

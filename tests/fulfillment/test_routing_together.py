@@ -129,3 +129,20 @@ def test_one_router_at_a_time(world):
     RoutingQueue.objects.filter(order=order).update(next_attempt_at=now())
     tasks.route_waiting()
     assert Shipment.objects.filter(order__in=[order, other]).count() == 2
+
+
+def test_in_a_rush_routing_waits_a_minute_at_most(world, monkeypatch):
+    monkeypatch.setattr(tasks, "RUSH", 3)
+    add_stock(world.sku, world.east, 100)
+    orders = [world.order(1) for _ in range(3)]
+    news_told()
+    tasks.route_waiting()
+    assert not Shipment.objects.exists(), "three orders within two seconds are a rush here"
+    RoutingQueue.objects.filter(order=orders[0]).update(queued_at=now() - tasks.PATIENCE)
+    world.order(1)
+    news_told()
+    tasks.route_waiting()
+    assert Shipment.objects.filter(order=orders[0]).exists(), "the first has waited for a minute"
+    RoutingQueue.objects.update(queued_at=now() - tasks.RUSH_WITHIN)
+    tasks.route_waiting()
+    assert Shipment.objects.count() == 4 and not RoutingQueue.objects.exists(), "the rush is over"
