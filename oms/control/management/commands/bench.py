@@ -67,7 +67,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--rate", type=int, default=50, help="sync: sales per second (default 50)")
         parser.add_argument(
-            "--seconds", type=int, default=20, help="sync: how long the sales go on (default 20)"
+            "--seconds", type=int, default=20, help="sync, tasks: how long the load goes on (default 20)"
         )
         parser.add_argument(
             "--channels", type=int, default=5, help="sync: stores that list every SKU (default 5)"
@@ -176,6 +176,8 @@ def _words(options: dict[str, Any]) -> list[str]:
     if options["name"] == "sync":
         for name in ("rate", "seconds", "channels", "skus", "latency_ms", "burst"):
             words += [f"--{name.replace('_', '-')}", str(options[name])]
+    if options["name"] == "tasks":
+        words += ["--seconds", str(options["seconds"])]
     if options["name"] == "flashsale":
         for name in ("channels", "units", "shoppers", "rate", "outage"):
             words += [f"--{name}", str(options[name])]
