@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from django.db import transaction
 from django.db.models import Max
 
 from channels import asking
@@ -30,8 +31,9 @@ from channels.selectors import pool_of
 from channels.session import Make, do
 from fulfillment.models import HandOff, HandOffLine, ThreePLAccount, ThreePLCall, ThreePLMessage
 from fulfillment.threepl import accounts, inbox, transports
-from inventory.models import Warehouse
+from inventory.models import Sku, Warehouse
 from oms.core.actor import Actor, task_actor
+from oms.core.audit import record
 from oms.core.clock import now
 from oms.core.errors import NotFound, UserError
 from oms.core.http import HttpFailure
@@ -172,6 +174,27 @@ def set_options(account_id: int, *, comment: str, neutral: Iterable[str], actor:
     return accounts.change(
         partner.pk, actor=actor, options={**partner.options, "comment": comment.strip(), "neutral": codes}
     )
+
+
+def allow(listing_id: int, allowed: bool, *, actor: Actor) -> Listing:
+    """May units of the SKU behind a listing that the channel ships serve orders of other channels?
+
+    It holds for the SKU, whatever else lists it. Raises `NotFound`, `UserError`.
+    """
+    listing = Listing.objects.select_related("sku").filter(pk=listing_id).first()
+    if listing is None:
+        raise NotFound("listing: no such listing.", field="listing")
+    if listing.sku is None or listing.fulfilment != Listing.Fulfilment.CHANNEL:
+        raise UserError("listing: choose one that the channel ships and that has a SKU.", field="listing")
+    if listing.sku.mcf_allowed != allowed:
+        with transaction.atomic():
+            Sku.objects.filter(pk=listing.sku.pk).update(mcf_allowed=allowed)
+            record(
+                actor, "sku.mcf_allowed", listing.sku, before={"mcf_allowed": not allowed},
+                after={"mcf_allowed": allowed},
+            )  # fmt: skip
+        listing.sku.refresh_from_db()
+    return listing
 
 
 def is_neutral(partner: ThreePLAccount, channel: SalesChannel) -> bool:

@@ -484,6 +484,13 @@ def listing(request: HttpRequest, pk: int) -> HttpResponse:
             "state",
         )
     }
+    if request.method == "POST" and request.POST.get("part") == "mcf":
+        allowed = request.POST.get("allowed") == "yes"
+        mcf.allow(found.pk, allowed, actor=actor_of(request.user))
+        messages.success(
+            request, "Its stock may serve other channels." if allowed else "Only this channel sells it."
+        )
+        return redirect("channels:listing", pk=pk)
     form = forms.RulesForm(request.POST or None, initial=initial)
     status = 200
     if request.method == "POST":
@@ -506,6 +513,7 @@ def listing(request: HttpRequest, pk: int) -> HttpResponse:
         "listing": found, "account": found.account, "form": form, "shown": quantities.sellable(found.pk),
         "pushes": found.pushes.order_by("-pk")[:20], "drifts": found.drifts.order_by("-pk")[:10],
         "suggestions": [] if found.sku_id else accounts.suggest_skus(found),
+        "may_lend": get_connector(found.account.connector).capabilities.ships_for_others,
         "may_manage": can(request.user, "channels.manage", channel_code=found.account.sales_channel.code),
     }  # fmt: skip
     return render(request, "channels/listing.html", context, status=status)

@@ -478,6 +478,26 @@ def test_without_the_service_the_pool_gets_no_foreign_order(world):
     assert Shipment.objects.get(order=order).warehouse == world.pool
 
 
+def test_a_sku_is_allowed_at_its_fba_listing(world, client):
+    from django.urls import reverse
+
+    from tests.factories import make_user
+
+    client.force_login(make_user("owner"))
+    page = reverse("channels:listing", args=[world.shop.listing("MUG-FBA").pk])
+    assert "Keep it for Amazon" in client.get(page).content.decode()
+    assert client.post(page, {"part": "mcf", "allowed": "no"}).status_code == 302
+    world.sku.refresh_from_db()
+    assert world.sku.mcf_allowed is False
+    assert world.order(1).lines.get().short == 1  # nothing else is left, and the pool may not
+    assert "Let it serve other channels" in client.get(page).content.decode()
+    assert client.post(page, {"part": "mcf", "allowed": "yes"}).status_code == 302
+    world.sku.refresh_from_db()
+    assert world.sku.mcf_allowed is True
+    with pytest.raises(UserError, match="that the channel ships"):
+        mcf.allow(world.shop.listing("MUG").pk, True, actor=ANNA)
+
+
 def test_switching_on_needs_a_pool(amazon):
     with pytest.raises(UserError, match="Amazon FBA first"):
         mcf.switch_on(amazon.account.pk, actor=ANNA)
