@@ -7,25 +7,27 @@ from typing import Any
 import django_filters
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
-from rest_framework import mixins, serializers, viewsets
+from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import BaseRouter
 
 from channels import accounts, drift, filedrop, inbox, mcf, selectors, sync, tuning
+from channels.connect_api import Connecting
 from channels.models import ChannelAccount, ChannelFile, Drift, InboxMessage, Listing
 from inventory.selectors import resolve_codes
 from oms.core.access import principal_of, require, scope_of
 from oms.core.actor import Actor, actor_of
 from oms.core.api.fields import SparseFieldsMixin
 from oms.core.api.filters import refuse_unknown
-from oms.core.api.idempotency import IdempotentMixin
+from oms.core.api.forms import Form
+from oms.core.api.resources import Resource
 from oms.core.doorbell import ring
 from oms.core.errors import NotFound, UserError
 
 
-class Base(viewsets.GenericViewSet[Any]):
+class Base(Resource[Any]):
     """Who asks, and where that one may look."""
 
     def principal(self) -> Any:
@@ -82,7 +84,7 @@ class HealthSerializer(serializers.Serializer[Any]):
     effects_trouble = serializers.IntegerField()
 
 
-class BringRequest(serializers.Serializer[Any]):
+class BringRequest(Form):
     """A file as text, header first: orders by the channel's columns, returns, or listings."""
 
     name = serializers.RegexField(
@@ -102,7 +104,7 @@ class FileSerializer(serializers.ModelSerializer[ChannelFile]):
         read_only_fields = fields
 
 
-class PauseRequest(serializers.Serializer[Any]):
+class PauseRequest(Form):
     reason = serializers.CharField(max_length=255)
 
 
@@ -155,7 +157,7 @@ class ResyncAnswer(serializers.Serializer[Any]):
     listings = serializers.IntegerField()
 
 
-class ChannelViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, Base):
+class ChannelViewSet(Connecting, Base):
     """Connected stores and seller accounts. Credentials never leave."""
 
     queryset = ChannelAccount.objects.none()
@@ -168,6 +170,9 @@ class ChannelViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveMode
         "GET": "channels:read", "pause": "channels:write", "resume": "channels:write", "resync": "channels:write",
         "pull": "channels:write", "bring": "channels:write", "healing": "channels:write",
         "ships_for_others": "channels:write",
+        "create": "channels:write",
+        "change_settings": "channels:write", "test": "channels:write", "disable": "channels:write",
+        "import_listings": "channels:write", "subscribe": "channels:write", "locations": "channels:write",
     }  # fmt: skip
 
     def get_queryset(self) -> QuerySet[ChannelAccount]:
@@ -195,9 +200,8 @@ class ChannelViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveMode
     def pause(self, request: Request, code: str = "") -> Response:
         """Stop telling quantities; listings keep the figure they were last told."""
         account = self._account(code)
-        data = PauseRequest(data=request.data)
-        data.is_valid(raise_exception=True)
-        account = sync.pause(account.pk, data.validated_data["reason"], actor=self.actor())
+        data = PauseRequest.read(request)
+        account = sync.pause(account.pk, data["reason"], actor=self.actor())
         return Response(ChannelSerializer(account).data)
 
     @extend_schema(request=None, responses=ChannelSerializer)
@@ -297,7 +301,7 @@ class ListingSerializer(SparseFieldsMixin, serializers.ModelSerializer[Listing])
         read_only_fields = fields
 
 
-class ListingRequest(serializers.Serializer[Any]):
+class ListingRequest(Form):
     """What may be changed. `sku` empty takes the mapping away; `cap` null means no cap. A `buffer` pins the figure;
     `buffer_mode` tuned lets what is measured set it, within `buffer_risk` (null = 0.001)."""
 
@@ -328,7 +332,7 @@ class ListingFilter(django_filters.FilterSet):
         fields = ["channel", "sku", "external_sku", "state", "unmapped", "stale", "dead"]
 
 
-class ListingViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, Base):
+class ListingViewSet(Base):
     """Offers on channels: what stands behind them and what was told."""
 
     queryset = Listing.objects.none()
@@ -355,9 +359,8 @@ class ListingViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveMode
     def partial_update(self, request: Request, pk: Any = None) -> Response:
         """Map it, or change what holds its figure back. The channel is told within seconds."""
         listing = self._listing(pk)
-        data = ListingRequest(data=request.data)
-        data.is_valid(raise_exception=True)
-        given = dict(data.validated_data)
+        data = ListingRequest.read(request)
+        given = dict(data)
         if "sku" in given:
             accounts.map_listing(listing.pk, _sku_id(given.pop("sku")), actor=self.actor())
         if "state" in given:
@@ -415,7 +418,7 @@ class MessageFilter(django_filters.FilterSet):
         fields = ["channel", "state", "topic", "external_id"]
 
 
-class MessageViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, Base):
+class MessageViewSet(Base):
     """Notifications that channels sent, and what became of them."""
 
     queryset = InboxMessage.objects.none()

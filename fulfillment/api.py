@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework import mixins, serializers, viewsets
+from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -25,12 +25,16 @@ from fulfillment.models import (
     ShipmentCharge,
     ShipmentLine,
 )
+from fulfillment.routing_api import DecisionViewSet, PolicyViewSet
 from fulfillment.threepl.api import HandOffViewSet, InboundNoticeViewSet
 from oms.core.access import principal_of, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.api.fields import CountsField, MoneyField, SparseFieldsMixin
-from oms.core.api.idempotency import IdempotentMixin
-from oms.core.errors import NotFound
+from oms.core.api.forms import Form
+from oms.core.api.resources import Resource
+from oms.core.errors import NotFound, UserError
+
+BIG = 2**62
 
 
 class ShipmentLineSerializer(serializers.ModelSerializer[ShipmentLine]):
@@ -134,7 +138,7 @@ class QuoteSerializer(serializers.ModelSerializer[RateQuote]):
         read_only_fields = fields
 
 
-class ScanRequest(serializers.Serializer[Any]):
+class ScanRequest(Form):
     code = serializers.CharField(max_length=120)
     quantity = serializers.IntegerField(min_value=1, max_value=100_000, default=1)
 
@@ -146,9 +150,9 @@ class ScanAnswer(serializers.Serializer[Any]):
     done = serializers.BooleanField()
 
 
-class BoxRequest(serializers.Serializer[Any]):
+class BoxRequest(Form):
     items = CountsField(
-        serializers.IntegerField(min_value=1, max_value=2**62), help_text="shipment line id → units"
+        serializers.IntegerField(min_value=1, max_value=BIG), help_text="shipment line id → units"
     )
     weight_g = serializers.IntegerField(min_value=1, max_value=1_000_000, required=False)
     length_mm = serializers.IntegerField(min_value=1, max_value=10_000, required=False)
@@ -156,14 +160,34 @@ class BoxRequest(serializers.Serializer[Any]):
     height_mm = serializers.IntegerField(min_value=1, max_value=10_000, required=False)
 
 
-class PackRequest(serializers.Serializer[Any]):
+class PackRequest(Form):
     boxes = BoxRequest(many=True, required=False, help_text="left out: everything in one parcel")
 
 
-class LabelRequest(serializers.Serializer[Any]):
+class LabelRequest(Form):
     quote = serializers.IntegerField(
-        required=False, min_value=1, max_value=2**62, help_text="id of a rate; left out: the chosen one"
+        required=False, min_value=1, max_value=BIG, help_text="id of a rate; left out: the chosen one"
     )
+
+
+class ShortRequest(Form):
+    line = serializers.IntegerField(min_value=1, max_value=BIG, help_text="shipment line id")
+    missing = serializers.IntegerField(min_value=1, max_value=1_000_000, help_text="units not found")
+    reason = serializers.ChoiceField(choices=list(picking.SHORT_REASONS.items()))
+
+
+class QuoteRequest(Form):
+    quote = serializers.IntegerField(min_value=1, max_value=BIG, help_text="id of a rate")
+
+
+class OneLabelRequest(Form):
+    label = serializers.IntegerField(  # type: ignore[assignment]
+        min_value=1, max_value=BIG, help_text="label id, from `parcels`"
+    )
+
+
+class LabelFoundRequest(OneLabelRequest):
+    tracking_number = serializers.CharField(max_length=80, help_text="as it stands on the label")
 
 
 class ShipmentFilter(django_filters.FilterSet):
@@ -176,9 +200,7 @@ class ShipmentFilter(django_filters.FilterSet):
         fields = ["warehouse", "state", "order"]
 
 
-class ShipmentViewSet(
-    IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Shipment]
-):
+class ShipmentViewSet(Resource[Shipment]):
     """Shipments of the warehouses you may see."""
 
     queryset = Shipment.objects.none()
@@ -224,12 +246,11 @@ class ShipmentViewSet(
     def scan(self, request: Request, pk: str) -> Response:
         """Count one scanned barcode as picked; a wrong item is refused and counted as a prevented error."""
         shipment = self._mine("shipping.work")
-        wanted = ScanRequest(data=request.data)
-        wanted.is_valid(raise_exception=True)
+        data = ScanRequest.read(request)
         found = picking.scan(
             shipment.pk,
-            wanted.validated_data["code"],
-            quantity=wanted.validated_data["quantity"],
+            data["code"],
+            quantity=data["quantity"],
             actor=self._actor(),
         )
         return Response(ScanAnswer(found).data)
@@ -239,14 +260,13 @@ class ShipmentViewSet(
     def pack(self, request: Request, pk: str) -> Response:
         """Close the parcels of a picked shipment."""
         shipment = self._mine("shipping.work")
-        wanted = PackRequest(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        boxes = [packing.Box(box.pop("items"), **box) for box in wanted.validated_data.get("boxes", [])]
+        data = PackRequest.read(request)
+        boxes = [packing.Box(box.pop("items"), **box) for box in data.get("boxes", [])]
         packing.pack(shipment.pk, boxes or None, actor=self._actor())
         return self._done(shipment.pk)
 
     @extend_schema(request=None, responses=QuoteSerializer(many=True))
-    @action(detail=True, methods=["post"])
+    @action(detail=True, methods=["post"], filterset_class=None, pagination_class=None)
     def rates(self, request: Request, pk: str) -> Response:
         """Ask every carrier of the warehouse; the chosen rate is marked with its reason."""
         shipment = self._mine("shipping.label")
@@ -257,9 +277,71 @@ class ShipmentViewSet(
     def label(self, request: Request, pk: str) -> Response:
         """Buy the labels, once. Repeating it buys nothing more."""
         shipment = self._mine("shipping.label")
-        wanted = LabelRequest(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        labels.buy(shipment.pk, quote_id=wanted.validated_data.get("quote"), actor=self._actor())
+        data = LabelRequest.read(request)
+        labels.buy(shipment.pk, quote_id=data.get("quote"), actor=self._actor())
+        return self._done(shipment.pk)
+
+    @extend_schema(request=QuoteRequest, responses=ShipmentSerializer)
+    @action(detail=True, methods=["post"])
+    def choose(self, request: Request, pk: str) -> Response:
+        """Take another rate than the proposed one; `label` buys it."""
+        shipment = self._mine("shipping.label")
+        wanted = QuoteRequest.read(request)["quote"]
+        if not shipment.quotes.filter(pk=wanted).exists():
+            raise UserError(
+                f"quote: {shipment.number} has no rate {wanted}; ask for rates again.", field="quote"
+            )
+        rates.pick_quote(wanted)
+        return self._done(shipment.pk)
+
+    def _label(self, shipment: Shipment, label_id: int) -> int:
+        if not LabelPurchase.objects.filter(parcel__shipment=shipment, pk=label_id).exists():
+            raise UserError(f"label: {shipment.number} has no label {label_id}.", field="label")
+        return label_id
+
+    @extend_schema(request=OneLabelRequest, responses=ShipmentSerializer)
+    @action(detail=True, methods=["post"], url_path="void-label")
+    def void_label(self, request: Request, pk: str) -> Response:
+        """Give a bought label back before the parcel leaves. Repeating it gives nothing more back."""
+        shipment = self._mine("shipping.label")
+        labels.void(self._label(shipment, OneLabelRequest.read(request)["label"]), actor=self._actor())
+        return self._done(shipment.pk)
+
+    @extend_schema(request=LabelFoundRequest, responses=ShipmentSerializer)
+    @action(detail=True, methods=["post"], url_path="label-bought")
+    def label_bought(self, request: Request, pk: str) -> Response:
+        """A purchase whose answer was lost did happen: here is its tracking number."""
+        shipment, data = self._mine("shipping.label"), LabelFoundRequest.read(request)
+        label = self._label(shipment, data["label"])
+        labels.decide_bought(label, tracking_number=data["tracking_number"], actor=self._actor())
+        return self._done(shipment.pk)
+
+    @extend_schema(request=OneLabelRequest, responses=ShipmentSerializer)
+    @action(detail=True, methods=["post"], url_path="label-not-bought")
+    def label_not_bought(self, request: Request, pk: str) -> Response:
+        """A purchase whose answer was lost did not happen: the parcel may have another label."""
+        shipment = self._mine("shipping.label")
+        labels.decide_not_bought(
+            self._label(shipment, OneLabelRequest.read(request)["label"]), actor=self._actor()
+        )
+        return self._done(shipment.pk)
+
+    @extend_schema(request=None, responses=ShipmentSerializer)
+    @action(detail=True, methods=["post"], url_path="pick-all")
+    def pick_all(self, request: Request, pk: str) -> Response:
+        """Everything was picked without scanning; refused where serial numbers must be scanned."""
+        shipment = self._mine("shipping.work")
+        picking.pick_all(shipment.pk, actor=self._actor())
+        return self._done(shipment.pk)
+
+    @extend_schema(request=ShortRequest, responses=ShipmentSerializer)
+    @action(detail=True, methods=["post"], url_path="short-pick")
+    def short_pick(self, request: Request, pk: str) -> Response:
+        """Units could not be found: they leave the shipment, are routed anew, and the place is counted."""
+        shipment, data = self._mine("shipping.work"), ShortRequest.read(request)
+        if not shipment.lines.filter(pk=data["line"]).exists():
+            raise UserError(f"line: {shipment.number} has no line {data['line']}.", field="line")
+        picking.short_pick(data["line"], data["missing"], reason=data["reason"], actor=self._actor())
         return self._done(shipment.pk)
 
     @extend_schema(request=None, responses=ShipmentSerializer)
@@ -295,3 +377,5 @@ def register(router: SimpleRouter) -> None:
     router.register("shipments", ShipmentViewSet, basename="shipment")
     router.register("hand-offs", HandOffViewSet, basename="hand-off")
     router.register("inbound-notices", InboundNoticeViewSet, basename="inbound-notice")
+    router.register("routing-policies", PolicyViewSet, basename="routing-policy")
+    router.register("routing-decisions", DecisionViewSet, basename="routing-decision")

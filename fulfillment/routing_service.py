@@ -57,7 +57,7 @@ def publish(rules: list[dict], *, actor: Actor, note: str = "") -> RoutingPolicy
     """Publish a new immutable version of the rules. Raises `UserError` naming the rule that is wrong."""
     try:
         policy_from(0, rules)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"rules: {error}.", field="rules") from error
     with transaction.atomic():
         RoutingPolicy.objects.filter(is_active=True).update(is_active=False)

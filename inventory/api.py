@@ -10,9 +10,8 @@ from typing import Any
 
 import django_filters
 from django.db.models import Prefetch, QuerySet
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework import mixins, serializers, viewsets
+from drf_spectacular.utils import extend_schema
+from rest_framework import mixins, serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -47,7 +46,8 @@ from oms.core.actor import Actor, actor_of
 from oms.core.api import bulk
 from oms.core.api.fields import CountsField, MoneyField, SparseFieldsMixin
 from oms.core.api.filters import refuse_unknown
-from oms.core.api.idempotency import IdempotentMixin
+from oms.core.api.forms import Form, StrictMixin
+from oms.core.api.resources import Resource
 from oms.core.audit import record
 from oms.core.clock import now
 from oms.core.errors import NotFound, UserError
@@ -56,7 +56,7 @@ from oms.core.errors import NotFound, UserError
 LONGEST_HOLD = dt.timedelta(hours=24)
 
 
-class Base(viewsets.GenericViewSet[Any]):
+class Base(Resource[Any]):
     """Who asks, and where that one may look."""
 
     permission = "stock.view"
@@ -100,7 +100,7 @@ class UnitField(serializers.CharField):
 # --- products and SKUs ----------------------------------------------------------------------------
 
 
-class ProductSerializer(SparseFieldsMixin, serializers.ModelSerializer[Product]):
+class ProductSerializer(StrictMixin, SparseFieldsMixin, serializers.ModelSerializer[Product]):
     skus: Any = serializers.SlugRelatedField(slug_field="code", many=True, read_only=True)
 
     class Meta:
@@ -139,11 +139,14 @@ class PackSerializer(serializers.ModelSerializer[SkuPack]):
         fields = ["name", "quantity", "barcode"]
 
 
-class SkuSerializer(SparseFieldsMixin, serializers.ModelSerializer[Sku]):
+class SkuSerializer(StrictMixin, SparseFieldsMixin, serializers.ModelSerializer[Sku]):
     product = serializers.PrimaryKeyRelatedField(queryset=Product.objects.all())
     aliases = AliasSerializer(many=True, read_only=True)
     components = ComponentSerializer(many=True, read_only=True)
     packs = PackSerializer(many=True, read_only=True)
+    options = serializers.DictField(
+        child=serializers.CharField(max_length=80), required=False, help_text='such as {"Colour": "Blue"}'
+    )
     price = MoneyField("price")
     list_price = serializers.DecimalField(
         source="price", max_digits=14, decimal_places=4, min_value=0, write_only=True, required=False
@@ -166,22 +169,22 @@ class SkuSerializer(SparseFieldsMixin, serializers.ModelSerializer[Sku]):
         return value
 
 
-class AliasRequest(serializers.Serializer[Any]):
+class AliasRequest(Form):
     kind = serializers.ChoiceField(choices=SkuAlias.Kind.choices, default=SkuAlias.Kind.CODE)
     value = serializers.CharField(max_length=80)
 
 
-class ComponentsRequest(serializers.Serializer[Any]):
+class ComponentsRequest(Form):
     components = CountsField(help_text="SKU code → eaches per kit")
 
 
-class NewPackRequest(serializers.Serializer[Any]):
+class NewPackRequest(Form):
     name = serializers.CharField(max_length=30, help_text="such as case")
     quantity = serializers.IntegerField(min_value=2, max_value=1_000_000, help_text="eaches in one pack")
     barcode = serializers.CharField(max_length=80, required=False, allow_blank=True, default="")
 
 
-class BuildRequest(serializers.Serializer[Any]):
+class BuildRequest(Form):
     warehouse = serializers.CharField(max_length=20)
     quantity = serializers.IntegerField(min_value=1, max_value=1_000_000, help_text="sets")
     key = serializers.CharField(max_length=60, help_text="the same key builds once")
@@ -192,7 +195,7 @@ class BuildAnswer(serializers.Serializer[Any]):
     movements = serializers.ListField(child=serializers.IntegerField())
 
 
-class ValuationRequest(serializers.Serializer[Any]):
+class ValuationRequest(Form):
     method = serializers.ChoiceField(
         choices=Sku.Valuation.choices,
         allow_blank=True,
@@ -200,7 +203,7 @@ class ValuationRequest(serializers.Serializer[Any]):
     )
 
 
-class MergeRequest(serializers.Serializer[Any]):
+class MergeRequest(Form):
     into = serializers.CharField(max_length=80, help_text="code of the SKU that stays")
     note = serializers.CharField(max_length=200, required=False, allow_blank=True, default="")
 
@@ -225,14 +228,7 @@ class SkuFilter(django_filters.FilterSet):
         fields = ["code", "kind", "is_active", "product"]
 
 
-class ProductViewSet(
-    IdempotentMixin,
-    Base,
-    mixins.ListModelMixin,
-    mixins.RetrieveModelMixin,
-    mixins.CreateModelMixin,
-    mixins.UpdateModelMixin,
-):
+class ProductViewSet(Base, mixins.CreateModelMixin, mixins.UpdateModelMixin):
     """What shoppers see as one item; its variants are SKUs."""
 
     queryset = Product.objects.prefetch_related("skus")
@@ -251,14 +247,7 @@ class ProductViewSet(
         record(self.actor(), "product.changed", serializer.save(), after=dict(serializer.validated_data))
 
 
-class SkuViewSet(
-    IdempotentMixin,
-    Base,
-    mixins.ListModelMixin,
-    mixins.RetrieveModelMixin,
-    mixins.CreateModelMixin,
-    mixins.UpdateModelMixin,
-):
+class SkuViewSet(Base, mixins.CreateModelMixin, mixins.UpdateModelMixin):
     """Stock-keeping units with their aliases and kit components."""
 
     queryset = Sku.objects.select_related("product").prefetch_related(
@@ -286,14 +275,13 @@ class SkuViewSet(
     def aliases(self, request: Request, pk: str) -> Response:
         """Add a code that finds this SKU. One value never finds two SKUs."""
         sku = self.get_object()
-        wanted = AliasRequest(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        value = wanted.validated_data["value"].strip()
+        data = AliasRequest.read(request)
+        value = data["value"].strip()
         known = selectors.resolve_codes([value]).get(value)
         if known is not None and known.pk != sku.pk:
             raise UserError(f"value: '{value}' already finds {known.code}.", field="value", code="taken")
         if known is None:
-            SkuAlias.objects.create(sku=sku, kind=wanted.validated_data["kind"], value=value)
+            SkuAlias.objects.create(sku=sku, kind=data["kind"], value=value)
             record(self.actor(), "sku.alias", sku, after={"value": value})
         return self._again(sku)
 
@@ -302,27 +290,21 @@ class SkuViewSet(
     def components(self, request: Request, pk: str) -> Response:
         """Replace the contents of a kit."""
         sku = self.get_object()
-        wanted = ComponentsRequest(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        chosen = {the_sku(code).pk: units for code, units in wanted.validated_data["components"].items()}
+        data = ComponentsRequest.read(request)
+        chosen = {the_sku(code).pk: units for code, units in data["components"].items()}
         kits.set_components(sku.pk, chosen, actor=self.actor())
         return self._again(sku)
-
-    def _read(self, kind: type[serializers.Serializer[Any]]) -> dict[str, Any]:
-        wanted = kind(data=self.request.data)
-        wanted.is_valid(raise_exception=True)
-        return dict(wanted.validated_data)
 
     @extend_schema(request=NewPackRequest, responses=SkuSerializer)
     @action(detail=True, methods=["post"])
     def packs(self, request: Request, pk: str) -> Response:
         """Add a unit of measure that holds several eaches, or change the one of that name."""
         sku = self.get_object()
-        packs.set_pack(sku, actor=self.actor(), **self._read(NewPackRequest))
+        packs.set_pack(sku, actor=self.actor(), **NewPackRequest.read(request))
         return self._again(sku)
 
     def _build(self, work: Callable[..., list[StockMovement]]) -> Response:
-        sku, data = self.get_object(), self._read(BuildRequest)
+        sku, data = self.get_object(), BuildRequest.read(self.request)
         place = the_warehouse(data["warehouse"], self.principal(), "stock.adjust")
         rows = work(
             sku.pk,
@@ -352,7 +334,7 @@ class SkuViewSet(
         """Value it by moving average or first in, first out from now on."""
         sku = self.get_object()
         require(self.principal(), "settings.manage")
-        valuation.set_method(sku.pk, self._read(ValuationRequest)["method"], actor=self.actor())
+        valuation.set_method(sku.pk, ValuationRequest.read(request)["method"], actor=self.actor())
         return self._again(sku)
 
     @extend_schema(request=MergeRequest, responses=SkuSerializer)
@@ -361,7 +343,7 @@ class SkuViewSet(
         """Two codes are one thing: stock, codes and settings go over. Refused with every reason against it."""
         sku = self.get_object()
         require(self.principal(), "settings.manage")
-        data = self._read(MergeRequest)
+        data = MergeRequest.read(request)
         into = the_sku(data["into"])
         merging.merge_skus(sku.pk, into.pk, actor=self.actor(), note=data["note"])
         return self._again(into)
@@ -387,7 +369,7 @@ class WarehouseFilter(django_filters.FilterSet):
         fields = ["kind", "is_active"]
 
 
-class WarehouseViewSet(Base, mixins.ListModelMixin, mixins.RetrieveModelMixin):
+class WarehouseViewSet(Base):
     """Warehouses you may see."""
 
     queryset = Warehouse.objects.none()
@@ -428,7 +410,7 @@ class LevelFilter(django_filters.FilterSet):
         return found.filter(sku=selectors.resolve_codes([value]).get(value))
 
 
-class AdjustRequest(serializers.Serializer[Any]):
+class AdjustRequest(Form):
     sku = serializers.CharField(max_length=80)
     warehouse = serializers.CharField(max_length=20)
     quantity = serializers.IntegerField(
@@ -447,8 +429,13 @@ class AdjustAnswer(serializers.Serializer[Any]):
     )
 
 
-class AdjustManyRequest(serializers.Serializer[Any]):
+class AdjustManyRequest(Form):
     items = AdjustRequest(many=True, min_length=1, max_length=bulk.MOST)  # type: ignore[call-arg]
+
+
+class AsOfQuery(serializers.Serializer[Any]):
+    at = serializers.DateTimeField(default_timezone=None, help_text="time with zone")
+    sku = serializers.CharField(max_length=80, help_text="SKU code or alias")
 
 
 class AsOfAnswer(serializers.Serializer[Any]):
@@ -459,7 +446,7 @@ class AsOfAnswer(serializers.Serializer[Any]):
     available = serializers.IntegerField()
 
 
-class StockViewSet(IdempotentMixin, Base, mixins.ListModelMixin, mixins.RetrieveModelMixin):
+class StockViewSet(Base):
     """Stock per SKU and warehouse. Balances change by adjustments, never by writing a figure."""
 
     queryset = StockLevel.objects.none()
@@ -483,10 +470,9 @@ class StockViewSet(IdempotentMixin, Base, mixins.ListModelMixin, mixins.Retrieve
         """Up to 500 adjustments; each is posted or refused for itself, and the answer says which. Together above
         your limit, all of them wait for a second person."""
         require(self.principal(), "stock.adjust")
-        wanted = AdjustManyRequest(data=request.data)
-        wanted.is_valid(raise_exception=True)
+        data = AdjustManyRequest.read(request)
         batch = uuid.uuid4().hex
-        items = wanted.validated_data["items"]
+        items = data["items"]
         for item in items:
             if item["unit"]:
                 with suppress(UserError):  # a wrong unit is told where the item is tried
@@ -518,9 +504,7 @@ class StockViewSet(IdempotentMixin, Base, mixins.ListModelMixin, mixins.Retrieve
     @action(detail=False, methods=["post"])
     def adjust(self, request: Request) -> Response:
         """Change on hand by a signed quantity, with a reason. Above your limit it waits for a second person."""
-        wanted = AdjustRequest(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        data = wanted.validated_data
+        data = AdjustRequest.read(request)
         warehouse = the_warehouse(data["warehouse"], self.principal(), "stock.adjust")
         sku = the_sku(data["sku"])
         outcome = operations.adjust(
@@ -535,10 +519,7 @@ class StockViewSet(IdempotentMixin, Base, mixins.ListModelMixin, mixins.Retrieve
         return Response(AdjustAnswer(body).data, 201)
 
     @extend_schema(
-        parameters=[
-            OpenApiParameter("at", OpenApiTypes.DATETIME, required=True, description="time with zone"),
-            OpenApiParameter("sku", OpenApiTypes.STR, required=True, description="SKU code or alias"),
-        ],
+        parameters=[AsOfQuery],
         responses=AsOfAnswer(many=True),
         filters=False,
     )
@@ -546,11 +527,11 @@ class StockViewSet(IdempotentMixin, Base, mixins.ListModelMixin, mixins.Retrieve
     def as_of(self, request: Request) -> Response:
         """What one SKU's stock was at any moment, replayed from the ledger."""
         refuse_unknown(request, ("at", "sku"))
-        moment = serializers.DateTimeField(default_timezone=None).run_validation(
-            request.query_params.get("at", "").replace(" ", "+") or serializers.empty
+        asked = AsOfQuery(
+            data={name: str(text).replace(" ", "+") for name, text in request.query_params.items()}
         )
-        code = serializers.CharField(max_length=80).run_validation(request.query_params.get("sku", ""))
-        sku = the_sku(code)
+        asked.is_valid(raise_exception=True)
+        moment, sku = asked.validated_data["at"], the_sku(asked.validated_data["sku"])
         visible = self.get_queryset().filter(sku=sku).values_list("warehouse_id", "warehouse__code")
         codes = dict(visible)
         past = asof.as_of(moment, sku_ids=[sku.pk], warehouse_ids=list(codes))
@@ -588,7 +569,7 @@ class MovementFilter(LevelFilter):
         fields = ["sku", "warehouse", "bucket", "kind", "reference"]
 
 
-class MovementViewSet(Base, mixins.ListModelMixin, mixins.RetrieveModelMixin):
+class MovementViewSet(Base):
     """The ledger, newest first. Rows are never changed; a wrong one is reversed by another."""
 
     queryset = StockMovement.objects.none()
@@ -623,12 +604,12 @@ class ReservationSerializer(SparseFieldsMixin, serializers.ModelSerializer[Reser
         read_only_fields = fields
 
 
-class ReserveItem(serializers.Serializer[Any]):
+class ReserveItem(Form):
     sku = serializers.CharField(max_length=80, help_text="SKU code or alias; kits are resolved")
     quantity = serializers.IntegerField(min_value=1, max_value=1_000_000)
 
 
-class ReserveRequest(serializers.Serializer[Any]):
+class ReserveRequest(Form):
     reference = serializers.CharField(max_length=70, help_text="your name for it, such as the checkout's id")
     warehouses = serializers.ListField(
         child=serializers.CharField(max_length=20),
@@ -643,7 +624,7 @@ class ReserveRequest(serializers.Serializer[Any]):
     whole_only = serializers.BooleanField(default=False, help_text="hold everything or nothing")
 
 
-class ExtendRequest(serializers.Serializer[Any]):
+class ExtendRequest(Form):
     expires_in = serializers.IntegerField(
         min_value=1, max_value=int(LONGEST_HOLD.total_seconds()), default=900, help_text="seconds from now"
     )
@@ -670,9 +651,7 @@ class ReservationFilter(LevelFilter):
         fields = ["sku", "warehouse", "state", "reference"]
 
 
-class ReservationViewSet(
-    IdempotentMixin, Base, mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.DestroyModelMixin
-):
+class ReservationViewSet(Base, mixins.DestroyModelMixin):
     """Promises of stock. POST holds stock for a checkout for a while; DELETE gives it back."""
 
     queryset = Reservation.objects.none()
@@ -704,9 +683,7 @@ class ReservationViewSet(
     @extend_schema(request=ReserveRequest, responses={201: ReserveAnswer})
     def create(self, request: Request) -> Response:
         """Hold stock until `expires_in` seconds from now. What is not there is `short`, not an error."""
-        wanted = ReserveRequest(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        data = wanted.validated_data
+        data = ReserveRequest.read(request)
         places = tuple(
             the_warehouse(code, self.principal(), "stock.adjust").pk for code in data["warehouses"]
         )
@@ -750,9 +727,8 @@ class ReservationViewSet(
         """A checkout needs longer: the hold ends `expires_in` seconds from now."""
         held = self.get_object()
         require(self.principal(), "stock.adjust", held.warehouse.code)
-        wanted = ExtendRequest(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        until = now() + dt.timedelta(seconds=wanted.validated_data["expires_in"])
+        data = ExtendRequest.read(request)
+        until = now() + dt.timedelta(seconds=data["expires_in"])
         return Response(self.get_serializer(reservations.extend(held.pk, until)).data)
 
     def perform_destroy(self, instance: Reservation) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import django_filters
 from django.db import transaction
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
-from rest_framework import mixins, serializers
+from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,7 +16,7 @@ from inventory.api import Base
 from inventory.models import StockDifference
 from oms.core.access import require
 from oms.core.api.fields import MoneyField, SparseFieldsMixin
-from oms.core.api.idempotency import IdempotentMixin
+from oms.core.api.forms import Form
 
 
 class DifferenceSerializer(SparseFieldsMixin, serializers.ModelSerializer[StockDifference]):
@@ -27,6 +25,12 @@ class DifferenceSerializer(SparseFieldsMixin, serializers.ModelSerializer[StockD
     warehouse = serializers.CharField(source="warehouse.code", read_only=True)
     gap = serializers.IntegerField(read_only=True, help_text="units they have more (less, when negative)")
     value = MoneyField("value", "sku.currency", needs=("costs.view",))
+    outcome = serializers.ChoiceField(
+        choices=StockDifference.Outcome.choices,
+        allow_blank=True,
+        read_only=True,
+        help_text="empty while it is open",
+    )
     owner = serializers.CharField(source="owner.username", read_only=True, allow_null=True, default=None)
 
     class Meta:
@@ -39,14 +43,14 @@ class DifferenceSerializer(SparseFieldsMixin, serializers.ModelSerializer[StockD
         read_only_fields = fields
 
 
-class AcceptRequest(serializers.Serializer[Any]):
+class AcceptRequest(Form):
     reason = serializers.CharField(max_length=60)
     version = serializers.IntegerField(
         min_value=0, max_value=2**31 - 1, required=False, help_text="refused when it changed since"
     )
 
 
-class DisputeRequest(serializers.Serializer[Any]):
+class DisputeRequest(Form):
     note = serializers.CharField(max_length=400)
     version = serializers.IntegerField(min_value=0, max_value=2**31 - 1, required=False)
 
@@ -61,7 +65,7 @@ class DifferenceFilter(django_filters.FilterSet):
         fields = ["warehouse", "sku", "state"]
 
 
-class DifferenceViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, Base):
+class DifferenceViewSet(Base):
     """Where an operator's figure is not ours, newest first."""
 
     queryset = StockDifference.objects.none()
@@ -89,9 +93,8 @@ class DifferenceViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveM
     def accept(self, request: Request, pk: str) -> Response:
         """Book the operator's figure; above the adjustment limit a second person approves first."""
         row = self._mine()
-        wanted = AcceptRequest(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        operations.accept_theirs(row.pk, actor=self.actor(), **wanted.validated_data)
+        data = AcceptRequest.read(request)
+        operations.accept_theirs(row.pk, actor=self.actor(), **data)
         return self._done(row.pk)
 
     @extend_schema(request=DisputeRequest, responses=DifferenceSerializer)
@@ -99,8 +102,7 @@ class DifferenceViewSet(IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveM
     def dispute(self, request: Request, pk: str) -> Response:
         """Keep our figure and ask the operator to count again."""
         row = self._mine()
-        wanted = DisputeRequest(data=request.data)
-        wanted.is_valid(raise_exception=True)
+        data = DisputeRequest.read(request)
         with transaction.atomic():
-            differences.dispute(row.pk, actor=self.actor(), **wanted.validated_data)
+            differences.dispute(row.pk, actor=self.actor(), **data)
         return self._done(row.pk)

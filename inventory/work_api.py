@@ -9,7 +9,7 @@ import django_filters
 from django.db import transaction
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
-from rest_framework import mixins, serializers
+from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -31,25 +31,19 @@ from inventory.models import (
 from oms.core.access import can, require, scope_of
 from oms.core.api import bulk
 from oms.core.api.fields import CountsField, SparseFieldsMixin
-from oms.core.api.idempotency import IdempotentMixin
+from oms.core.api.forms import Form
 from oms.core.errors import NotFound, UserError
 
 READ_WRITE = {"GET": "stock:read", "POST": "stock:write"}
 
 
-class Acting(IdempotentMixin, Base, mixins.ListModelMixin, mixins.RetrieveModelMixin):
+class Acting(Base):
     """A resource that is changed by actions."""
 
     keyset_order = ("-id",)
     lookup_value_regex = "[0-9]{1,18}"
     http_method_names = ["get", "post", "head", "options"]
     required_scopes = READ_WRITE
-
-    def read(self, serializer: type[serializers.Serializer[Any]]) -> dict[str, Any]:
-        wanted = serializer(data=self.request.data)
-        wanted.is_valid(raise_exception=True)
-        data: dict[str, Any] = wanted.validated_data
-        return data
 
     def answer(self, pk: int, status: int = 200) -> Response:
         return Response(self.get_serializer(self.get_queryset().get(pk=pk)).data, status)
@@ -86,14 +80,14 @@ class CountSerializer(SparseFieldsMixin, serializers.ModelSerializer[CountTask])
         return task.variance if self._told(task) else None
 
 
-class AskRequest(serializers.Serializer[Any]):
+class AskRequest(Form):
     sku = serializers.CharField(max_length=80)
     warehouse = serializers.CharField(max_length=20)
     bin = serializers.CharField(max_length=30, required=False, allow_blank=True, default="")
     blind = serializers.BooleanField(default=True)
 
 
-class CountedRequest(serializers.Serializer[Any]):
+class CountedRequest(Form):
     counted = serializers.IntegerField(min_value=0, max_value=1_000_000_000)
     unit = UnitField()
     note = serializers.CharField(max_length=255, required=False, allow_blank=True, default="")
@@ -126,7 +120,7 @@ class CountViewSet(Acting):
     @extend_schema(request=AskRequest, responses={201: CountSerializer})
     def create(self, request: Request) -> Response:
         """Ask for a count. An open one for the same place is returned, not doubled."""
-        data = self.read(AskRequest)
+        data = AskRequest.read(request)
         place = the_warehouse(data["warehouse"], self.principal(), "stock.work")
         shelf = None
         if data["bin"]:
@@ -148,7 +142,7 @@ class CountViewSet(Acting):
     @action(detail=True, methods=["post"])
     def submit(self, request: Request, pk: str) -> Response:
         """Enter what was counted, against the books of this moment."""
-        task, data = self._allowed("stock.work"), self.read(CountedRequest)
+        task, data = self._allowed("stock.work"), CountedRequest.read(request)
         counted = packs.eaches(task.sku, data["counted"], data["unit"], field="counted")
         counts.submit(task.pk, counted, actor=self.actor(), note=data["note"])
         return self.answer(task.pk)
@@ -203,7 +197,7 @@ class TransferSerializer(SparseFieldsMixin, serializers.ModelSerializer[Transfer
         read_only_fields = fields
 
 
-class TransferRequest(serializers.Serializer[Any]):
+class TransferRequest(Form):
     source = serializers.CharField(max_length=20)  # type: ignore[assignment]
     destination = serializers.CharField(max_length=20)
     lines = CountsField(help_text="SKU code → eaches")
@@ -211,7 +205,7 @@ class TransferRequest(serializers.Serializer[Any]):
     note = serializers.CharField(max_length=255, required=False, allow_blank=True, default="")
 
 
-class UnitsRequest(serializers.Serializer[Any]):
+class UnitsRequest(Form):
     lines = CountsField(help_text="SKU code → eaches")
     key = serializers.CharField(max_length=60, help_text="the same key counts once")
 
@@ -252,7 +246,7 @@ class TransferViewSet(Acting):
     @extend_schema(request=TransferRequest, responses={201: TransferSerializer})
     def create(self, request: Request) -> Response:
         """Ask for units to be moved. Nothing moves yet."""
-        data = self.read(TransferRequest)
+        data = TransferRequest.read(request)
         source = the_warehouse(data["source"], self.principal(), "stock.transfer")
         destination = the_warehouse(data["destination"], self.principal(), "stock.view")
         made = transfers.request_transfer(
@@ -276,7 +270,7 @@ class TransferViewSet(Acting):
         """What arrived; the rest stays in transit until it is settled."""
         item: Transfer = self.get_object()
         require(self.principal(), "stock.transfer", item.destination.code)
-        data = self.read(UnitsRequest)
+        data = UnitsRequest.read(request)
         transfers.receive_transfer(
             item.pk, _units(data["lines"]), actor=self.actor(), key=f"api:{data['key']}"
         )
@@ -288,7 +282,7 @@ class TransferViewSet(Acting):
         """Decide about units that never came: lost, or found at the source."""
         item: Transfer = self.get_object()
         require(self.principal(), "stock.transfer", item.destination.code)
-        data = self.read(SettleRequest)
+        data = SettleRequest.read(request)
         transfers.settle_transfer(
             item.pk, _units(data["lines"]), reason=data["reason"], actor=self.actor(), key=f"api:{data['key']}",
             found=data["found"],
@@ -325,7 +319,7 @@ class LotSerializer(SparseFieldsMixin, serializers.ModelSerializer[Lot]):
         read_only_fields = fields
 
 
-class ReasonRequest(serializers.Serializer[Any]):
+class ReasonRequest(Form):
     reason = serializers.CharField(max_length=200)
 
 
@@ -398,7 +392,9 @@ class LotViewSet(Acting):
     def _set(self, blocked: bool) -> Response:
         lot: Lot = self.get_object()
         require(self.principal(), "stock.adjust")
-        lots.set_blocked(lot.pk, blocked, reason=self.read(ReasonRequest)["reason"], actor=self.actor())
+        lots.set_blocked(
+            lot.pk, blocked, reason=ReasonRequest.read(self.request)["reason"], actor=self.actor()
+        )
         return self.answer(lot.pk)
 
 
@@ -412,7 +408,7 @@ class FenceSerializer(SparseFieldsMixin, serializers.ModelSerializer[RingFence])
         read_only_fields = fields
 
 
-class FenceRequest(serializers.Serializer[Any]):
+class FenceRequest(Form):
     sku = serializers.CharField(max_length=80)
     channel = serializers.SlugField(max_length=40)
     quantity = serializers.IntegerField(min_value=1, max_value=1_000_000_000)
@@ -446,7 +442,7 @@ class FenceViewSet(Acting):
     @extend_schema(request=FenceRequest, responses={201: FenceSerializer})
     def create(self, request: Request) -> Response:
         """Keep units for a channel."""
-        data = self.read(FenceRequest)
+        data = FenceRequest.read(request)
         require(self.principal(), "stock.adjust", channel_code=data["channel"])
         made = fences.create(
             sku_id=the_sku(data["sku"]).pk, channel_code=data["channel"], quantity=data["quantity"],

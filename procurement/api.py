@@ -7,7 +7,7 @@ from typing import Any
 import django_filters
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_serializer
-from rest_framework import mixins, serializers, viewsets
+from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,11 +18,22 @@ from inventory.models import Warehouse
 from inventory.selectors import resolve_codes
 from oms.core.access import can, principal_of, require, scope_of
 from oms.core.actor import actor_of
+from oms.core.api import bulk
 from oms.core.api.fields import MoneyField, SparseFieldsMixin
-from oms.core.api.idempotency import IdempotentMixin
+from oms.core.api.forms import Form
+from oms.core.api.resources import Resource
+from oms.core.doorbell import ring
 from oms.core.errors import UserError
-from procurement import landed, purchase_orders, receiving
-from procurement.models import LandedCharge, PurchaseOrder, PurchaseOrderLine, Receipt, ReceiptLine, Supplier
+from procurement import landed, planner, purchase_orders, receiving
+from procurement.models import (
+    LandedCharge,
+    PurchaseOrder,
+    PurchaseOrderLine,
+    Receipt,
+    ReceiptLine,
+    ReorderSuggestion,
+    Supplier,
+)
 
 BIG = 2**62
 
@@ -121,7 +132,7 @@ class ReceiptSerializer(serializers.ModelSerializer[Receipt]):
         read_only_fields = fields
 
 
-class LineRequest(serializers.Serializer[Any]):
+class LineRequest(Form):
     sku = serializers.CharField(max_length=80)
     quantity = serializers.IntegerField(min_value=1, max_value=10_000_000, help_text="in the unit")
     unit = UnitField()
@@ -130,7 +141,7 @@ class LineRequest(serializers.Serializer[Any]):
     )
 
 
-class OrderRequest(serializers.Serializer[Any]):
+class OrderRequest(Form):
     supplier = serializers.CharField(max_length=30)
     warehouse = serializers.CharField(max_length=20)
     lines = LineRequest(many=True, allow_empty=False)
@@ -139,7 +150,7 @@ class OrderRequest(serializers.Serializer[Any]):
     note = serializers.CharField(max_length=2000, required=False, allow_blank=True, default="")
 
 
-class ArrivedRequest(serializers.Serializer[Any]):
+class ArrivedRequest(Form):
     line = serializers.IntegerField(min_value=1, max_value=BIG, help_text="purchase order line id")
     good = serializers.IntegerField(min_value=0, max_value=10_000_000, default=0)
     damaged = serializers.IntegerField(min_value=0, max_value=10_000_000, default=0)
@@ -153,17 +164,68 @@ class ArrivedRequest(serializers.Serializer[Any]):
 
 
 @extend_schema_serializer(component_name="PurchaseReceive")
-class ReceiveRequest(serializers.Serializer[Any]):
+class ReceiveRequest(Form):
     key = serializers.CharField(max_length=60, help_text="the same key posts once")
     lines = ArrivedRequest(many=True, allow_empty=False)
     delivery_note = serializers.CharField(max_length=80, required=False, allow_blank=True, default="")
 
 
-class ChargeRequest(serializers.Serializer[Any]):
+class ChargeRequest(Form):
     kind = serializers.ChoiceField(choices=LandedCharge.Kind.choices)
     basis = serializers.ChoiceField(choices=LandedCharge.Basis.choices)
     amount = serializers.DecimalField(max_digits=14, decimal_places=4)
     bill_reference = serializers.CharField(max_length=80, required=False, allow_blank=True, default="")
+
+
+class ConfirmRequest(Form):
+    expected_on = serializers.DateField(
+        required=False, help_text="the day the supplier promises, when it is another"
+    )
+
+
+class SuggestionSerializer(SparseFieldsMixin, serializers.ModelSerializer[ReorderSuggestion]):
+    sku = serializers.CharField(source="sku.code", read_only=True)
+    warehouse = serializers.CharField(source="warehouse.code", read_only=True)
+    supplier = serializers.CharField(
+        source="offer.supplier.code", read_only=True, allow_null=True, default=None
+    )
+    unit_price = MoneyField(
+        "offer.price", "offer.currency", needs=("costs.view",), help_text="null without an offer"
+    )
+    purchase_order = serializers.IntegerField(
+        source="order_line.order_id", read_only=True, allow_null=True, default=None
+    )
+    trace: Any = serializers.DictField(read_only=True, help_text="every input of the sum")
+
+    class Meta:
+        model = ReorderSuggestion
+        fields = [
+            "id", "sku", "warehouse", "supplier", "state", "need", "quantity", "reorder_point", "position",
+            "stockout_on", "reason", "unit_price", "purchase_order", "snoozed_until", "created_at", "updated_at",
+            "trace",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+class OrderSuggestionsRequest(Form):
+    ids = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=BIG), min_length=1, max_length=bulk.MOST
+    )
+
+
+class SuggestionSnoozeRequest(Form):
+    until = serializers.DateField(help_text="a day after today")
+
+
+class SuggestionFilter(django_filters.FilterSet):
+    state = django_filters.ChoiceFilter(choices=ReorderSuggestion.State.choices)
+    sku = django_filters.CharFilter(field_name="sku__code", lookup_expr="iexact")
+    supplier = django_filters.CharFilter(field_name="offer__supplier__code")
+    warehouse = django_filters.CharFilter(field_name="warehouse__code")
+
+    class Meta:
+        model = ReorderSuggestion
+        fields = ["state", "sku", "supplier", "warehouse"]
 
 
 class PurchaseOrderFilter(django_filters.FilterSet):
@@ -176,7 +238,7 @@ class PurchaseOrderFilter(django_filters.FilterSet):
         fields = ["state", "supplier", "warehouse"]
 
 
-class SupplierViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Supplier]):
+class SupplierViewSet(Resource[Supplier]):
     """Who we buy from."""
 
     queryset = Supplier.objects.all()
@@ -186,9 +248,7 @@ class SupplierViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
     required_scopes = {"GET": "purchasing:read"}
 
 
-class PurchaseOrderViewSet(
-    IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[PurchaseOrder]
-):
+class PurchaseOrderViewSet(Resource[PurchaseOrder]):
     """Purchase orders of the warehouses you may see."""
 
     queryset = PurchaseOrder.objects.none()
@@ -211,17 +271,12 @@ class PurchaseOrderViewSet(
     def _done(self, pk: int, status: int = 200) -> Response:
         return Response(self.get_serializer(self.get_queryset().get(pk=pk)).data, status)
 
-    def _read(self, kind: type[serializers.Serializer[Any]]) -> dict[str, Any]:
-        wanted = kind(data=self.request.data)
-        wanted.is_valid(raise_exception=True)
-        return dict(wanted.validated_data)
-
     @extend_schema(request=OrderRequest, responses={201: PurchaseOrderSerializer})
     def create(self, request: Request) -> Response:
         """Make a draft. Without a price the supplier's offer in force gives it."""
         principal = principal_of(request)
         require(principal, "purchasing.edit")
-        data = self._read(OrderRequest)
+        data = OrderRequest.read(request)
         supplier = Supplier.objects.filter(code=data["supplier"]).first()
         if supplier is None:
             raise UserError(f"supplier: there is no supplier '{data['supplier']}'.", field="supplier")
@@ -268,6 +323,16 @@ class PurchaseOrderViewSet(
         """The order went to the supplier; the measured lead time starts."""
         return self._move("send")
 
+    @extend_schema(request=ConfirmRequest, responses=PurchaseOrderSerializer)
+    @action(detail=True, methods=["post"])
+    def confirm(self, request: Request, pk: str) -> Response:
+        """The supplier confirmed, perhaps for another day."""
+        order = self.get_object()
+        principal = principal_of(request)
+        require(principal, "purchasing.edit", order.warehouse.code)
+        purchase_orders.confirm(order.pk, actor=actor_of(principal), **ConfirmRequest.read(request))
+        return self._done(order.pk)
+
     @extend_schema(request=None, responses=PurchaseOrderSerializer)
     @action(detail=True, methods=["post"])
     def close(self, request: Request, pk: str) -> Response:
@@ -287,7 +352,7 @@ class PurchaseOrderViewSet(
         order = self.get_object()
         principal = principal_of(request)
         require(principal, "purchasing.edit", order.warehouse.code)
-        data = self._read(ChargeRequest)
+        data = ChargeRequest.read(request)
         landed.add_charge(order.pk, actor=actor_of(principal), **data)
         return self._done(order.pk)
 
@@ -298,7 +363,7 @@ class PurchaseOrderViewSet(
         order = self.get_object()
         principal = principal_of(request)
         require(principal, "purchasing.receive", order.warehouse.code)
-        data = self._read(ReceiveRequest)
+        data = ReceiveRequest.read(request)
         skus = {line.pk: line.sku for line in order.lines.all()}
         made = receiving.receive(
             order.pk,
@@ -324,6 +389,74 @@ class PurchaseOrderViewSet(
         return Response(ReceiptSerializer(made, context=self.get_serializer_context()).data, 201)
 
 
+class SuggestionViewSet(Resource[ReorderSuggestion]):
+    """What to buy next and the whole sum behind each figure; `order` makes drafts of it."""
+
+    queryset = ReorderSuggestion.objects.none()
+    serializer_class = SuggestionSerializer
+    filterset_class = SuggestionFilter
+    keyset_order = ("id",)
+    updated_field = "updated_at"
+    lookup_value_regex = "[0-9]{1,18}"
+    http_method_names = ["get", "post", "head", "options"]
+    required_scopes = {
+        "GET": "purchasing:read", "order": "purchasing:write", "snooze": "purchasing:write",
+        "recalculate": "purchasing:write",
+    }  # fmt: skip
+
+    def get_queryset(self) -> QuerySet[ReorderSuggestion]:
+        if getattr(self, "swagger_fake_view", False):
+            return ReorderSuggestion.objects.none()
+        scope = scope_of(principal_of(self.request), "purchasing.view")
+        return ReorderSuggestion.objects.filter(scope.q(warehouse="warehouse__code")).select_related(
+            "sku", "warehouse", "offer__supplier", "order_line"
+        )
+
+    @extend_schema(request=OrderSuggestionsRequest, responses={201: PurchaseOrderSerializer(many=True)})
+    @action(detail=False, methods=["post"], filterset_class=None, pagination_class=None)
+    def order(self, request: Request) -> Response:
+        """Turn suggestions into draft purchase orders, one per supplier, warehouse and currency.
+
+        One that was ordered meanwhile is left out; 409 when all of them were.
+        """
+        principal = principal_of(request)
+        require(principal, "purchasing.edit")
+        wanted = OrderSuggestionsRequest.read(request)["ids"]
+        places = dict(self.get_queryset().filter(pk__in=wanted).values_list("pk", "warehouse__code"))
+        for number, pk in enumerate(wanted):
+            if pk not in places or not can(principal, "purchasing.edit", places[pk]):
+                raise UserError(f"ids: there is no suggestion {pk} (number {number + 1}).", field="ids")
+        made = planner.accept(wanted, actor=actor_of(principal))
+        orders = (
+            PurchaseOrder.objects.filter(pk__in=[order.pk for order in made])
+            .select_related("supplier", "warehouse")
+            .prefetch_related("lines__sku", "lines__order")
+            .order_by("pk")
+        )
+        return Response(
+            PurchaseOrderSerializer(orders, many=True, context=self.get_serializer_context()).data, 201
+        )
+
+    @extend_schema(request=SuggestionSnoozeRequest, responses=SuggestionSerializer)
+    @action(detail=True, methods=["post"])
+    def snooze(self, request: Request, pk: str) -> Response:
+        """Hide it until a day."""
+        item = self.get_object()
+        principal = principal_of(request)
+        require(principal, "purchasing.edit", item.warehouse.code)
+        planner.snooze(item.pk, SuggestionSnoozeRequest.read(request)["until"], actor=actor_of(principal))
+        return Response(self.get_serializer(self.get_queryset().get(pk=item.pk)).data)
+
+    @extend_schema(request=None, responses={202: None})
+    @action(detail=False, methods=["post"], filterset_class=None, pagination_class=None)
+    def recalculate(self, request: Request) -> Response:
+        """Work all suggestions out anew, in a task."""
+        require(principal_of(request), "purchasing.edit")
+        ring("oms.orders.tasks.plan_reorders")
+        return Response(status=202)
+
+
 def register(router: SimpleRouter) -> None:
     router.register("suppliers", SupplierViewSet, basename="supplier")
+    router.register("reorder-suggestions", SuggestionViewSet, basename="reorder-suggestion")
     router.register("purchase-orders", PurchaseOrderViewSet, basename="purchase-order")

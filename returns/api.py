@@ -8,7 +8,7 @@ from typing import Any
 import django_filters
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_serializer
-from rest_framework import mixins, serializers, viewsets
+from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,9 +17,10 @@ from rest_framework.routers import SimpleRouter
 from inventory.models import Warehouse
 from inventory.selectors import resolve_codes
 from oms.core.access import principal_of, require, scope_of
-from oms.core.actor import actor_of
+from oms.core.actor import Actor, actor_of
 from oms.core.api.fields import MoneyField, SparseFieldsMixin
-from oms.core.api.idempotency import IdempotentMixin
+from oms.core.api.forms import Form
+from oms.core.api.resources import Resource
 from oms.core.errors import UserError
 from oms.orders.models import Order
 from returns import inspection, refunds, rma
@@ -105,14 +106,14 @@ class RmaSerializer(SparseFieldsMixin, serializers.ModelSerializer[Rma]):
         read_only_fields = fields
 
 
-class ItemRequest(serializers.Serializer[Any]):
+class ItemRequest(Form):
     line = serializers.IntegerField(min_value=1, max_value=BIG, help_text="order line id")
     quantity = serializers.IntegerField(min_value=1, max_value=1_000_000)
     reason = serializers.CharField(max_length=40, required=False, allow_blank=True, default="")
     comment = serializers.CharField(max_length=255, required=False, allow_blank=True, default="")
 
 
-class OpenRequest(serializers.Serializer[Any]):
+class OpenRequest(Form):
     order = serializers.IntegerField(min_value=1, max_value=BIG, help_text="order id")
     warehouse = serializers.CharField(max_length=20)
     items = ItemRequest(many=True, allow_empty=False)
@@ -121,7 +122,7 @@ class OpenRequest(serializers.Serializer[Any]):
     note = serializers.CharField(max_length=1000, required=False, allow_blank=True, default="")
 
 
-class CountRequest(serializers.Serializer[Any]):
+class CountRequest(Form):
     line = serializers.IntegerField(min_value=1, max_value=BIG, help_text="RMA line id")
     quantity = serializers.IntegerField(min_value=1, max_value=1_000_000)
     serials = serializers.ListField(
@@ -131,7 +132,7 @@ class CountRequest(serializers.Serializer[Any]):
 
 
 @extend_schema_serializer(component_name="ReturnReceive")
-class RmaReceiveRequest(serializers.Serializer[Any]):
+class RmaReceiveRequest(Form):
     key = serializers.CharField(max_length=60, help_text="the same key counts once")
     wrong_because = serializers.CharField(
         max_length=200, required=False, allow_blank=True, default="",
@@ -140,7 +141,27 @@ class RmaReceiveRequest(serializers.Serializer[Any]):
     lines = CountRequest(many=True, allow_empty=False)
 
 
-class VerdictRequest(serializers.Serializer[Any]):
+class FoundRequest(Form):
+    sku = serializers.CharField(max_length=80, help_text="SKU code, barcode or another alias")
+    quantity = serializers.IntegerField(min_value=1, max_value=1_000_000)
+
+
+class UnannouncedRequest(Form):
+    key = serializers.CharField(max_length=60, help_text="the same key counts once")
+    items = FoundRequest(many=True, allow_empty=False)
+    note = serializers.CharField(max_length=255, required=False, allow_blank=True, default="")
+
+
+@extend_schema_serializer(component_name="BlindReturn")
+class BlindRequest(UnannouncedRequest):
+    warehouse = serializers.CharField(max_length=20)
+
+
+class OneRefundRequest(Form):
+    refund = serializers.IntegerField(min_value=1, max_value=BIG, help_text="refund id, from `refunds`")
+
+
+class VerdictRequest(Form):
     line = serializers.IntegerField(min_value=1, max_value=BIG, help_text="RMA line id")
     quantity = serializers.IntegerField(min_value=1, max_value=1_000_000)
     condition = serializers.ChoiceField(choices=Disposition.Condition.choices)
@@ -153,18 +174,18 @@ class VerdictRequest(serializers.Serializer[Any]):
     )  # fmt: skip
 
 
-class InspectRequest(serializers.Serializer[Any]):
+class InspectRequest(Form):
     key = serializers.CharField(max_length=60, help_text="the same key posts once")
     verdicts = VerdictRequest(many=True, allow_empty=False)
 
 
-class RefundItemRequest(serializers.Serializer[Any]):
+class RefundItemRequest(Form):
     line = serializers.IntegerField(min_value=1, max_value=BIG, help_text="order line id")
     quantity = serializers.IntegerField(min_value=0, max_value=1_000_000)
     amount = serializers.DecimalField(max_digits=14, decimal_places=4, min_value=0)
 
 
-class RefundRequest(serializers.Serializer[Any]):
+class RefundRequest(Form):
     key = serializers.CharField(max_length=60, help_text="the same key refunds once")
     items = RefundItemRequest(many=True, required=False, help_text="left out: everything that arrived")
     shipping = serializers.DecimalField(
@@ -186,9 +207,7 @@ class RmaFilter(django_filters.FilterSet):
         fields = ["state", "warehouse", "order"]
 
 
-class RmaViewSet(
-    IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Rma]
-):
+class RmaViewSet(Resource[Rma]):
     """Returns: goods and money as two separate things."""
 
     queryset = Rma.objects.none()
@@ -215,16 +234,11 @@ class RmaViewSet(
         require(principal_of(self.request), "returns.work", item.warehouse.code, channel)
         return item
 
-    def _read(self, kind: type[serializers.Serializer[Any]]) -> dict[str, Any]:
-        wanted = kind(data=self.request.data)
-        wanted.is_valid(raise_exception=True)
-        return dict(wanted.validated_data)
-
     @extend_schema(request=OpenRequest, responses={201: RmaSerializer})
     def create(self, request: Request) -> Response:
         """Open an RMA for units of an order."""
         require(principal_of(request), "returns.work")
-        data = self._read(OpenRequest)
+        data = OpenRequest.read(request)
         scope = scope_of(principal_of(request), "returns.work")
         warehouse = Warehouse.objects.filter(scope.q(warehouse="code"), code=data["warehouse"]).first()
         order = Order.objects.filter(scope.q(channel="channel__code"), pk=data["order"]).first()
@@ -246,12 +260,90 @@ class RmaViewSet(
         )
         return self._done(made.pk, 201)
 
+    @extend_schema(request=None, responses=RmaSerializer)
+    @action(detail=True, methods=["post"])
+    def approve(self, request: Request, pk: str) -> Response:
+        """The buyer may send it back."""
+        item = self._mine()
+        rma.approve(item.pk, actor=actor_of(principal_of(request)))
+        return self._done(item.pk)
+
+    @extend_schema(request=None, responses=RmaSerializer)
+    @action(detail=True, methods=["post"])
+    def decline(self, request: Request, pk: str) -> Response:
+        """The buyer may not; nothing is expected any more."""
+        item = self._mine()
+        rma.decline(item.pk, actor=actor_of(principal_of(request)))
+        return self._done(item.pk)
+
+    @extend_schema(request=BlindRequest, responses={201: RmaSerializer})
+    @action(detail=False, methods=["post"])
+    def blind(self, request: Request) -> Response:
+        """A parcel came that nobody announced: its goods go to quarantine under an RMA without an order."""
+        principal = principal_of(request)
+        require(principal, "returns.work")
+        data = BlindRequest.read(request)
+        place = Warehouse.objects.filter(code=data["warehouse"]).first()
+        if place is None:
+            raise UserError(f"warehouse: there is no warehouse '{data['warehouse']}'.", field="warehouse")
+        require(principal, "returns.work", place.code)
+        made = self._found(data, place.pk)
+        return self._done(made.pk, 201)
+
+    @extend_schema(request=UnannouncedRequest, responses=RmaSerializer)
+    @action(detail=True, methods=["post"])
+    def unannounced(self, request: Request, pk: str) -> Response:
+        """Something else lay in the parcel: it goes to quarantine under this RMA."""
+        item = self._mine()
+        self._found(UnannouncedRequest.read(request), item.warehouse_id, item.pk)
+        return self._done(item.pk)
+
+    def _found(self, data: dict[str, Any], warehouse_id: int, rma_id: int | None = None) -> Rma:
+        known = resolve_codes([one["sku"] for one in data["items"]])
+        unknown = next((one["sku"] for one in data["items"] if one["sku"] not in known), None)
+        if unknown is not None:
+            raise UserError(f"items: SKU '{unknown}' is unknown.", field="items")
+        return rma.receive_unannounced(
+            warehouse_id=warehouse_id,
+            goods=[(known[one["sku"]].pk, one["quantity"]) for one in data["items"]],
+            actor=actor_of(principal_of(self.request)),
+            key=f"api:{data['key']}",
+            rma_id=rma_id,
+            note=data["note"],
+        )
+
+    @extend_schema(request=OneRefundRequest, responses=RefundSerializer)
+    @action(detail=True, methods=["post"])
+    def paid(self, request: Request, pk: str) -> Response:
+        """A person paid a refund back, on a channel that nothing is connected to."""
+        return Response(RefundSerializer(refunds.pay_by_hand(self._refund().pk, actor=self._actor())).data)
+
+    @extend_schema(request=OneRefundRequest, responses=RefundSerializer)
+    @action(detail=True, methods=["post"], url_path="retry-refund")
+    def retry_refund(self, request: Request, pk: str) -> Response:
+        """Plan a rejected refund again, after its cause was mended."""
+        return Response(RefundSerializer(refunds.retry(self._refund().pk, actor=self._actor())).data)
+
+    def _actor(self) -> Actor:
+        return actor_of(principal_of(self.request))
+
+    def _refund(self) -> Refund:
+        """The refund that the body names, when the caller may refund this return."""
+        item = self.get_object()
+        channel = item.order.channel.code if item.order else None
+        require(principal_of(self.request), "returns.refund", item.warehouse.code, channel)
+        wanted = OneRefundRequest.read(self.request)["refund"]
+        found = item.refunds.filter(pk=wanted).first()
+        if found is None:
+            raise UserError(f"refund: {item.number} has no refund {wanted}.", field="refund")
+        return found
+
     @extend_schema(request=RmaReceiveRequest, responses=RmaSerializer)
     @action(detail=True, methods=["post"])
     def receive(self, request: Request, pk: str) -> Response:
         """Units arrived: they go to quarantine, nothing becomes sellable."""
         item = self._mine()
-        data = self._read(RmaReceiveRequest)
+        data = RmaReceiveRequest.read(request)
         counts: dict[int, int] = {}
         numbers: dict[int, list[str]] = {}
         for line in data["lines"]:
@@ -268,7 +360,7 @@ class RmaViewSet(
     def inspect(self, request: Request, pk: str) -> Response:
         """An inspector's verdict per unit; only 'restock' makes a unit sellable."""
         item = self._mine()
-        data = self._read(InspectRequest)
+        data = InspectRequest.read(request)
         known = resolve_codes([v["target_sku"] for v in data["verdicts"] if v["target_sku"]])
         mine = set(item.lines.values_list("pk", flat=True))
         verdicts = []
@@ -303,7 +395,7 @@ class RmaViewSet(
         require(
             principal, "returns.refund", item.warehouse.code, item.order.channel.code if item.order else None
         )
-        data = self._read(RefundRequest)
+        data = RefundRequest.read(request)
         if item.order is None:
             raise UserError(f"{item.number} has no order: match it to one before refunding.", field="order")
         items = [

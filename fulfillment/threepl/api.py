@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import django_filters
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
-from rest_framework import mixins, serializers, viewsets
+from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,7 +15,8 @@ from fulfillment.threepl import handoff, selectors
 from oms.core.access import principal_of, require
 from oms.core.actor import Actor, actor_of
 from oms.core.api.fields import SparseFieldsMixin
-from oms.core.api.idempotency import IdempotentMixin
+from oms.core.api.forms import Form
+from oms.core.api.resources import Resource
 
 
 class HandOffLineSerializer(serializers.ModelSerializer[HandOffLine]):
@@ -45,7 +44,7 @@ class HandOffSerializer(SparseFieldsMixin, serializers.ModelSerializer[HandOff])
         read_only_fields = fields
 
 
-class TakeBackRequest(serializers.Serializer[Any]):
+class TakeBackRequest(Form):
     reason = serializers.CharField(max_length=200)
 
 
@@ -59,9 +58,7 @@ class HandOffFilter(django_filters.FilterSet):
         fields = ["account", "state", "reference"]
 
 
-class HandOffViewSet(
-    IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[HandOff]
-):
+class HandOffViewSet(Resource[HandOff]):
     """Shipments given to 3PLs, newest first."""
 
     queryset = HandOff.objects.none()
@@ -105,9 +102,8 @@ class HandOffViewSet(
     def take_back(self, request: Request, pk: str) -> Response:
         """Tell the 3PL not to send it; the order is routed anew once it has let go."""
         item = self._mine()
-        wanted = TakeBackRequest(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        handoff.take_back(item.pk, wanted.validated_data["reason"], actor=self._actor())
+        data = TakeBackRequest.read(request)
+        handoff.take_back(item.pk, data["reason"], actor=self._actor())
         return self._done(item.pk)
 
 

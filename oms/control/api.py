@@ -17,7 +17,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import BaseRouter
 
-from oms.control import exceptions_api
+from oms.control import exceptions_api, people_api
 from oms.control.imports import api as imports
 from oms.control.kpis import drill, report, rollup
 from oms.control.webhooks import api as webhooks
@@ -25,6 +25,7 @@ from oms.core import business
 from oms.core.access import principal_of
 from oms.core.api.filters import refuse_unknown
 from oms.core.api.pagination import KeysetPagination
+from oms.core.api.versions import VersionedMixin
 from oms.core.errors import NotFound, UserError
 
 _WHERE = ("from", "to", "channel", "warehouse")
@@ -90,7 +91,7 @@ class FigureDetailSerializer(FigureSerializer):
     series = PointSerializer(many=True)
 
 
-class KpiViewSet(viewsets.GenericViewSet[Any]):
+class KpiViewSet(VersionedMixin, viewsets.GenericViewSet[Any]):
     """Key figures from roll-ups. Days are those of the business's time zone."""
 
     serializer_class = FigureSerializer
@@ -102,6 +103,9 @@ class KpiViewSet(viewsets.GenericViewSet[Any]):
 
     def _asked(self, *more: str) -> report.Asked:
         refuse_unknown(self.request, (*_WHERE, *more))
+        for name in ("from", "to"):
+            if self.request.query_params.get(name) == "":
+                raise UserError(f"{name}: give a day such as 2026-10-31, or leave it out.", field=name)
         return report.asked(self.request.query_params, principal_of(self.request))
 
     @extend_schema(
@@ -195,3 +199,4 @@ def register(router: BaseRouter) -> None:
     webhooks.register(router)
     exceptions_api.register(router)
     imports.register(router)
+    people_api.register(router)

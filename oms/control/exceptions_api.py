@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import django_filters
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
-from rest_framework import mixins, serializers, viewsets
+from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,7 +16,8 @@ from oms.core import exceptions_inbox
 from oms.core.access import principal_of
 from oms.core.actor import actor_of
 from oms.core.api.fields import SparseFieldsMixin
-from oms.core.api.idempotency import IdempotentMixin
+from oms.core.api.forms import Form
+from oms.core.api.resources import Resource
 from oms.core.errors import UserError
 from oms.core.models import ExceptionItem, User
 
@@ -53,22 +52,20 @@ class ExceptionFilter(django_filters.FilterSet):
         fields = ["open", "kind", "severity", "warehouse", "channel", "owner"]
 
 
-class AssignRequest(serializers.Serializer[Any]):
+class AssignRequest(Form):
     owner = serializers.CharField(max_length=150, allow_blank=True, help_text="user name; empty = nobody")
 
 
-class SnoozeRequest(serializers.Serializer[Any]):
+class SnoozeRequest(Form):
     until = serializers.DateTimeField()
     reason = serializers.CharField(max_length=160)
 
 
-class ResolveRequest(serializers.Serializer[Any]):
+class ResolveRequest(Form):
     why = serializers.CharField(max_length=200, help_text="what was done")
 
 
-class ExceptionViewSet(
-    IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[ExceptionItem]
-):
+class ExceptionViewSet(Resource[ExceptionItem]):
     """What only a person can mend, newest first; inside the places that you may see."""
 
     queryset = ExceptionItem.objects.none()
@@ -87,16 +84,11 @@ class ExceptionViewSet(
     def _done(self, pk: int) -> Response:
         return Response(self.get_serializer(self.get_queryset().get(pk=pk)).data)
 
-    def _read(self, kind: type[serializers.Serializer[Any]]) -> dict[str, Any]:
-        wanted = kind(data=self.request.data)
-        wanted.is_valid(raise_exception=True)
-        return dict(wanted.validated_data)
-
     @extend_schema(request=AssignRequest, responses=ExceptionSerializer)
     @action(detail=True, methods=["post"])
     def assign(self, request: Request, pk: str) -> Response:
         """Give it to a person, or back to everybody."""
-        item, name = self.get_object(), self._read(AssignRequest)["owner"].strip()
+        item, name = self.get_object(), AssignRequest.read(request)["owner"].strip()
         owner = User.objects.filter(username=name, is_active=True).first() if name else None
         if name and owner is None:
             raise UserError(f"owner: there is no user '{name}'.", field="owner")
@@ -107,7 +99,7 @@ class ExceptionViewSet(
     @action(detail=True, methods=["post"])
     def snooze(self, request: Request, pk: str) -> Response:
         """Hide it until a time, with a reason."""
-        item, data = self.get_object(), self._read(SnoozeRequest)
+        item, data = self.get_object(), SnoozeRequest.read(request)
         exceptions_inbox.snooze(item.pk, data["until"], data["reason"], actor=actor_of(principal_of(request)))
         return self._done(item.pk)
 
@@ -115,7 +107,7 @@ class ExceptionViewSet(
     @action(detail=True, methods=["post"])
     def resolve(self, request: Request, pk: str) -> Response:
         """A person mended it."""
-        item, data = self.get_object(), self._read(ResolveRequest)
+        item, data = self.get_object(), ResolveRequest.read(request)
         exceptions_inbox.resolve(item.pk, data["why"], actor=actor_of(principal_of(request)))
         return self._done(item.pk)
 

@@ -62,18 +62,17 @@ def create(username: str, password: str, role: Role, *, email: str = "", actor: 
     return user
 
 
+def role_of(membership: Membership) -> Role:
+    scopes = list(membership.scopes.all())
+    return Role(
+        membership.role,
+        tuple(scope.code for scope in scopes if scope.kind == MembershipScope.Kind.WAREHOUSE),
+        tuple(scope.code for scope in scopes if scope.kind == MembershipScope.Kind.CHANNEL),
+    )
+
+
 def roles_of(user: User) -> list[Role]:
-    found = []
-    for membership in user.memberships.prefetch_related("scopes").order_by("pk"):
-        scopes = list(membership.scopes.all())
-        found.append(
-            Role(
-                membership.role,
-                tuple(scope.code for scope in scopes if scope.kind == MembershipScope.Kind.WAREHOUSE),
-                tuple(scope.code for scope in scopes if scope.kind == MembershipScope.Kind.CHANNEL),
-            )
-        )
-    return found
+    return [role_of(one) for one in user.memberships.prefetch_related("scopes").order_by("pk")]
 
 
 def set_role(user: User, role: Role, *, actor: Actor) -> None:

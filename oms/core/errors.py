@@ -7,7 +7,7 @@ class UserError(Exception):
     """A wrong file, payload, key or click. Maps to 400 (API) or a form error."""
 
     status = 400
-    code = "invalid"
+    code = "refused"
 
     def __init__(self, message: str, *, field: str = "", code: str = "") -> None:
         super().__init__(message)

@@ -102,6 +102,8 @@ SCOPES: dict[str, frozenset[str]] = {
     "exceptions:write": frozenset({"exceptions.work"}),
     "webhooks:read": frozenset({"settings.manage"}),
     "webhooks:write": frozenset({"settings.manage"}),
+    "users:read": frozenset({"users.manage"}),
+    "users:write": frozenset({"users.manage"}),
     "kpis:read": frozenset({"reports.view"}),
     "imports:read": frozenset({"imports.run"}),
     "imports:write": frozenset({"imports.run"}),

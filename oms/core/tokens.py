@@ -15,7 +15,7 @@ from django.db import transaction
 from oms.core.actor import Actor
 from oms.core.audit import record
 from oms.core.clock import now
-from oms.core.errors import NotFound, UserError
+from oms.core.errors import NotAllowed, NotFound, UserError
 from oms.core.models import ApiToken, User
 from oms.core.roles import SCOPES
 
@@ -38,9 +38,11 @@ def issue(
     channels: Sequence[str] = (),
     networks: Sequence[str] = (),
     valid_for: dt.timedelta = YEAR,
+    within: ApiToken | None = None,
 ) -> tuple[ApiToken, str]:
     """Make a token; returns it with its full text, which is never shown again.
 
+    `within` is a token that asks for it: `NotAllowed` when the new one would reach further.
     Raises `UserError` for an empty name, an unknown scope, a malformed network or a validity of none or over 2 years.
     """
     if not name.strip():
@@ -61,6 +63,8 @@ def issue(
             ) from error
     if not dt.timedelta(0) < valid_for <= 2 * YEAR:
         raise UserError("expiry: choose a day within the next two years.", field="expires_at")
+    if within is not None:
+        _no_further(within, scopes, warehouses, channels, networks, now() + valid_for)
     secret = secrets.token_urlsafe(32)
     with transaction.atomic():
         token = ApiToken.objects.create(
@@ -76,6 +80,39 @@ def issue(
         )
         record(actor, "token.issued", token, after={"scopes": token.scopes, "expires": token.expires_at})
     return token, f"oms_{token.prefix}_{secret}"
+
+
+def _no_further(
+    mine: ApiToken,
+    scopes: Sequence[str],
+    warehouses: Sequence[str],
+    channels: Sequence[str],
+    networks: Sequence[str],
+    expires_at: dt.datetime,
+) -> None:
+    """A token makes no token that may do more, in more places, from more networks or for longer."""
+    more = sorted(set(scopes) - set(mine.scopes))
+    if more:
+        raise NotAllowed(f"scopes: the token that asks does not hold {more[0]} itself.", field="scopes")
+    for name, held, wanted in (
+        ("warehouses", mine.warehouses, warehouses),
+        ("channels", mine.channels, channels),
+    ):
+        if held and not (wanted and set(wanted) <= set(held)):
+            raise NotAllowed(f"{name}: the token that asks is limited to {', '.join(held)}.", field=name)
+    held_networks = [ipaddress.ip_network(one) for one in mine.networks]
+    inside = all(
+        any(new.version == held.version and new.subnet_of(held) for held in held_networks)  # type: ignore[arg-type]
+        for new in map(ipaddress.ip_network, networks)
+    )
+    if held_networks and not (networks and inside):
+        raise NotAllowed(
+            f"networks: the token that asks is limited to {', '.join(mine.networks)}.", field="networks"
+        )
+    if expires_at > mine.expires_at:
+        raise NotAllowed(
+            f"days: the token that asks ends on {mine.expires_at:%Y-%m-%d}; no later.", field="days"
+        )
 
 
 def revoke(token_id: int, *, actor: Actor) -> None:

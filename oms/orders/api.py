@@ -8,19 +8,21 @@ from typing import Any
 import django_filters
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_serializer
-from rest_framework import mixins, serializers, viewsets
+from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import BaseRouter
 
+from inventory.models import Reservation
 from oms.core.access import principal_of, require
 from oms.core.actor import actor_of
 from oms.core.api import bulk
 from oms.core.api.fields import DerivedOnceMixin, MoneyField, SparseFieldsMixin, expect_version
 from oms.core.api.filters import refuse_unknown
-from oms.core.api.idempotency import IdempotentMixin
-from oms.core.errors import UserError
+from oms.core.api.forms import Form
+from oms.core.api.resources import Resource
+from oms.core.errors import Conflict, UserError
 from oms.orders import bulk as orders_bulk
 from oms.orders import entry, selectors, services
 from oms.orders.drafts import ContactDraft
@@ -119,7 +121,7 @@ def _amount(**extra: Any) -> serializers.DecimalField:
     )
 
 
-class NewLine(serializers.Serializer[Any]):
+class NewLine(Form):
     sku = serializers.CharField(max_length=80, help_text="SKU code, barcode or another alias")
     quantity = serializers.IntegerField(min_value=1, max_value=1_000_000)
     unit_price = _amount()
@@ -127,7 +129,7 @@ class NewLine(serializers.Serializer[Any]):
     tax = _amount(default=Decimal(0))
 
 
-class NewContact(serializers.Serializer[Any]):
+class NewContact(Form):
     name = serializers.CharField(max_length=120)
     company = serializers.CharField(max_length=120, required=False, allow_blank=True)
     email = serializers.EmailField(required=False, allow_blank=True)
@@ -142,7 +144,7 @@ class NewContact(serializers.Serializer[Any]):
     residential = serializers.BooleanField(default=True)
 
 
-class NewOrder(serializers.Serializer[Any]):
+class NewOrder(Form):
     channel = serializers.SlugField(max_length=40, help_text="a manual or custom channel")
     external_id = serializers.CharField(
         max_length=80, required=False, help_text="your own id; the same one twice is refused"
@@ -158,28 +160,33 @@ class NewOrder(serializers.Serializer[Any]):
     placed_at = serializers.DateTimeField(required=False)
     tags = serializers.ListField(child=serializers.CharField(max_length=40), required=False, max_length=50)
     note = serializers.CharField(max_length=400, required=False, allow_blank=True)
+    hold = serializers.CharField(
+        max_length=70,
+        required=False,
+        help_text="`reference` of a reservation: what it holds becomes the order's",
+    )
 
 
-class HoldRequest(serializers.Serializer[Any]):
+class HoldRequest(Form):
     reason = serializers.ChoiceField(choices=Hold.Reason.choices, default="person")
     note = serializers.CharField(max_length=255, required=False, allow_blank=True)
     line = serializers.IntegerField(required=False, min_value=1, max_value=2**62)
     expires_at = serializers.DateTimeField(required=False)
 
 
-class ReleaseRequest(serializers.Serializer[Any]):
+class ReleaseRequest(Form):
     hold = serializers.IntegerField(
         required=False, min_value=1, max_value=2**62, help_text="left out: every open hold"
     )
     note = serializers.CharField(max_length=200, required=False, allow_blank=True)
 
 
-class CancelLine(serializers.Serializer[Any]):
+class CancelLine(Form):
     line = serializers.IntegerField(min_value=1, max_value=2**62)
     quantity = serializers.IntegerField(min_value=1, max_value=1_000_000)
 
 
-class CancelRequest(serializers.Serializer[Any]):
+class CancelRequest(Form):
     reason = serializers.ChoiceField(choices=list(services.CANCEL_REASONS.items()))
     lines = CancelLine(
         many=True, required=False, allow_empty=False, help_text="left out: everything not shipped"
@@ -189,15 +196,15 @@ class CancelRequest(serializers.Serializer[Any]):
 
 
 @extend_schema_serializer(component_name="OrderNote")
-class NoteRequest(serializers.Serializer[Any]):
+class NoteRequest(Form):
     text = serializers.CharField(max_length=400)
 
 
-class TagsRequest(serializers.Serializer[Any]):
+class TagsRequest(Form):
     tags = serializers.ListField(child=serializers.CharField(max_length=40), max_length=50)
 
 
-class MapRequest(serializers.Serializer[Any]):
+class MapRequest(Form):
     external_sku = serializers.CharField(max_length=120)
     sku = serializers.CharField(max_length=80)
     remember = serializers.BooleanField(default=False, help_text="store the code as an alias of the SKU")
@@ -207,7 +214,7 @@ class MapAnswer(serializers.Serializer[Any]):
     repaired = serializers.IntegerField(help_text="waiting lines that were repaired")
 
 
-class BulkRequest(serializers.Serializer[Any]):
+class BulkRequest(Form):
     """What the bar above the list does."""
 
     action = serializers.ChoiceField(choices=sorted(orders_bulk.ACTIONS))
@@ -216,6 +223,21 @@ class BulkRequest(serializers.Serializer[Any]):
     )
     note = serializers.CharField(max_length=255, required=False, allow_blank=True, help_text="of a hold")
     tag = serializers.CharField(max_length=40, required=False, allow_blank=True, help_text="of a tag")
+
+
+def _held(principal: Any, reference: str) -> list[int]:
+    """The open reservations of a checkout, all at warehouses where the caller may give stock back."""
+    open_ones = Reservation.objects.filter(
+        reference=f"hold:{reference}", state=Reservation.State.OPEN
+    ).select_related("warehouse")
+    if not open_ones:
+        raise Conflict(
+            f"hold: nothing is held as '{reference}' any more; hold it again, or leave `hold` out.",
+            field="hold",
+        )
+    for one in open_ones:
+        require(principal, "stock.adjust", one.warehouse.code)
+    return [one.pk for one in open_ones]
 
 
 class OrderFilter(django_filters.FilterSet):
@@ -241,9 +263,7 @@ class OrderFilter(django_filters.FilterSet):
         return selectors.search(orders, value)
 
 
-class OrderViewSet(
-    IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Order]
-):
+class OrderViewSet(Resource[Order]):
     """Orders of the channels and warehouses you may see, newest first."""
 
     queryset = Order.objects.none()
@@ -252,7 +272,6 @@ class OrderViewSet(
     keyset_order = ("-placed_at", "-id")
     lookup_value_regex = "[0-9]{1,18}"
     required_scopes = {"GET": "orders:read", "POST": "orders:write"}
-    versioned_actions = ("cancel",)
 
     def get_queryset(self) -> QuerySet[Order]:
         if getattr(self, "swagger_fake_view", False):
@@ -271,12 +290,6 @@ class OrderViewSet(
     def get_serializer_class(self) -> type[Any]:
         return OrderSerializer if self.action == "list" else OrderDetailSerializer
 
-    def _checked(self, request: Request, body: type[serializers.Serializer[Any]]) -> dict[str, Any]:
-        form = body(data=request.data)
-        form.is_valid(raise_exception=True)
-        checked: dict[str, Any] = form.validated_data
-        return checked
-
     def _order(self, pk: str, permission: str) -> Order:
         principal = principal_of(self.request)
         order = selectors.get_visible(principal, int(pk))
@@ -290,7 +303,7 @@ class OrderViewSet(
     @extend_schema(request=NewOrder, responses={201: OrderDetailSerializer})
     def create(self, request: Request) -> Response:
         """Enter an order on a manual or custom channel. Send an `Idempotency-Key`."""
-        data = self._checked(request, NewOrder)
+        data = NewOrder.read(request)
         principal = principal_of(request)
         channel = SalesChannel.objects.filter(code=data["channel"]).first()
         if channel is None:
@@ -298,6 +311,7 @@ class OrderViewSet(
         require(principal, "orders.edit", channel_code=channel.code)
         order = entry.enter(
             channel=channel,
+            held=_held(principal, data["hold"]) if "hold" in data else (),
             lines=[entry.EntryLine(**line) for line in data["lines"]],
             contact=ContactDraft(**data["contact"]),
             actor=actor_of(principal),
@@ -315,7 +329,7 @@ class OrderViewSet(
     @action(detail=False, methods=["post"])
     def bulk(self, request: Request) -> Response:
         """Hold, release, route or tag up to 500 orders; each for itself, and the answer says which."""
-        data = self._checked(request, BulkRequest)
+        data = BulkRequest.read(request)
         principal, right = principal_of(request), orders_bulk.ACTIONS[data["action"]][0]
         require(principal, right)
         actor = actor_of(principal)
@@ -331,7 +345,7 @@ class OrderViewSet(
     def hold(self, request: Request, pk: str) -> Response:
         """Put the order, or one line, on hold."""
         order = self._order(pk, "orders.hold")
-        data = self._checked(request, HoldRequest)
+        data = HoldRequest.read(request)
         services.place_hold(
             order.pk, data["reason"], actor=actor_of(principal_of(request)), note=data.get("note", ""),
             line_id=data.get("line"), expires_at=data.get("expires_at"),
@@ -343,7 +357,7 @@ class OrderViewSet(
     def release(self, request: Request, pk: str) -> Response:
         """Release one hold, or all of them."""
         order = selectors.get_visible(principal_of(request), int(pk))
-        data = self._checked(request, ReleaseRequest)
+        data = ReleaseRequest.read(request)
         principal = principal_of(request)
         if "hold" in data:
             if not Hold.objects.filter(pk=data["hold"], order=order).exists():
@@ -362,8 +376,8 @@ class OrderViewSet(
     def cancel(self, request: Request, pk: str) -> Response:
         """Cancel units that have not left, or everything open; the channel is told."""
         order = self._order(pk, "orders.edit")
-        data = self._checked(request, CancelRequest)
-        expect_version(request, order.version)
+        data = CancelRequest.read(request)
+        expect_version(order.version, data.get("version"))
         quantities: dict[int, int] | None = None
         if "lines" in data:
             quantities = {}
@@ -391,7 +405,7 @@ class OrderViewSet(
     def notes(self, request: Request, pk: str) -> Response:
         """Write a note for the team."""
         order = self._order(pk, "orders.edit")
-        data = self._checked(request, NoteRequest)
+        data = NoteRequest.read(request)
         services.add_note(order.pk, data["text"], actor=actor_of(principal_of(request)))
         return self._answer(order.pk)
 
@@ -400,7 +414,7 @@ class OrderViewSet(
     def tags(self, request: Request, pk: str) -> Response:
         """Replace the order's tags."""
         order = self._order(pk, "orders.edit")
-        data = self._checked(request, TagsRequest)
+        data = TagsRequest.read(request)
         services.set_tags(order.pk, data["tags"], actor=actor_of(principal_of(request)))
         return self._answer(order.pk)
 
@@ -409,7 +423,7 @@ class OrderViewSet(
     def map(self, request: Request, pk: str) -> Response:
         """Say which SKU an unknown code means; every waiting order of the channel is repaired."""
         order = self._order(pk, "orders.edit")
-        data = self._checked(request, MapRequest)
+        data = MapRequest.read(request)
         sku = entry.find_sku(data["sku"])
         repaired = services.map_external_sku(
             order.channel,

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from inventory.models import Sku
+from inventory.locking import lock_levels, lock_reservations, stock_service
+from inventory.models import KitComponent, Reservation, Sku
+from inventory.reservations import release
 from inventory.selectors import resolve_codes
 from oms.core.access import can
 from oms.core.actor import Actor
@@ -55,8 +57,12 @@ def enter(
     placed_at: dt.datetime | None = None,
     tags: Sequence[str] = (),
     note: str = "",
+    held: Sequence[int] = (),
 ) -> Order:
     """Store one order and reserve its stock. `external_id` empty makes one; the same one twice is refused.
+
+    `held` are reservations that a checkout made for it: their units become the order's, and nobody can take them
+    in between.
 
     Raises `UserError` naming the field (unknown SKU, closed channel, amounts) and `Conflict` for a known id.
     """
@@ -108,10 +114,24 @@ def enter(
         tax=sum((line.tax for line in lines), ZERO),
         tags=tuple(tags),
     )
-    order = services.create_order(draft, channel=channel, actor=actor, source=source)
+    order = _store(draft, channel, held, actor, source)
     if note:
         services.add_note(order.pk, note, actor=actor)
     return order
+
+
+@stock_service
+def _store(draft: OrderDraft, channel: SalesChannel, held: Sequence[int], actor: Actor, source: str) -> Order:
+    """The order, and with it what was held for it. Stock rows of both are locked first, in their one order."""
+    if held:
+        lock_reservations(held)
+        skus = {line.sku_id for line in draft.lines if line.sku_id is not None}
+        skus |= set(KitComponent.objects.filter(kit__in=skus).values_list("component_id", flat=True))
+        places = channel.warehouses.values_list("warehouse_id", flat=True)
+        holds = Reservation.objects.filter(pk__in=held).values_list("sku_id", "warehouse_id")
+        lock_levels({*holds, *((sku, place) for sku in skus for place in places)})
+        release(held, actor=actor, reason="order")
+    return services.create_order(draft, channel=channel, actor=actor, source=source)
 
 
 def find_sku(code: str) -> Sku:

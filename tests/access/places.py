@@ -22,6 +22,8 @@ from fulfillment.models import (
     CarrierAccount,
     HandOff,
     InboundNotice,
+    RoutingDecision,
+    RoutingPolicy,
     Shipment,
     ThreePLAccount,
     ThreePLFile,
@@ -53,7 +55,7 @@ from oms.core.models import Job, SavedView, User
 from oms.orders.drafts import ContactDraft
 from oms.orders.intake import take
 from oms.orders.models import Order
-from procurement.models import PurchaseOrder, PurchaseOrderLine, Supplier
+from procurement.models import PurchaseOrder, PurchaseOrderLine, ReorderSuggestion, Supplier
 from returns.models import Rma, RmaLine
 from tests.factories import T0, add_stock, line_draft, make_channel, make_sku, make_warehouse, order_draft
 
@@ -162,6 +164,14 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "api:order": both["order"],
         "api:shipment": both["shipment"],
         "api:return": both["rma"],
+        "api:routing-policy": (
+            RoutingPolicy.objects.create(version=1, published_by="x", is_active=True).pk,
+            None,
+        ),
+        "api:routing-decision": both["decision"],
+        "api:reorder-suggestion": both["suggestion"],
+        "api:user": (token.user_id, None),
+        "api:token": (token.pk, None),
         "api:difference": both["difference"],
         "api:hand-off": both["hand_off"],
         "api:inbound-notice": both["inbound"],
@@ -245,8 +255,16 @@ def _place(place: str, shop: str, prefix: str, sku: Sku) -> dict[str, Any]:
     trouble = exceptions_inbox.raise_item(
         "test", f"test:{place}", f"Trouble at {place}", warehouse_code=place, channel_code=shop
     )
+    decision = RoutingDecision.objects.create(
+        order=order, policy_version=0, actor="x", outcome="routed", summary=place, trace={}
+    )
+    suggestion = ReorderSuggestion.objects.create(
+        sku=sku, warehouse=warehouse, need=5, quantity=5, reorder_point=9, position=4, reason=place
+    )
     return {
         "order": order.pk,
+        "decision": decision.pk,
+        "suggestion": suggestion.pk,
         "trouble": trouble.pk,
         "number": order.number,
         "shipment": shipment.pk,

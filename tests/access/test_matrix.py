@@ -76,9 +76,20 @@ FINER: dict[str, tuple[str, ...]] = {
     "api:shipment-scan": ("shipping.work",),
     "api:shipment-pack": ("shipping.work",),
     "api:shipment-ship": ("shipping.work",),
+    "api:shipment-pick-all": ("shipping.work",),
+    "api:shipment-short-pick": ("shipping.work",),
     "api:shipment-rates": ("shipping.label",),
+    "api:shipment-choose": ("shipping.label",),
+    "api:shipment-void-label": ("shipping.label",),
+    "api:shipment-label-bought": ("shipping.label",),
+    "api:shipment-label-not-bought": ("shipping.label",),
+    "api:routing-policy-list": ("orders.route",),
+    "api:routing-decision-list": ("orders.route",),
     "api:shipment-label": ("shipping.label",),
     "api:return-refund": ("returns.refund",),
+    "api:return-paid": ("returns.refund",),
+    "api:return-retry-refund": ("returns.refund",),
+    **{f"api:return-{step}": ("returns.work",) for step in ("approve", "decline", "blind", "unannounced")},
     "api:return-list": ("returns.work",),
     "api:return-receive": ("returns.work",),
     "api:return-inspect": ("returns.work",),
@@ -92,8 +103,9 @@ FINER: dict[str, tuple[str, ...]] = {
     ),  # each hold asks for its own
     **{
         f"api:purchase-order-{step}": ("purchasing.edit",)
-        for step in ("list", "approve", "send", "close", "cancel", "charges")
+        for step in ("list", "approve", "send", "confirm", "close", "cancel", "charges")
     },
+    **{f"api:reorder-suggestion-{step}": ("purchasing.edit",) for step in ("order", "snooze", "recalculate")},
     "api:purchase-order-receive": ("purchasing.receive",),
     "api:order-route": ("orders.route",),
     "threepl:file": ("pii.view",),  # order files hold addresses
@@ -210,7 +222,8 @@ RESOURCES = [a for a in addresses() if a.name.startswith("api:")]
 ONLY_WITHOUT_LIMITS = {
     address.name
     for address in SCREENS + RESOURCES
-    if re.search(":(webhook|import)", address.name) and address.name != "control:import-template"
+    if re.search(":(webhook|import)|^api:(user|token)-", address.name)
+    and address.name != "control:import-template"
 }
 
 

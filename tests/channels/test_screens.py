@@ -168,14 +168,20 @@ def test_api(client: Client, account: ChannelAccount) -> None:
     assert health["latency"]["p50"] >= 820 and health["unmapped"] == 1 and health["inbox_dead"] == 1
     listing = Listing.objects.get(external_sku="MUG")
     answer = client.patch(
-        f"/api/v1/listings/{listing.pk}/", {"buffer": 3, "cap": None}, content_type="application/json"
+        f"/api/v1/listings/{listing.pk}/",
+        {"buffer": 3, "cap": None},
+        content_type="application/json",
+        headers={"If-Match": "*"},
     )
     assert answer.status_code == 200, answer.content
     listing.refresh_from_db()
     assert listing.buffer == 3 and listing.stale_since is not None
     assert (
         client.patch(
-            f"/api/v1/listings/{listing.pk}/", {"percent": 130}, content_type="application/json"
+            f"/api/v1/listings/{listing.pk}/",
+            {"percent": 130},
+            content_type="application/json",
+            headers={"If-Match": "*"},
         ).status_code
         == 400
     )

@@ -7,7 +7,7 @@ from typing import Any
 import django_filters
 from django.core.files.uploadedfile import SimpleUploadedFile
 from drf_spectacular.utils import extend_schema
-from rest_framework import mixins, serializers, viewsets
+from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,7 +18,8 @@ from oms.control.models import ImportFile, ImportRow
 from oms.core.access import Scope, principal_of, scope_of
 from oms.core.actor import actor_of
 from oms.core.api.fields import SparseFieldsMixin
-from oms.core.api.idempotency import IdempotentMixin
+from oms.core.api.forms import Form
+from oms.core.api.resources import Resource
 from oms.core.errors import NotAllowed
 
 
@@ -45,7 +46,7 @@ class ImportRowSerializer(serializers.ModelSerializer[ImportRow]):
         read_only_fields = fields
 
 
-class NewImport(serializers.Serializer[Any]):
+class NewImport(Form):
     kind = serializers.ChoiceField(choices=ImportFile.Kind.choices)
     name = serializers.RegexField(
         r"^[^/\\]{1,200}\.(csv|tsv|txt)\Z", help_text="of the file, such as count.csv"
@@ -59,7 +60,7 @@ class NewImport(serializers.Serializer[Any]):
     profile = serializers.CharField(max_length=40, required=False, allow_blank=True, default="")
 
 
-class ApplyRequest(serializers.Serializer[Any]):
+class ApplyRequest(Form):
     only_whole = serializers.BooleanField(
         default=False, help_text="nothing at all while one row has an error"
     )
@@ -77,9 +78,7 @@ class ImportFilter(django_filters.FilterSet):
         fields = ["kind", "state"]
 
 
-class ImportViewSet(
-    IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[ImportFile]
-):
+class ImportViewSet(Resource[ImportFile]):
     """Files and what became of them. A file may name any place: limited tokens may not bring or see one."""
 
     queryset = ImportFile.objects.select_related("job")
@@ -100,9 +99,7 @@ class ImportViewSet(
     @extend_schema(request=NewImport, responses={202: ImportSerializer})
     def create(self, request: Request) -> Response:
         """Bring a file in; it is checked in the background, nothing of it is written yet."""
-        wanted = NewImport(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        data = dict(wanted.validated_data)
+        data = NewImport.read(request)
         upload = SimpleUploadedFile(data.pop("name"), data.pop("content").encode())
         file = running.receive(upload, data.pop("kind"), actor=actor_of(principal_of(request)), **data)
         return self._done(file.pk, 202)
@@ -112,9 +109,8 @@ class ImportViewSet(
     def apply(self, request: Request, pk: str) -> Response:
         """Write what a checked file says, in the background."""
         file = self.get_object()
-        wanted = ApplyRequest(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        running.begin(file, actor=actor_of(principal_of(request)), **wanted.validated_data)
+        data = ApplyRequest.read(request)
+        running.begin(file, actor=actor_of(principal_of(request)), **data)
         return self._done(file.pk, 202)
 
     @extend_schema(request=None, responses={202: ImportSerializer})
@@ -126,7 +122,7 @@ class ImportViewSet(
         return self._done(file.pk, 202)
 
     @extend_schema(responses=ImportRowSerializer(many=True))
-    @action(detail=True, methods=["get"], url_path="problems", filterset_class=None)
+    @action(detail=True, methods=["get"], filterset_class=None, extra_parameters=("limit", "cursor"))
     def problems(self, request: Request, pk: str) -> Response:
         """Rows with errors or notes, with the column and what to mend."""
         file = self.get_object()

@@ -7,7 +7,7 @@ from typing import Any
 import django_filters
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
-from rest_framework import mixins, serializers, viewsets
+from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,7 +18,8 @@ from oms.control.webhooks import service
 from oms.core.access import principal_of
 from oms.core.actor import Actor, actor_of
 from oms.core.api.fields import SparseFieldsMixin, expect_version
-from oms.core.api.idempotency import IdempotentMixin
+from oms.core.api.forms import Form
+from oms.core.api.resources import Resource
 
 
 class EndpointSerializer(SparseFieldsMixin, serializers.ModelSerializer[WebhookEndpoint]):
@@ -34,7 +35,11 @@ class EndpointSerializer(SparseFieldsMixin, serializers.ModelSerializer[WebhookE
 class NewEndpointSerializer(EndpointSerializer):
     """The only answers that hold the secret."""
 
-    secret = serializers.CharField(read_only=True, help_text="whsec_…; shown this once")
+    secret = serializers.CharField(
+        read_only=True,
+        allow_null=True,
+        help_text="whsec_…; shown this once, null when the answer is repeated",
+    )
 
     class Meta(EndpointSerializer.Meta):
         fields = [*EndpointSerializer.Meta.fields, "secret"]
@@ -46,14 +51,14 @@ def _events(**extra: Any) -> serializers.ListField:
     return serializers.ListField(child=choice, min_length=1, max_length=len(service.EVENTS), **extra)
 
 
-class NewEndpoint(serializers.Serializer[Any]):
-    url = serializers.URLField(max_length=500, help_text="https on port 443, at a public address")
+class NewEndpoint(Form):
+    url = serializers.CharField(max_length=500, help_text="https on port 443, at a public address")
     events = _events()
     description = serializers.CharField(max_length=120, required=False, allow_blank=True, default="")
 
 
-class EndpointChange(serializers.Serializer[Any]):
-    url = serializers.URLField(max_length=500, required=False)
+class EndpointChange(Form):
+    url = serializers.CharField(max_length=500, required=False)
     events = _events(required=False)
     description = serializers.CharField(max_length=120, required=False, allow_blank=True)
     state = serializers.ChoiceField(
@@ -62,7 +67,7 @@ class EndpointChange(serializers.Serializer[Any]):
     version = serializers.IntegerField(required=False, min_value=1, max_value=2**31 - 1)
 
 
-class ReplayRequest(serializers.Serializer[Any]):
+class ReplayRequest(Form):
     since = serializers.DateTimeField(help_text="first moment, with zone")
     until = serializers.DateTimeField(help_text="no longer counts")
     events = _events(required=False, help_text="left out: all that the endpoint wants")
@@ -88,9 +93,7 @@ class Closed:
         service.require_everywhere(self.principal())
 
 
-class EndpointViewSet(
-    Closed, IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[WebhookEndpoint]
-):  # fmt: skip
+class EndpointViewSet(Closed, Resource[WebhookEndpoint]):
     """Where events are told. The signature is that of Standard Webhooks 1.0.0."""
 
     queryset = WebhookEndpoint.objects.all()
@@ -98,7 +101,6 @@ class EndpointViewSet(
     keyset_order = ("id",)
     lookup_value_regex = "[0-9]{1,18}"
     http_method_names = ["get", "post", "patch", "delete", "head", "options"]
-    versioned_actions = ("partial_update",)
     required_scopes = {
         "GET": "webhooks:read", "POST": "webhooks:write", "PATCH": "webhooks:write", "DELETE": "webhooks:write",
     }  # fmt: skip
@@ -110,19 +112,17 @@ class EndpointViewSet(
     @extend_schema(request=NewEndpoint, responses={201: NewEndpointSerializer})
     def create(self, request: Request) -> Response:
         """Subscribe an address to events. The answer holds the secret, once."""
-        wanted = NewEndpoint(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        endpoint, secret = service.create(actor=self.actor(), **wanted.validated_data)
+        data = NewEndpoint.read(request)
+        endpoint, secret = service.create(actor=self.actor(), **data)
         return self._with_secret(endpoint, secret, 201)
 
     @extend_schema(request=EndpointChange, responses=EndpointSerializer)
     def partial_update(self, request: Request, pk: str) -> Response:
         """Change the address, the events or the state."""
         endpoint = self.get_object()
-        wanted = EndpointChange(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        expect_version(request, endpoint.version)
-        given = {name: value for name, value in wanted.validated_data.items() if name != "version"}
+        data = EndpointChange.read(request)
+        expect_version(endpoint.version, data.get("version"))
+        given = {name: value for name, value in data.items() if name != "version"}
         state = given.pop("state", None)
         service.change(endpoint.pk, actor=self.actor(), **given)
         if state is not None:
@@ -147,9 +147,7 @@ class EndpointViewSet(
     def replay(self, request: Request, pk: str) -> Response:
         """Send the events of a stretch of time again: at most 10,000, at most 30 days back."""
         endpoint = self.get_object()
-        wanted = ReplayRequest(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        data = wanted.validated_data
+        data = ReplayRequest.read(request)
         count = service.replay(
             endpoint.pk, data["since"], data["until"], actor=self.actor(), events=data.get("events")
         )
@@ -197,9 +195,7 @@ class DeliveryFilter(django_filters.FilterSet):
         fields = ["webhook", "state", "type", "event", "subject"]
 
 
-class DeliveryViewSet(
-    Closed, IdempotentMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[WebhookDelivery]
-):  # fmt: skip
+class DeliveryViewSet(Closed, Resource[WebhookDelivery]):
     """What was told to whom, newest first; one with its tries."""
 
     queryset = WebhookDelivery.objects.select_related("event")

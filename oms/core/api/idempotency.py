@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 from django.db import transaction
+from django.utils.crypto import salted_hmac
 from rest_framework.exceptions import ValidationError
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -21,6 +22,7 @@ from oms.core.models import ApiToken, IdempotencyRecord
 KEPT_FOR = dt.timedelta(hours=48)
 #: a request that died without an answer stops blocking its key after this time
 GIVEN_UP_AFTER = dt.timedelta(minutes=2)
+_KEY = re.compile(r"[!-~]{1,120}")
 
 
 class IdempotentMixin:
@@ -33,17 +35,21 @@ class IdempotentMixin:
     """
 
     idempotent_atomic = True
+    #: members of an answer that are never kept: null when the answer is repeated
+    secret_members: tuple[str, ...] = ()
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             # keeps the raw bytes before a parser takes the stream, and refuses a body that is too big
             request._request.body  # noqa: B018 read for its effect
         super().initial(request, *args, **kwargs)  # type: ignore[misc]
-        key = request.headers.get("Idempotency-Key", "")
-        if request.method != "POST" or not key:
+        key = request.headers.get("Idempotency-Key")
+        if request.method != "POST" or key is None or not hasattr(self, "post"):
             return
-        if len(key) > 120 or not key.isprintable():
-            raise ValidationError({"Idempotency-Key": "Use at most 120 printable characters."})
+        if not _KEY.fullmatch(key):
+            raise ValidationError(
+                {"Idempotency-Key": "Use 1 to 120 printable ASCII characters without spaces."}
+            )
         handler: Callable[..., Response] = getattr(self, "post")  # noqa: B009 a view set gets it at run time
         setattr(self, "post", lambda *a, **k: self._once(key, handler, *a, **k))  # noqa: B010 as above
 
@@ -52,7 +58,8 @@ class IdempotentMixin:
     ) -> Response:
         token = request.auth
         actor = f"token:{token.prefix}" if isinstance(token, ApiToken) else f"user:{request.user.pk}"
-        digest = hashlib.sha256(request._request.body).hexdigest()
+        # keyed, so that a password in a body cannot be guessed from the table
+        digest = salted_hmac("idempotency", request._request.body, algorithm="sha256").hexdigest()
         mine = {"actor": actor, "route": f"{request.method} {request.path}"[:200], "key": key}
         record, created = IdempotencyRecord.objects.get_or_create(**mine, defaults={"digest": digest})
         if not created:
@@ -89,9 +96,10 @@ class IdempotentMixin:
             self._forget(record)
         return response
 
-    @staticmethod
-    def _keep(record: IdempotencyRecord, response: Response) -> None:
+    def _keep(self, record: IdempotencyRecord, response: Response) -> None:
         body = json.loads(JSONRenderer().render(response.data)) if response.data is not None else None
+        if isinstance(body, dict):
+            body |= {name: None for name in self.secret_members if name in body}
         if response.status_code >= 400:
             IdempotentMixin._forget(record)
         else:

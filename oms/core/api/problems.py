@@ -38,6 +38,12 @@ class TooBig(exceptions.APIException):
         super().__init__(f"The body is bigger than {most} MiB: send it in parts.")
 
 
+class PreconditionRequired(exceptions.APIException):
+    status_code = 428
+    default_code = "precondition_required"
+    default_detail = "If-Match: give the ETag that you read, or * to change whatever is there."
+
+
 class PreconditionFailed(exceptions.APIException):
     status_code = 412
     default_code = "stale"

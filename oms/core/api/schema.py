@@ -8,11 +8,14 @@ from typing import Any
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiParameter
+from rest_framework import serializers
 from rest_framework.serializers import ListSerializer
 
 from oms.core.api.fields import SparseFieldsMixin
+from oms.core.api.forms import Form
 from oms.core.api.idempotency import IdempotentMixin
 from oms.core.api.problems import CONTENT_TYPE
+from oms.core.api.versions import VersionedMixin
 
 _TEXT = {"type": "string"}
 PROBLEM: dict[str, Any] = {
@@ -47,10 +50,11 @@ WHY = {
     404: "No such object, or not one that you may see",
     406: "Only JSON is served, labels apart",
     409: "True facts forbid it now: wrong state, not enough left, the same key still running",
-    412: "`If-Match` or `version` is stale",
+    412: "It changed since: `If-Match` or `version` is stale",
     413: "The body is too big",
     415: "The body is not JSON",
     422: "The Idempotency-Key was used with another body",
+    428: "`If-Match` is missing",
     429: "Too many requests; wait `Retry-After` seconds",
 }
 
@@ -64,8 +68,16 @@ class LadingSchema(AutoSchema):
         found = list(super().get_override_parameters())
         if self.method == "POST" and isinstance(self.view, IdempotentMixin):
             found.append(_header("Idempotency-Key", "Repeating the request with it has one effect", 120))
-        if self.view.action in getattr(self.view, "versioned_actions", ()):
-            found.append(_header("If-Match", "The `version` you read, in quotes; 412 when it moved on", 40))
+        if self._changes_one():
+            about = "The ETag that you read (or the `version`, in quotes); 412 when it moved on; * = whatever it is"
+            found.append(_header("If-Match", about, 200, required=self.method == "PATCH"))
+        if self._reads_one():
+            about = "The ETag that you have; 304 while nothing changed"
+            found.append(OpenApiParameter("If-None-Match", _TEXT, OpenApiParameter.HEADER, description=about))
+            about = "What this object looks like now; none when `fields` leaves members out"
+            found.append(
+                OpenApiParameter("ETag", _TEXT, OpenApiParameter.HEADER, description=about, response=[200])
+            )
         if self.view.action in ("list", "retrieve"):
             serializer = self.view.get_serializer_class()
             if issubclass(serializer, SparseFieldsMixin):
@@ -77,14 +89,31 @@ class LadingSchema(AutoSchema):
                 )
         return found
 
+    def _reads_one(self) -> bool:
+        return isinstance(self.view, VersionedMixin) and self.view.action == "retrieve"
+
+    def _changes_one(self) -> bool:
+        return (
+            isinstance(self.view, VersionedMixin)
+            and self.method != "GET"
+            and bool(getattr(self.view, "detail", False))
+        )
+
     def _map_basic_serializer(self, serializer: Any, direction: Any) -> Any:
         schema = super()._map_basic_serializer(serializer, direction)
         if direction == "response" and isinstance(serializer, SparseFieldsMixin):
             schema.pop("required", None)  # `fields` may leave out any member
+        if isinstance(serializer, Form):
+            schema["additionalProperties"] = False
         return schema
 
     def _map_serializer_field(self, field: Any, *args: Any, **kwargs: Any) -> Any:
         schema = super()._map_serializer_field(field, *args, **kwargs)
+        if isinstance(field, serializers.DecimalField) and schema and schema.get("type") == "string":
+            part = field.decimal_places or 0
+            whole = (field.max_digits or 0) - part
+            sign = "" if field.min_value is not None and field.min_value >= 0 else "-?"
+            schema["pattern"] = rf"^{sign}\d{{1,{whole}}}(\.\d{{1,{part}}})?$"
         if isinstance(field, ListSerializer) and schema and schema.get("type") == "array":
             # the lengths that a nested list of objects must have
             nested: Any = field  # the published types know neither length
@@ -109,6 +138,8 @@ class LadingSchema(AutoSchema):
                     "content": {CONTENT_TYPE: {"schema": component.ref}},
                 },
             )
+        if self._reads_one():
+            operation["responses"]["304"] = {"description": "It still looks like `If-None-Match` says."}
         operation["responses"] = dict(sorted(operation["responses"].items()))
         return operation
 
@@ -119,11 +150,11 @@ class LadingSchema(AutoSchema):
             found |= {409, 413, 415}
         if self.method == "POST" and isinstance(self.view, IdempotentMixin):
             found.add(422)
-        if self.view.action in getattr(self.view, "versioned_actions", ()):
-            found.add(412)
+        if self._changes_one():
+            found |= {412, 428} if self.method == "PATCH" else {412}
         return found
 
 
-def _header(name: str, description: str, longest: int) -> OpenApiParameter:
+def _header(name: str, description: str, longest: int, *, required: bool = False) -> OpenApiParameter:
     schema = {**_TEXT, "minLength": 1, "maxLength": longest, "pattern": "^[!-~]+$"}
-    return OpenApiParameter(name, schema, OpenApiParameter.HEADER, description=description)
+    return OpenApiParameter(name, schema, OpenApiParameter.HEADER, description=description, required=required)
