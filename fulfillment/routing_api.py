@@ -76,6 +76,7 @@ class PolicyViewSet(Resource[RoutingPolicy]):
     lookup_value_regex = "[0-9]{1,18}"
     http_method_names = ["get", "post", "head", "options"]
     required_scopes = {"GET": "orders:read", "POST": "orders:write"}
+    versioned_actions = ("create",)
 
     @extend_schema(request=PolicyRequest, responses={201: PolicySerializer})
     def create(self, request: Request) -> Response:

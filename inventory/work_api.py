@@ -492,12 +492,12 @@ class BatchSerializer(SparseFieldsMixin, serializers.ModelSerializer[StockBatch]
         read_only_fields = fields
 
 
-class Decision(serializers.Serializer[Any]):
+class Decision(Form):
     id = serializers.IntegerField(min_value=1, max_value=2**62)
     decision = serializers.ChoiceField(choices=["approve", "refuse"])
 
 
-class DecideRequest(serializers.Serializer[Any]):
+class DecideRequest(Form):
     items = Decision(many=True, min_length=1, max_length=bulk.MOST)  # type: ignore[call-arg]
 
 
@@ -542,7 +542,7 @@ class AdjustmentViewSet(Acting):
             operations.refuse_adjustment(item["id"], actor=self.actor())
             return "refused"
 
-        return Response(bulk.each(self.read(DecideRequest)["items"], one, at="/items"))
+        return Response(bulk.each(DecideRequest.read(request)["items"], one, at="/items"))
 
     @extend_schema(request=None, responses=WaitingSerializer)
     @action(detail=True, methods=["post"])
@@ -592,7 +592,7 @@ class BatchViewSet(Acting):
             approvals.decide_batch(item["id"], approve, actor=self.actor())
             return "approved" if approve else "refused"
 
-        return Response(bulk.each(self.read(DecideRequest)["items"], one, at="/items"))
+        return Response(bulk.each(DecideRequest.read(request)["items"], one, at="/items"))
 
     @extend_schema(request=None, responses=BatchSerializer)
     @action(detail=True, methods=["post"])
@@ -626,7 +626,7 @@ class EvidenceSerializer(SparseFieldsMixin, serializers.ModelSerializer[Evidence
         read_only_fields = fields
 
 
-class NewEvidence(serializers.Serializer[Any]):
+class NewEvidence(Form):
     """Exactly one of `movement`, `request` and `count`."""
 
     movement = serializers.IntegerField(min_value=1, max_value=2**62, required=False)
@@ -663,7 +663,7 @@ class EvidenceViewSet(Acting):
     @extend_schema(request=NewEvidence, responses={201: EvidenceSerializer})
     def create(self, request: Request) -> Response:
         """Attach a file to a movement, a waiting adjustment or a count; the same file once."""
-        data = self.read(NewEvidence)
+        data = NewEvidence.read(request)
         named = [name for name in evidence.SUBJECTS if data.get(name)]
         if len(named) != 1:
             raise UserError("movement: name one of movement, request and count.", field="movement")

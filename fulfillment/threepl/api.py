@@ -138,9 +138,7 @@ class InboundNoticeFilter(django_filters.FilterSet):
         fields = ["account", "state", "reference"]
 
 
-class InboundNoticeViewSet(
-    mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[InboundNotice]
-):
+class InboundNoticeViewSet(Resource[InboundNotice]):
     """Deliveries that 3PLs are told to expect, and their receipts, newest first."""
 
     queryset = InboundNotice.objects.none()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.request import Request
 
 from oms.core.access import can, principal_of
-from oms.core.api.problems import PreconditionFailed
+from oms.core.api.problems import PreconditionFailed, pointers
 from oms.core.money import quantize
 
 
@@ -89,11 +91,15 @@ class SparseFieldsMixin(DerivedOnceMixin):
             or "fields" not in request.query_params
         ):
             return fields
-        chosen = [name.strip() for name in request.query_params["fields"].split(",") if name.strip()]
-        unknown = [name for name in chosen if name not in fields]
-        if unknown or not chosen:
-            raise ValidationError({"fields": f"Choose from {', '.join(fields)}."})
-        return {name: fields[name] for name in chosen}
+        return {name: fields[name] for name in chosen_fields(request, list(fields))}
+
+
+def chosen_fields(request: Request, known: Sequence[str]) -> list[str]:
+    """The names in `?fields=`; raises `ValidationError` for none and for an unknown one."""
+    chosen = [name.strip() for name in request.query_params["fields"].split(",")]
+    if not set(chosen) <= set(known):
+        raise ValidationError({"fields": f"Choose from {', '.join(known)}."})
+    return chosen
 
 
 class CountsField(serializers.DictField):
@@ -107,7 +113,15 @@ class CountsField(serializers.DictField):
 
     def to_internal_value(self, data: Any) -> dict[Any, int]:
         units = super().to_internal_value(data)
-        return {self.name.run_validation(key): units[key] for key in units}
+        return {self._named(key): units[key] for key in units}
+
+    def _named(self, key: Any) -> Any:
+        try:
+            return self.name.run_validation(key)
+        except ValidationError as error:
+            # a description of version 3.0 cannot say what names a map may have
+            sentence = next(pointers(error.detail))["message"]
+            raise ValidationError({str(key)[:80]: [ErrorDetail(sentence, code="name")]}) from None
 
 
 def expect_version(version: int, given: int | None) -> None:

@@ -15,6 +15,7 @@ from drf_spectacular.contrib.django_filters import DjangoFilterExtension
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
+from oms.core.api.fields import SparseFieldsMixin, chosen_fields
 from oms.core.paging import BIGGEST, in_range
 
 _PAGING = {"limit", "cursor"}
@@ -36,6 +37,11 @@ class StrictFilterBackend(DjangoFilterBackend):
             known |= set(filterset.filters) if filterset is not None else set()
             known |= {"updated_since"} if updated_field else set()
         refuse_unknown(request, known)
+        if "fields" in request.query_params:
+            # also where no row is found, which would look at its members
+            serializer = view.get_serializer_class()
+            if issubclass(serializer, SparseFieldsMixin):
+                chosen_fields(request, serializer.Meta.fields)
         if filterset is not None:
             if not filterset.is_valid():
                 raise ValidationError(filterset.errors)

@@ -152,6 +152,8 @@ class LadingSchema(AutoSchema):
             found.add(422)
         if self._changes_one():
             found |= {412, 428} if self.method == "PATCH" else {412}
+        if self.view.action in getattr(self.view, "versioned_actions", ()):
+            found.add(412)  # by a member `version` of the body
         return found
 
 
