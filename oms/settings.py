@@ -342,7 +342,8 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Lading API",
-    "DESCRIPTION": "One stock figure and one order queue for every channel. Errors are RFC 9457 problem documents.",
+    "DESCRIPTION": "One stock figure and one order queue for every channel. Errors are RFC 9457 problem documents. "
+    "No text may hold U+0000.",
     "VERSION": "1.0.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",

@@ -164,10 +164,7 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "api:order": both["order"],
         "api:shipment": both["shipment"],
         "api:return": both["rma"],
-        "api:routing-policy": (
-            RoutingPolicy.objects.create(version=1, published_by="x", is_active=True).pk,
-            None,
-        ),
+        "api:routing-policy": (RoutingPolicy.objects.get(is_active=True).pk, None),
         "api:routing-decision": both["decision"],
         "api:reorder-suggestion": both["suggestion"],
         "api:user": (token.user_id, None),

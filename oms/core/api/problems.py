@@ -82,7 +82,8 @@ def pointers(detail: Any, at: str = "") -> Iterator[dict[str, str]]:
 
 
 def _escape(part: str) -> str:
-    return part.replace("~", "~0").replace("/", "~1")
+    # half a character pair, which JSON lets through and no answer can hold, is shown as "?"
+    return part.encode(errors="replace").decode().replace("~", "~0").replace("/", "~1")
 
 
 def handler(error: Exception, info: dict[str, Any]) -> Response:
