@@ -108,7 +108,7 @@ class PauseRequest(Form):
     reason = serializers.CharField(max_length=255)
 
 
-class HealingRequest(serializers.Serializer[Any]):
+class HealingRequest(Form):
     """Causes of differences that are mended without asking; the others wait for a person."""
 
     auto_heal = serializers.ListField(
@@ -119,7 +119,7 @@ class HealingRequest(serializers.Serializer[Any]):
     )
 
 
-class OutboundRequest(serializers.Serializer[Any]):
+class OutboundRequest(Form):
     """Orders of other channels from the channel's own warehouse (Amazon: Multi-Channel Fulfillment)."""
 
     on = serializers.BooleanField(help_text="false needs a reason; what is on its way is followed to its end")
@@ -221,9 +221,8 @@ class ChannelViewSet(Connecting, Base):
     def healing(self, request: Request, code: str = "") -> Response:
         """Say which differences are mended without asking."""
         account = self._account(code)
-        data = HealingRequest(data=request.data)
-        data.is_valid(raise_exception=True)
-        account = accounts.set_healing(account.pk, data.validated_data["auto_heal"], actor=self.actor())
+        data = HealingRequest.read(request)
+        account = accounts.set_healing(account.pk, data["auto_heal"], actor=self.actor())
         return Response({"auto_heal": account.config["auto_heal"]})
 
     @extend_schema(request=OutboundRequest, responses=OutboundAnswer)
@@ -231,9 +230,8 @@ class ChannelViewSet(Connecting, Base):
     def ships_for_others(self, request: Request, code: str = "") -> Response:
         """Switch it on or off, and set its options."""
         account = self._account(code)
-        data = OutboundRequest(data=request.data)
-        data.is_valid(raise_exception=True)
-        given, actor = data.validated_data, self.actor()
+        data = OutboundRequest.read(request)
+        given, actor = data, self.actor()
         if given["on"]:
             tested = mcf.switch_on(account.pk, actor=actor)
             if not tested.ok:
