@@ -369,7 +369,7 @@ class ListingViewSet(Base):
         if given:
             clear = "cap" in given and given["cap"] is None
             accounts.set_rules(listing.pk, actor=self.actor(), clear_cap=clear, **given)
-        if mode is None and "buffer_risk" in data.validated_data:
+        if mode is None and "buffer_risk" in data:
             mode = Listing.BufferMode.TUNED if "buffer" not in given else Listing.BufferMode.FIXED
         if mode is not None:
             tuning.set_mode(listing.pk, mode, risk=risk if mode == "tuned" else None, actor=self.actor())
