@@ -18,7 +18,7 @@ from django.db.models.functions import TruncDate
 from channels import asking
 from channels.connectors.base import ListingRef
 from channels.models import ChannelAccount, Drift, InboxMessage, Listing, StockPush
-from channels.pushing import mark_listings
+from channels.pushing import mark_listings, mark_stale, take_over
 from channels.session import do
 from oms.core.actor import SYSTEM, Actor
 from oms.core.audit import record
@@ -186,6 +186,7 @@ def _compare(account: ChannelAccount, ids: Sequence[int], shown: dict[int, int],
     }
     count = 0
     heals: dict[Heal, list[int]] = {}
+    unseen: dict[int, tuple[int, int]] = {}  # listing → (what it shows, its SKU)
     for listing in Listing.objects.filter(pk__in=ids).order_by("pk"):
         theirs = shown.get(listing.pk)
         if theirs is None:
@@ -201,7 +202,11 @@ def _compare(account: ChannelAccount, ids: Sequence[int], shown: dict[int, int],
             continue
         count += 1
         _open(account, listing, theirs, finding, open_drifts.get(listing.pk))
+        if finding.cause in (Cause.UNKNOWN_SALE, Cause.DELAYED_ORDER) and listing.sku_id:
+            unseen[listing.pk] = (theirs, listing.sku_id)
         heals.setdefault(healing(finding.cause, account.config.get("auto_heal")), []).append(listing.pk)
+    if unseen:
+        _count_unseen(unseen)
     if Heal.TELL in heals:
         mark_listings(Listing.objects.filter(pk__in=heals[Heal.TELL]), forget=True)
     if Heal.PULL in heals:
@@ -209,6 +214,22 @@ def _compare(account: ChannelAccount, ids: Sequence[int], shown: dict[int, int],
     if Heal.DRAIN in heals:
         ring("channels.tasks.drain_inbox", str(account.pk))
     return count
+
+
+def _count_unseen(shown: Mapping[int, tuple[int, int]]) -> None:
+    """Units that a channel has sold in orders we have not booked are taken for every listing of their SKU."""
+    read_at = now()
+    with transaction.atomic():
+        taken = [
+            sku_id
+            for listing_id, (theirs, sku_id) in sorted(shown.items())
+            if take_over(
+                Listing.objects.filter(pk=listing_id, lease_token__isnull=True, acked_quantity__gt=theirs),
+                theirs,
+                read_at,
+            )
+        ]
+        mark_stale(dict.fromkeys(taken, read_at))
 
 
 def note_pool(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from channels import drift, inbox, pulls, sync
+from channels import drift, inbox, pulls, quantities, sync
 from channels.connectors.base import get_connector
 from channels.drift import Heal, healing
 from channels.models import ChannelAccount, Drift, InboxMessage, Listing
@@ -95,6 +95,11 @@ def test_unknown_sale_makes_us_read_the_orders(told: Shop) -> None:
     told.buy("MUG", 2)
     entry = found(told, "MUG")
     assert (entry.cause, entry.ours, entry.theirs) == (Drift.Cause.UNKNOWN_SALE, 49, 47)
+    # nobody else may sell the two, though no order of them has come yet
+    mug = told.listing("MUG")
+    assert (mug.acked_quantity, mug.held, mug.is_stale) == (47, 49, True) and mug.unseen_since is not None
+    shown = quantities.sellable(mug.pk)
+    assert shown is not None and shown.why() == "49 stock, 47 less sales not yet in our books"
     assert Doorbell.objects.filter(task="channels.tasks.pull_account", subject=str(told.account.pk)).exists()
     pulls.pull_orders(told.account.pk)
     push_all()

@@ -49,7 +49,7 @@ def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> 
     goods = world.skus(10, each, places)
     report.size = {
         "channels": stores, "units": each * 5, "skus": 5, "shoppers": buyers, "shoppers_per_s": rate,
-        "one_store_down_s": outage, "faults": ", ".join(f"{name} {value}" for name, value in FAULTS.items()),
+        "one_store_down_s": outage, "mode": options["mode"], "faults": ", ".join(f"{name} {value}" for name, value in FAULTS.items()),
     }  # fmt: skip
     sandbox = "{0.scheme}://{0.netloc}".format(urlsplit(next(iter(settings.HOST_MAP.values()))))
     with contextlib.ExitStack() as stack:
@@ -67,6 +67,8 @@ def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> 
         sync.wait("the dispatcher", 60, lambda: beat.age(beat.DISPATCHER) is not None)
         sync.wait("the worker", 60, lambda: beat.age(beat.WORKER) is not None)
         for name, part, limit in (("all shown everywhere", goods[:5], 0), ("divided", goods[5:], each)):
+            if options["mode"] != "both" and (options["mode"] == "divided") != (limit > 0):
+                continue
             say(name)
             business.put("last_units", limit)
             for account in live:

@@ -90,6 +90,10 @@ class Command(BaseCommand):
         parser.add_argument(
             "--outage", type=int, default=300, help="flashsale: seconds that one store is down (default 300)"
         )
+        parser.add_argument(
+            "--mode", choices=("both", "shown", "divided"), default="both",
+            help="flashsale: every unit shown by every store, the units divided, or one after the other",
+        )  # fmt: skip
 
     def handle(self, *args: Any, **options: Any) -> None:
         for name in ("rate", "seconds", "channels", "skus", "burst", "units", "shoppers", "outage", "orders"):
@@ -158,6 +162,8 @@ class Command(BaseCommand):
         name = f"{data['bench']}-{data['database']['engine']}"
         if "sales_per_s" in data["size"]:
             name += f"-{data['size']['sales_per_s']}"
+        if data["size"].get("mode", "both") != "both":
+            name += f"-{data['size']['mode']}"
         (directory / f"{name}.json").write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
         (directory / f"{name}.md").write_text(table(data))
 
@@ -179,7 +185,7 @@ def _words(options: dict[str, Any]) -> list[str]:
     if options["name"] == "tasks":
         words += ["--seconds", str(options["seconds"])]
     if options["name"] == "flashsale":
-        for name in ("channels", "units", "shoppers", "rate", "outage"):
+        for name in ("channels", "units", "shoppers", "rate", "outage", "mode"):
             words += [f"--{name}", str(options[name])]
     if options["name"] in ("kpi", "lists") and not options["quick"]:
         words += ["--orders", str(options["orders"])]
