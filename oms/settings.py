@@ -279,6 +279,15 @@ STATIC_ROOT = Path(os.environ.get("OMS_STATIC_ROOT") or HOME / "static")
 if EMBEDDED:
     STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # whitenoise warns when it is missing
 MEDIA_ROOT = HOME / "files"
+# scheduled files by mail; without a host nothing is mailed
+EMAIL_HOST = os.environ.get("OMS_EMAIL_HOST", "")
+EMAIL_PORT = int(os.environ.get("OMS_EMAIL_PORT") or 587)
+EMAIL_HOST_USER = os.environ.get("OMS_EMAIL_USER", "")
+EMAIL_HOST_PASSWORD = os.environ.get("OMS_EMAIL_PASSWORD", "")
+EMAIL_USE_SSL = EMAIL_PORT == 465
+EMAIL_USE_TLS = bool(EMAIL_HOST_USER) and not EMAIL_USE_SSL
+EMAIL_TIMEOUT = 20
+DEFAULT_FROM_EMAIL = os.environ.get("OMS_EMAIL_FROM") or "lading@localhost"
 WHITENOISE_USE_FINDERS = EMBEDDED or TESTING
 WHITENOISE_AUTOREFRESH = DEBUG
 STORAGES = {

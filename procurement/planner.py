@@ -27,7 +27,6 @@ from oms.core import business
 from oms.core.actor import Actor
 from oms.core.clock import business_day, now
 from oms.core.errors import Conflict, UserError
-from oms.core.exceptions_inbox import Raised, close_item, raise_items
 from procurement import purchase_orders, reorder, selectors
 from procurement.models import PurchaseOrder, ReorderSuggestion, ReplenishmentSetting, SupplierOffer
 from procurement.offers import in_force, price_for, usable
@@ -239,7 +238,7 @@ def _since_first_sale(days: list[DemandOfDay]) -> list[DemandOfDay]:
 
 
 def _store(fresh: list[ReorderSuggestion]) -> Counter[str]:
-    """New suggestions and their entries in the inbox, together. A handful of statements for any number."""
+    """New suggestions: a handful of statements for any number. The reorder list is their inbox."""
     if not fresh:
         return Counter()
     skus = [one.sku_id for one in fresh]
@@ -250,18 +249,6 @@ def _store(fresh: list[ReorderSuggestion]) -> Counter[str]:
         before = set(standing.values_list("pk", flat=True))
         ReorderSuggestion.objects.bulk_create(fresh, ignore_conflicts=True)
         mine = {sku for pk, sku in standing.values_list("pk", "sku") if pk not in before}
-        raise_items(
-            Raised(
-                "reorder",
-                f"reorder:{one.sku_id}",
-                f"{one.sku} is below its reorder point",
-                detail=one.reason,
-                url=f"/purchasing/reorder?q={one.sku.code}",
-                warehouse_code=one.warehouse.code,
-            )
-            for one in fresh
-            if one.sku_id in mine
-        )
     return Counter(new=len(mine), kept=len(fresh) - len(mine))
 
 
@@ -288,7 +275,6 @@ def _gone(suggestion: ReorderSuggestion) -> int:
     gone = ReorderSuggestion.objects.filter(
         pk=suggestion.pk, state__in=[ReorderSuggestion.State.OPEN, ReorderSuggestion.State.SNOOZED]
     ).update(state=ReorderSuggestion.State.GONE, updated_at=now())
-    close_item(f"reorder:{suggestion.sku_id}", "position is above the reorder point again")
     return gone
 
 
@@ -401,7 +387,6 @@ def accept(suggestion_ids: Iterable[int], *, actor: Actor) -> list[PurchaseOrder
             lines = list(order.lines.order_by("number"))
             for suggestion, line in zip(group, lines, strict=True):
                 ReorderSuggestion.objects.filter(pk=suggestion.pk).update(order_line=line)
-                close_item(f"reorder:{suggestion.sku_id}", f"ordered on {order.number}")
             made.append(order)
     return made
 
@@ -414,5 +399,3 @@ def snooze(suggestion_id: int, until: dt.date, *, actor: Actor) -> None:
         state=ReorderSuggestion.State.SNOOZED, snoozed_until=until
     ):
         raise Conflict("suggestion: it is not open any more.", field="suggestion")
-    sku_id = ReorderSuggestion.objects.values_list("sku", flat=True).get(pk=suggestion_id)
-    close_item(f"reorder:{sku_id}", f"snoozed until {until} by {actor}")

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from inventory.models import StockBatch
 from oms.core.fields import EncryptedTextField
-from oms.core.models import Job
+from oms.core.models import Job, SavedView, User
 
 
 class ImportFile(models.Model):
@@ -233,3 +233,84 @@ class WebhookAttempt(models.Model):
 
     class Meta:
         ordering = ["id"]
+
+
+class ScheduledExport(models.Model):
+    """A saved view that is written as a file, daily or weekly at a time of the business's zone."""
+
+    class Every(models.TextChoices):
+        DAILY = "daily", "Every day"
+        WEEKLY = "weekly", "Every week"
+
+    view = models.ForeignKey(SavedView, on_delete=models.CASCADE, related_name="exports")
+    owner = models.ForeignKey(
+        User, on_delete=models.CASCADE, related_name="+", help_text="the file holds what this person may see"
+    )
+    every = models.CharField(max_length=6, choices=Every.choices)
+    weekday = models.PositiveSmallIntegerField(null=True, blank=True, help_text="Monday is 0")
+    at = models.TimeField(help_text="on the clock of the business's zone")
+    mail_to = models.JSONField(default=list, blank=True)
+    paused = models.BooleanField(default=False)
+    next_run_at = models.DateTimeField()
+    last_run_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(every="daily", weekday__isnull=True) | Q(every="weekly", weekday__lte=6),
+                name="export_weekday_fits",
+            )
+        ]
+        indexes = [
+            models.Index(fields=["next_run_at"], condition=Q(paused=False), name="export_due_idx"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.view.name} ({self.get_every_display().lower()})"
+
+
+class ExportFile(models.Model):
+    """One run of a scheduled export, and what came of it."""
+
+    class State(models.TextChoices):
+        PLANNED = "planned", "Waits"
+        RUNNING = "running", "Being written"
+        DONE = "done", "Ready"
+        FAILED = "failed", "Failed"
+
+    class Mail(models.TextChoices):
+        NONE = "", "Not mailed"
+        SENDING = "sending", "Being mailed"
+        SENT = "sent", "Mailed"
+        FAILED = "failed", "Mail failed"
+        UNKNOWN = "unknown", "Maybe mailed"
+
+    export = models.ForeignKey(ScheduledExport, on_delete=models.CASCADE, related_name="files")
+    due_at = models.DateTimeField()
+    state = models.CharField(max_length=8, choices=State.choices, default=State.PLANNED)
+    mail_state = models.CharField(max_length=8, choices=Mail.choices, default=Mail.NONE, blank=True)
+    content = models.BinaryField(null=True, help_text="the CSV, gzip")
+    rows = models.PositiveIntegerField(default=0)
+    size = models.PositiveBigIntegerField(default=0, help_text="bytes of the CSV")
+    attempts = models.PositiveSmallIntegerField(default=0)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    message = models.CharField(max_length=400, blank=True)
+
+    class Meta:
+        ordering = ["-due_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["export", "due_at"], name="export_file_once"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["due_at", "id"],
+                condition=Q(state__in=["planned", "running"]),
+                name="export_file_open_idx",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.export} of {self.due_at:%Y-%m-%d %H:%M}"

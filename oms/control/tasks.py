@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from oms.control import exports
 from oms.control.imports import running
 from oms.control.kpis import rollup
 from oms.control.webhooks import sending
@@ -36,3 +37,21 @@ def forget_webhooks(subject: str) -> None:
 def roll_up_sync(subject: str = "") -> None:
     """How fast channels follow today is asked for while it happens."""
     rollup.count("sync", business_day(), business_day())
+
+
+@periodic(seconds=60)
+def plan_exports(subject: str = "") -> None:
+    """Scheduled files whose time has come; the writing is a task of its own."""
+    if exports.plan_due():
+        ring("oms.control.tasks.write_exports")
+
+
+@periodic(seconds=300)
+def write_exports(subject: str = "") -> None:
+    """Write what is planned; every few minutes also what a dead worker left."""
+    exports.write_due()
+
+
+@periodic(seconds=3600)
+def tidy_exports(subject: str = "") -> None:
+    exports.tidy()

@@ -2,6 +2,7 @@ from django.urls import include, path
 
 from oms.control import (
     accounts,
+    export_views,
     import_views,
     list_views,
     place_views,
@@ -28,6 +29,9 @@ screens = [
     path("reports/", report_views.reports, name="reports"),
     path("reports/<slug:key>.csv", report_views.report_csv, name="report-csv"),
     path("reports/<slug:key>/<slug:part>/", report_views.report_rows, name="report-rows"),
+    path("exports/", export_views.exports, name="exports"),
+    path("exports/<int:export_id>/", export_views.export_act, name="export-act"),
+    path("exports/files/<int:export_file_id>.csv", export_views.export_file, name="export-file"),
     path("imports/", import_views.imports, name="imports"),
     path("imports/<int:file_id>/", import_views.import_detail, name="import"),
     path("imports/<int:file_id>/apply/", import_views.import_apply, name="import-apply"),

@@ -76,6 +76,7 @@ NAVIGATION: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         (
             Entry("Reports", "control:reports", "chart-line", ("reports.view",)),
             Entry("Imports", "control:imports", "upload", ("imports.run",), key="i"),
+            Entry("Exports", "control:exports", "file-down", ("imports.run",)),
             Entry("Jobs", "control:jobs", "list-checks"),
             Entry("Audit", "control:audit", "shield-check", ("audit.view",)),
             Entry("Settings", "control:settings", "settings", ("settings.manage", "users.manage")),

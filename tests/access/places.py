@@ -11,6 +11,7 @@ A new address with an argument needs one line in `objects()`, under the name of 
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 from decimal import Decimal
 from typing import Any
 
@@ -47,7 +48,14 @@ from inventory.models import (
     TransferLine,
     Warehouse,
 )
-from oms.control.models import ImportFile, WebhookDelivery, WebhookEndpoint, WebhookEvent
+from oms.control.models import (
+    ExportFile,
+    ImportFile,
+    ScheduledExport,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookEvent,
+)
 from oms.core import exceptions_inbox, tokens
 from oms.core.access import can
 from oms.core.actor import SYSTEM, actor_of
@@ -90,6 +98,7 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
     )
     event = WebhookEvent.objects.create(uid="msg_1", type="order.created", subject="order:1", occurred_at=T0)
     WebhookDelivery.objects.create(endpoint=webhook, event=event, subject=event.subject)
+    my_file, their_file = _export(user), _export(token.user)
     return {
         # screens
         # who runs the house sees all jobs
@@ -122,6 +131,11 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
             CarrierAccount.objects.create(code="c", name="C", connector="table_rate").pk,
             None,
         ),
+        "control:export_id": (
+            my_file.export_id,
+            None if can(user, "settings.manage") else their_file.export_id,
+        ),
+        "control:export_file_id": (my_file.pk, None if can(user, "settings.manage") else their_file.pk),
         "control:view_id": (_view(user), _view(token.user)),
         "fulfillment:pk": both["shipment"],
         "fulfillment:order_id": both["order"],
@@ -181,6 +195,17 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "api:webhook": (webhook.pk, None),
         "api:webhook-delivery": (webhook.deliveries.get().pk, None),
     }
+
+
+def _export(user: User) -> ExportFile:
+    """A finished file of somebody's schedule."""
+    view = SavedView.objects.create(owner=user, screen="orders:list", name="Nightly", query="")
+    schedule = ScheduledExport.objects.create(
+        view=view, owner=user, every="daily", at=dt.time(7), next_run_at=T0 + dt.timedelta(days=9000)
+    )
+    return ExportFile.objects.create(
+        export=schedule, due_at=T0, state="done", content=gzip.compress(b"order\r\n")
+    )
 
 
 def _view(owner: User) -> int:
