@@ -211,11 +211,12 @@ def _tell(purchase_id: int, text: str, actor: Actor) -> None:
     purchase = LabelPurchase.objects.select_related("parcel__shipment__warehouse").get(pk=purchase_id)
     shipment = purchase.parcel.shipment
     timeline.add(shipment.order_id, "label", text, actor=actor)
+    what, _, why = text.partition(": ")
     raise_item(
         "label_failed",
         f"label:{purchase.parcel_id}",
-        f"{shipment.number}: {text}"[:200],
-        detail=text,
+        f"{shipment.number}: {what}",
+        detail=why,
         url=f"/shipments/{shipment.pk}",
         warehouse_code=shipment.warehouse.code,
         due_at=shipment.ship_by,

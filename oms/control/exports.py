@@ -275,8 +275,9 @@ def _ask(view: SavedView, owner: User) -> StreamingHttpResponse:
         path = reverse(view.screen)
     except NoReverseMatch as error:
         raise UserError(f"view: the list {view.screen} does not exist any more.", field="view") from error
-    query = QueryDict(view.query, mutable=True)
-    query["format"] = "csv"
+    filters = QueryDict(view.query, mutable=True)
+    filters["format"] = "csv"
+    query = QueryDict(filters.urlencode())
     request = HttpRequest()
     request.method, request.path, request.path_info, request.GET = "GET", path, path, query
     request.META["QUERY_STRING"] = query.urlencode()

@@ -16,7 +16,7 @@ from fulfillment import carrier_accounts
 from fulfillment.models import CarrierAccount, LabelPurchase
 from inventory import places, putaway
 from inventory.models import Bin, Warehouse
-from oms.control.settings_views import _tabs
+from oms.control.settings_views import settings_tabs
 from oms.core.clock import business_day
 from oms.core.errors import NotFound, UserError
 from oms.core.middleware import request_actor
@@ -75,7 +75,7 @@ def warehouse(request: HttpRequest, code: str) -> HttpResponse:
             return redirect("control:warehouse-settings", code=code)
     cut_offs = {row.weekday: row.cut_off for row in place.hours.all()}
     context = {
-        "tabs": _tabs(request, "warehouses"),
+        "tabs": settings_tabs(request, "warehouses"),
         "place": place,
         "form": form,
         "week": [(day, name, cut_offs.get(day)) for day, name in enumerate(DAYS)],
@@ -162,7 +162,7 @@ def carriers(request: HttpRequest) -> HttpResponse:
         .order_by()
     )
     context = {
-        "tabs": _tabs(request, "carriers"),
+        "tabs": settings_tabs(request, "carriers"),
         "accounts": [(account, bought.get(account.pk, 0)) for account in accounts],
     }
     return page(request, "control/carriers.html", context)

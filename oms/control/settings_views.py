@@ -33,13 +33,14 @@ from oms.orders.models import SalesChannel
 _ELSEWHERE = {"push_paused"}
 
 
-def _tabs(request: HttpRequest, active: str) -> list[dict[str, Any]]:
+def settings_tabs(request: HttpRequest, active: str) -> list[dict[str, Any]]:
     pages = (
         ("company", "Company", "control:settings", "settings.manage"),
         ("users", "Users and roles", "control:users", "users.manage"),
         ("tokens", "API tokens", "control:tokens", "users.manage"),
         ("webhooks", "Webhooks", "control:webhooks", "settings.manage"),
         ("warehouses", "Warehouses", "control:warehouses", "settings.manage"),
+        ("rates", "Exchange rates", "control:rates", "costs.view"),
         ("carriers", "Carriers", "control:carriers", "settings.manage"),
         ("system", "System health", "control:system", "settings.manage"),
     )
@@ -92,7 +93,7 @@ def company(request: HttpRequest) -> HttpResponse:
         }
         for key in fields
     ]
-    context = {"tabs": _tabs(request, "company"), "rows": rows, "errors": list(errors.values())}
+    context = {"tabs": settings_tabs(request, "company"), "rows": rows, "errors": list(errors.values())}
     return page(request, "control/settings.html", context, status=422 if errors else 200)
 
 
@@ -184,7 +185,7 @@ def users(request: HttpRequest) -> HttpResponse:
         for user in found[:500]
     ]  # fmt: skip
     context = {
-        "tabs": _tabs(request, "users"), "rows": rows, "error": error, "given": request.POST,
+        "tabs": settings_tabs(request, "users"), "rows": rows, "error": error, "given": request.POST,
         "picked_warehouses": request.POST.getlist("warehouses"), "picked_channels": request.POST.getlist("channels"),
         **_choices(),
     }  # fmt: skip
@@ -197,7 +198,7 @@ def user_detail(request: HttpRequest, user_id: int) -> HttpResponse:
     user = people.find(user_id)
     roles = people.roles_of(user)
     context = {
-        "tabs": _tabs(request, "users"),
+        "tabs": settings_tabs(request, "users"),
         "person": user,
         "role": roles[0] if roles else people.Role("viewer"),
         "more_roles": roles[1:],
@@ -276,7 +277,7 @@ def token_list(request: HttpRequest) -> HttpResponse:
         except UserError as problem:
             error = problem
     context = {
-        "tabs": _tabs(request, "tokens"), "tokens": ApiToken.objects.select_related("user")[:200], "at": now(),
+        "tabs": settings_tabs(request, "tokens"), "tokens": ApiToken.objects.select_related("user")[:200], "at": now(),
         "scopes": sorted(SCOPES), "lifetimes": LIFETIMES, "issued": issued, "secret": secret, "error": error,
         "given": request.POST if error else {}, "picked": request.POST.getlist("scopes") if error else [], **_choices(),
     }  # fmt: skip
@@ -297,7 +298,7 @@ def token_revoke(request: HttpRequest, token_id: int) -> HttpResponse:
 @require_GET
 @screen("settings.manage")
 def warehouses(request: HttpRequest) -> HttpResponse:
-    context = {"tabs": _tabs(request, "warehouses"), "warehouses": Warehouse.objects.order_by("code")}
+    context = {"tabs": settings_tabs(request, "warehouses"), "warehouses": Warehouse.objects.order_by("code")}
     return page(request, "control/warehouses.html", context)
 
 
@@ -306,7 +307,7 @@ def warehouses(request: HttpRequest) -> HttpResponse:
 def system(request: HttpRequest) -> HttpResponse:
     number, digest = audit.head()
     context = {
-        "tabs": _tabs(request, "system"),
+        "tabs": settings_tabs(request, "system"),
         "processes": selectors.processes(),
         "queues": selectors.queues(),
         "dead": OutboxEvent.objects.filter(dead=True).order_by("-id")[:20],

@@ -13,7 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from oms.control.models import WebhookDelivery, WebhookEndpoint
-from oms.control.settings_views import _tabs
+from oms.control.settings_views import settings_tabs
 from oms.control.webhooks import sending, service
 from oms.core.clock import now
 from oms.core.errors import NotFound, UserError
@@ -49,7 +49,7 @@ def webhooks(request: HttpRequest) -> HttpResponse:
         last=Max("deliveries__delivered_at"),
     )
     context = {
-        "tabs": _tabs(request, "webhooks"),
+        "tabs": settings_tabs(request, "webhooks"),
         "endpoints": rows,
         "events": service.EVENTS.items(),
         "made": made,

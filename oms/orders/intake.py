@@ -877,7 +877,7 @@ class _Batch:
                 f"fx_missing:{code}",
                 f"No exchange rate for {code}",
                 detail=f"Orders in {code} are stored; sums in the business currency leave them out.",
-                object_url="/settings/",
+                object_url=f"/settings/rates/?currency={code}",
                 channel_code=self.channel.code,
             )
         if news:

@@ -62,7 +62,7 @@ from oms.core.actor import SYSTEM, actor_of
 from oms.core.models import Job, SavedView, User
 from oms.orders.drafts import ContactDraft
 from oms.orders.intake import take
-from oms.orders.models import Order
+from oms.orders.models import FxRate, Order
 from procurement.models import PurchaseOrder, PurchaseOrderLine, ReorderSuggestion, Supplier
 from returns.models import Rma, RmaLine
 from tests.factories import T0, add_stock, line_draft, make_channel, make_sku, make_warehouse, order_draft
@@ -131,6 +131,7 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
             CarrierAccount.objects.create(code="c", name="C", connector="table_rate").pk,
             None,
         ),
+        "control:rate_id": (FxRate.objects.create(currency="EUR", day=dt.date(2020, 1, 1), rate=1).pk, None),
         "control:export_id": (
             my_file.export_id,
             None if can(user, "settings.manage") else their_file.export_id,

@@ -101,7 +101,7 @@ def test_rejection_may_be_tried_again(world, carrier):
     shipment = world.packed()
     carrier.plan = ["reject"]
     assert labels.buy(shipment.pk, actor=SYSTEM)[0].state == State.REJECTED
-    assert "postal code does not match" in ExceptionItem.objects.get(kind="label_failed").title
+    assert "postal code does not match" in ExceptionItem.objects.get(kind="label_failed").detail
     states = [p.state for p in labels.buy(shipment.pk, actor=SYSTEM)]
     assert states == [State.REJECTED, State.PURCHASED]
 

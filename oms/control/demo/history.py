@@ -296,7 +296,7 @@ def _move(
     pair: Pair, quantity: int, kind: str, key: str, reference: str, unit_cost: Decimal | None = None
 ) -> Movement:
     return Movement(
-        pair[0], pair[1], "on_hand", quantity, kind, f"demo:{pair[0]}:{pair[1]}:{kind}:{key}", reason="demo",
+        pair[0], pair[1], "on_hand", quantity, kind, f"demo:{pair[0]}:{pair[1]}:{kind}:{key}", reason="",
         reference=reference, unit_cost=unit_cost,
     )  # fmt: skip
 

@@ -519,7 +519,16 @@ def _unfit_stock(catalogue: list[Item], skus: dict[str, Sku], places: dict[str, 
             pair = (skus[item.code].pk, places[place].pk)
             if chosen and not item.parts and free.get(pair, 0) > 2:
                 key = f"demo:{item.code}:{place}:{bucket}"
-                moves.append(Movement(*pair, bucket, 1, StockMovement.Kind.STATE, key, reason="demo"))
+                moves.append(
+                    Movement(
+                        *pair,
+                        bucket,
+                        1,
+                        StockMovement.Kind.STATE,
+                        key,
+                        reason="damaged on the shelf" if bucket == "damaged" else "to be looked at",
+                    )
+                )
     with transaction.atomic():
         post_movements(moves, actor=ACTOR)
     StockLevel.objects.filter(warehouse=places["EAST"], on_hand__gt=20).update(safety=1)
