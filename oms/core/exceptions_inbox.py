@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -64,41 +63,6 @@ def raise_item(
                 continue  # raised by someone else at this moment: count it there
         if found is not None:
             return found
-
-
-@dataclass(frozen=True, slots=True)
-class Raised:
-    """One cause for `raise_items`, as the arguments of `raise_item`."""
-
-    kind: str
-    dedup_key: str
-    title: str
-    detail: str = ""
-    url: str = ""
-    warehouse_code: str = ""
-
-
-def raise_items(causes: Iterable[Raised]) -> None:
-    """`raise_item` for many causes at once, two statements for 500 of them. Inside the caller's transaction."""
-    todo = list(causes)
-    for start in range(0, len(todo), 500):
-        part = {one.dedup_key[:160]: one for one in todo[start : start + 500]}
-        moment = now()
-        open_items = ExceptionItem.objects.filter(dedup_key__in=part, closed_at__isnull=True)
-        for key in list(open_items.values_list("dedup_key", flat=True)):
-            one = part.pop(key)
-            raise_item(one.kind, key, one.title, one.detail, url=one.url, warehouse_code=one.warehouse_code)
-        ExceptionItem.objects.bulk_create(
-            [
-                ExceptionItem(
-                    kind=one.kind, dedup_key=key, title=one.title[:200], detail=one.detail[:600],
-                    severity=Severity.NORMAL, url=one.url[:200], warehouse_code=one.warehouse_code,
-                    first_at=moment, last_at=moment,
-                )
-                for key, one in part.items()
-            ],
-            ignore_conflicts=True,  # raised by someone else at this moment: it stands
-        )  # fmt: skip
 
 
 def close_item(dedup_key: str, why: str, *, actor: Actor = SYSTEM) -> bool:

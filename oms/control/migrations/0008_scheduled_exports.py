@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('control', '0006_files_wait'),
+        ('control', '0007_kpi_totals'),
         ('core', '0005_columns_by_name'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
