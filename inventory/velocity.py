@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import lru_cache
 
 #: window in in-stock days and its weight
 DEFAULT_WINDOWS: tuple[tuple[int, float], ...] = ((7, 0.5), (30, 0.3), (90, 0.2))
@@ -67,11 +68,13 @@ def fill_days(
     out_of_stock: frozenset[date] | set[date] = frozenset(),
 ) -> list[DemandOfDay]:
     """Every day from `first` to `last` inclusive; a day without sales counts 0."""
-    span = (last - first).days + 1
-    return [
-        DemandOfDay(day, units.get(day, 0), day not in out_of_stock)
-        for day in (first + timedelta(days=offset) for offset in range(span))
-    ]
+    return [DemandOfDay(day, units.get(day, 0), day not in out_of_stock) for day in _days(first, last)]
+
+
+@lru_cache(maxsize=16)
+def _days(first: date, last: date) -> tuple[date, ...]:
+    """The same window is asked for every SKU of a run."""
+    return tuple(first + timedelta(days=offset) for offset in range((last - first).days + 1))
 
 
 def cover_days(available: int, per_day: float | None) -> float | None:
