@@ -49,7 +49,8 @@ def run(report: Report, options: dict[str, Any], say: Callable[[str], None]) -> 
     goods = world.skus(10, each, places)
     report.size = {
         "channels": stores, "units": each * 5, "skus": 5, "shoppers": buyers, "shoppers_per_s": rate,
-        "one_store_down_s": outage, "mode": options["mode"], "faults": ", ".join(f"{name} {value}" for name, value in FAULTS.items()),
+        "one_store_down_s": outage, "mode": options["mode"],
+        "faults": ", ".join(f"{name} {value}" for name, value in FAULTS.items()),
     }  # fmt: skip
     sandbox = "{0.scheme}://{0.netloc}".format(urlsplit(next(iter(settings.HOST_MAP.values()))))
     with contextlib.ExitStack() as stack:
