@@ -153,7 +153,8 @@ def throttled(key: str, retry_after: float | None, rate: Rate = DEFAULT_RATE) ->
 FAILURES_IN_A_ROW = 5
 REFUSALS_IN_A_ROW = 3
 WINDOW, WINDOW_CALLS = dt.timedelta(seconds=60), 20
-FIRST_PAUSE, LONGEST_OPEN = 30, 600
+# a store that is back after an outage must be right within a minute, and one probe in this time is no storm
+FIRST_PAUSE, LONGEST_OPEN = 30, 45
 _FRESH = 1.0
 
 
