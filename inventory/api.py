@@ -419,6 +419,10 @@ class AdjustRequest(Form):
     unit = UnitField()
     reason = serializers.CharField(max_length=60)
     note = serializers.CharField(max_length=255, required=False, default="", allow_blank=True)
+    serials = serializers.ListField(
+        child=serializers.CharField(max_length=60), max_length=1000, required=False, default=list,
+        help_text="of the units, for SKUs with serial numbers",
+    )  # fmt: skip
 
 
 class AdjustAnswer(serializers.Serializer[Any]):
@@ -494,7 +498,7 @@ class StockViewSet(Base):
             done = operations.adjust(
                 sku_id=sku.pk, warehouse_id=warehouse.pk, quantity=packs.eaches(sku, data["quantity"], data["unit"]),
                 reason=data["reason"], note=data["note"], actor=self.actor(), key=f"api:{batch}:{number}",
-                wait=waits,
+                wait=waits, numbers=data["serials"],
             )  # fmt: skip
             return "waits for a second person" if done.request else "posted"
 
@@ -510,6 +514,7 @@ class StockViewSet(Base):
         outcome = operations.adjust(
             sku_id=sku.pk, warehouse_id=warehouse.pk, quantity=packs.eaches(sku, data["quantity"], data["unit"]),
             reason=data["reason"], note=data["note"], actor=self.actor(), key=f"api:{uuid.uuid4().hex}",
+            numbers=data["serials"],
         )  # fmt: skip
         body = {
             "movements": [row.pk for row in outcome.rows],

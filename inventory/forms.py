@@ -59,6 +59,13 @@ class AdjustForm(forms.Form):
     )
     reason = forms.ChoiceField(choices=[])
     note = forms.CharField(max_length=255, required=False)
+    serials = forms.CharField(
+        label="Serial numbers",
+        required=False,
+        max_length=20_000,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="of a change of units that have them, one per line",
+    )
 
     def __init__(self, *args: Any, warehouses: list[Warehouse], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

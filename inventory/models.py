@@ -552,6 +552,7 @@ class SerialUnit(models.Model):
 
     class State(models.TextChoices):
         IN_STOCK = "in_stock", "In stock"
+        MOVING = "moving", "Between warehouses"
         SHIPPED = "shipped", "Shipped"
         RETURNED = "returned", "Came back"
         GONE = "gone", "Written off"
@@ -932,6 +933,9 @@ class AdjustmentRequest(models.Model):
     lot = models.ForeignKey(Lot, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     bin = models.ForeignKey(Bin, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     unit_cost = MoneyAmountField(null=True, blank=True)
+    serials = models.JSONField(
+        default=list, blank=True, help_text="numbers of the units, where they have any"
+    )
     key = models.CharField(max_length=120, blank=True, help_text="the same key asks once")
     state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
     author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")

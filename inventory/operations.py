@@ -72,6 +72,7 @@ def adjust(
     occurred_at: dt.datetime | None = None,
     batch: int | None = None,
     wait: bool = False,
+    numbers: Sequence[str] = (),
 ) -> Adjusted:
     """Change on hand by a signed number of eaches, with a reason, once per `key`.
 
@@ -79,7 +80,8 @@ def adjust(
     value (at average cost) of his role; above it the change waits for a second person and has no effect before.
     `batch`: the `StockBatch` that it is part of; when that was approved, the person's own limit is spoken for.
     `wait`: it waits whatever it is worth alone, for it came with others that are above the limit together.
-    Units taken away that are promised release promises, the latest first.
+    Units taken away that are promised release promises, the latest first. `numbers`: the serial numbers of the units,
+    needed to take away units of a SKU that has them.
     Raises `UserError` (reason, zero, unknown SKU or warehouse, operator's pool), `Conflict` (too few).
     """
     reason = named_reason(reason)
@@ -89,6 +91,7 @@ def adjust(
     known = list(StockMovement.objects.filter(key=key))
     if known:
         return Adjusted(known)
+    units = _numbers(sku, warehouse, quantity, numbers)
     if actor.user_id is not None:
         check_reason(reason, quantity, note)
         asked = AdjustmentRequest.objects.filter(key=key).first()
@@ -98,7 +101,7 @@ def adjust(
         if wait or (approvals.needs_second(value, actor.user_id) and not approvals.approved(batch)):
             request = AdjustmentRequest(
                 sku=sku, warehouse=warehouse, quantity=quantity, reason=reason, note=note[:255], kind=kind,
-                lot_id=lot_id, bin_id=bin_id, unit_cost=unit_cost, key=key, author_id=actor.user_id,
+                lot_id=lot_id, bin_id=bin_id, unit_cost=unit_cost, key=key, author_id=actor.user_id, serials=units,
             )  # fmt: skip
             return Adjusted(request=_ask(request, actor))
     movement = Movement(
@@ -115,6 +118,15 @@ def adjust(
         bin_id=bin_id,
         unit_cost=unit_cost,
         occurred_at=occurred_at,
+    )
+    serials.adjust(
+        sku,
+        units,
+        quantity,
+        warehouse_id=warehouse_id,
+        reference=reference or reason,
+        reason=reason,
+        actor=actor,
     )
     rows, lost = _post(movement.pair, [movement], max(0, -quantity), actor)
     record(
@@ -196,6 +208,10 @@ def approve_adjustment(request_id: int, *, actor: Actor) -> Adjusted:
         bin_id=request.bin_id,
         unit_cost=request.unit_cost,
     )
+    serials.adjust(
+        request.sku, _numbers(request.sku, request.warehouse, request.quantity, request.serials), request.quantity,
+        warehouse_id=request.warehouse_id, reference=f"ADJ-{request.pk}", reason=request.reason, actor=actor,
+    )  # fmt: skip
     rows, lost = _post(movement.pair, [movement], max(0, -request.quantity), actor)
     emit_many([("adjustment.decided", str(request.pk), {"state": request.state})])
     return Adjusted(rows, request, lost)
@@ -291,6 +307,13 @@ def why_not(reason: AdjustmentReason, quantity: int, note: str) -> tuple[str, st
     if reason.needs_note and not note.strip():
         return "note", f"'{reason}' needs a note that says what proves it."
     return "", ""
+
+
+def _numbers(sku: Sku, warehouse: Warehouse, quantity: int, given: Sequence[str]) -> list[str]:
+    if not (sku.serial_tracked or given):
+        return []
+    level = StockLevel.objects.filter(sku=sku, warehouse=warehouse).only("on_hand").first()
+    return serials.of_change(sku, warehouse, quantity, level.on_hand if level else 0, given)
 
 
 def _value(sku: Sku, warehouse: Warehouse, quantity: int, unit_cost: Decimal | None = None) -> Decimal:

@@ -8,7 +8,7 @@ from django.db import connection
 from django.db.models import Q
 from django.db.models.functions import Upper
 
-from inventory.models import Lot, SerialEvent, SerialUnit, Sku
+from inventory.models import Lot, SerialEvent, SerialUnit, Sku, Warehouse
 from oms.core.actor import Actor
 from oms.core.clock import now
 from oms.core.errors import Conflict, UserError
@@ -42,6 +42,50 @@ def check(sku: Sku, serials: Sequence[str], units: int) -> list[str]:
             field="serials",
         )
     return cleaned
+
+
+def of_change(sku: Sku, place: Warehouse, change: int, on_hand: int, given: Sequence[str]) -> list[str]:
+    """The numbers of the units that an adjustment adds or takes away, checked against the books.
+
+    Units taken away are named as soon as the units without a number do not suffice: a number never stays in stock
+    without its unit. Units found may come without a number. Raises `UserError`.
+    """
+    if place.kind == Warehouse.Kind.THREEPL:
+        return []  # another house keeps the numbers of its units to itself
+    if given or not sku.serial_tracked:
+        return check(sku, given, abs(change)) if given else []
+    nameless = on_hand - SerialUnit.objects.filter(sku=sku, warehouse=place, state=State.IN_STOCK).count()
+    if change < 0 and -change > nameless:
+        raise UserError(
+            f"serials: {sku} has serial numbers: name those of the {-change} units that are gone.",
+            field="serials",
+        )
+    return []
+
+
+def adjust(
+    sku: Sku,
+    serials: Sequence[str],
+    change: int,
+    *,
+    warehouse_id: int,
+    reference: str,
+    reason: str,
+    actor: Actor,
+) -> None:
+    """Numbered units that an adjustment adds or takes away. Inside the caller's transaction. Raises `Conflict`."""
+    if not serials:
+        return
+    if change > 0:
+        receive(
+            sku, serials, warehouse_id=warehouse_id, lot=None, source=reference, actor=actor,
+            words=f"taken in: {reason}",
+        )  # fmt: skip
+    else:
+        leave(
+            sku, serials, warehouse_id=warehouse_id, reference=reference, actor=actor, state=State.GONE,
+            words=f"written off: {reason}",
+        )  # fmt: skip
 
 
 def receive(
@@ -141,6 +185,15 @@ def decide(
                 field="serials",
             )
     _move(units, state, warehouse_id, reference, words, actor, note)
+
+
+def land(
+    units: Sequence[SerialUnit], *, warehouse_id: int | None, reference: str, words: str, actor: Actor
+) -> None:
+    """Travelling units are in stock in a house of ours, or gone from our sight. Inside the caller's transaction."""
+    _move(
+        units, State.GONE if warehouse_id is None else State.IN_STOCK, warehouse_id, reference, words, actor
+    )
 
 
 def left_with(sku_id: int, references: Sequence[str]) -> list[SerialUnit]:

@@ -12,15 +12,28 @@ from dataclasses import replace
 
 from django.db.models import Sum
 
+from inventory import serials
 from inventory.ledger import Bucket, Kind, Movement, post_movements
 from inventory.locking import stock_service
-from inventory.models import BinMovement, Sku, StockMovement, Transfer, TransferLine, Warehouse
+from inventory.models import (
+    BinMovement,
+    SerialUnit,
+    Sku,
+    StockLevel,
+    StockMovement,
+    Transfer,
+    TransferLine,
+    Warehouse,
+)
 from inventory.operations import check_reason, named_reason
 from oms.core.actor import Actor
 from oms.core.audit import record
 from oms.core.clock import now
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.exceptions_inbox import close_item, raise_item
+
+#: kinds of warehouses that keep the numbers of their units with us
+HOUSES = (Warehouse.Kind.OWN, Warehouse.Kind.STORE)
 
 
 @stock_service
@@ -71,10 +84,17 @@ def request_transfer(
 
 
 @stock_service
-def ship_transfer(transfer_id: int, *, actor: Actor, quantities: Mapping[int, int] | None = None) -> Transfer:
+def ship_transfer(
+    transfer_id: int,
+    *,
+    actor: Actor,
+    quantities: Mapping[int, int] | None = None,
+    numbers: Mapping[int, Sequence[str]] | None = None,
+) -> Transfer:
     """Send a requested transfer: units leave the source and are in transit to the destination.
 
     `quantities` by SKU id may send less than requested. Only available units leave, the earliest expiry first.
+    `numbers` by SKU id are the serial numbers of the units that leave; they travel with the transfer.
     Repeating changes nothing. Raises `Conflict` (cancelled), `InsufficientStock`, `UserError` (more than
     requested, nothing at all).
     """
@@ -93,6 +113,7 @@ def ship_transfer(transfer_id: int, *, actor: Actor, quantities: Mapping[int, in
             )
         line.shipped = units
         if units:
+            _numbers_leave(transfer, line.sku, units, (numbers or {}).get(line.sku_id, ()), actor)
             leaves = Movement(
                 sku_id=line.sku_id,
                 warehouse_id=transfer.source_id,
@@ -118,12 +139,20 @@ def ship_transfer(transfer_id: int, *, actor: Actor, quantities: Mapping[int, in
 
 
 @stock_service
-def receive_transfer(transfer_id: int, quantities: Mapping[int, int], *, actor: Actor, key: str) -> Transfer:
+def receive_transfer(
+    transfer_id: int,
+    quantities: Mapping[int, int],
+    *,
+    actor: Actor,
+    key: str,
+    numbers: Mapping[int, Sequence[str]] | None = None,
+) -> Transfer:
     """Take arrived units `{SKU id: eaches}` from in transit to on hand, once per `key`.
 
     What does not arrive stays in transit until somebody decides (`settle_transfer`), so the total over all pools
     is the same at every step. At a marketplace's pool only in transit falls: its snapshot brings the units.
-    Raises `Conflict` (not shipped, more than in transit: record the surplus as found stock).
+    `numbers` by SKU id say which numbered units came, where not all that travel did.
+    Raises `Conflict` (not shipped, more than in transit: record the surplus as found stock), `UserError`.
     """
     transfer = _locked(transfer_id)
     prefix = f"transfer:{transfer.pk}:in:{key}"
@@ -137,6 +166,7 @@ def receive_transfer(transfer_id: int, quantities: Mapping[int, int], *, actor: 
     lines = _lines(transfer)
 
     def arrive(line: TransferLine, units: int) -> list[Movement]:
+        _numbers_land(transfer, line, units, transfer.destination_id, numbers, "came with a transfer", actor)
         line.received += units
         gone = _out_of_transit(transfer, line, units, Kind.TRANSFER_IN, f"{prefix}:{line.sku_id}:t")
         if not transfer.destination.counted_by_us:
@@ -160,6 +190,7 @@ def settle_transfer(
     actor: Actor,
     key: str,
     found: bool = False,
+    numbers: Mapping[int, Sequence[str]] | None = None,
 ) -> Transfer:
     """Decide about units in transit `{SKU id: eaches}` that never came, once per `key`: they are lost and leave in
     transit with a reason, or with `found` they turned up at the source and lie there again.
@@ -176,6 +207,8 @@ def settle_transfer(
     lines = _lines(transfer)
 
     def settle(line: TransferLine, units: int) -> list[Movement]:
+        place = transfer.source_id if found else None
+        _numbers_land(transfer, line, units, place, numbers, f"transfer: {reason}", actor)
         if not found:
             line.lost += units
             gone = _out_of_transit(transfer, line, units, Kind.WRITE_OFF, f"{prefix}:{line.sku_id}")
@@ -205,6 +238,52 @@ def cancel_transfer(transfer_id: int, *, actor: Actor) -> Transfer:
     transfer.save(update_fields=["state"])
     record(actor, "transfer.cancelled", transfer)
     return transfer
+
+
+def _numbers_leave(transfer: Transfer, sku: Sku, units: int, given: Sequence[str], actor: Actor) -> None:
+    """Numbered units set out. Raises `UserError` where they are not named, `Conflict` for one that is not there."""
+    if not sku.serial_tracked:
+        serials.check(sku, given, units)
+        return
+    level = StockLevel.objects.filter(sku=sku, warehouse=transfer.source_id).only("on_hand").first()
+    chosen = serials.of_change(sku, transfer.source, -units, level.on_hand if level else 0, given)
+    if chosen:
+        serials.leave(
+            sku, chosen, warehouse_id=transfer.source_id, reference=transfer.number, actor=actor,
+            state=SerialUnit.State.MOVING if transfer.destination.kind in HOUSES else SerialUnit.State.GONE,
+            words=f"left for {transfer.destination.code}",
+        )  # fmt: skip
+
+
+def _numbers_land(
+    transfer: Transfer,
+    line: TransferLine,
+    units: int,
+    place_id: int | None,
+    numbers: Mapping[int, Sequence[str]] | None,
+    words: str,
+    actor: Actor,
+) -> None:
+    """Numbered units of the transfer come to `place_id`, or are lost without one. Raises `UserError`."""
+    travelling = list(
+        SerialUnit.objects.filter(
+            sku=line.sku_id, state=SerialUnit.State.MOVING, reference=transfer.number
+        ).order_by("serial")
+    )
+    if not travelling:
+        return
+    wanted = {one.strip().upper() for one in (numbers or {}).get(line.sku_id, ()) if one.strip()}
+    chosen = [unit for unit in travelling if unit.serial.upper() in wanted]
+    if not wanted and units == line.open_units:
+        chosen = travelling
+    nameless = line.open_units - len(travelling)
+    if len(chosen) != len(wanted or chosen) or not units - nameless <= len(chosen) <= units:
+        raise UserError(
+            f"serials: name the {units} numbers of {line.sku} that this is about; on their way are "
+            f"{', '.join(unit.serial for unit in travelling[:20])}.",
+            field="serials",
+        )
+    serials.land(chosen, warehouse_id=place_id, reference=transfer.number, words=words, actor=actor)
 
 
 def _locked(transfer_id: int) -> Transfer:

@@ -16,7 +16,18 @@ from django.utils.text import slugify
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from inventory import approvals as approval
-from inventory import building, bulk, evidence, exports, operations, screens, selectors, time_views, valuation
+from inventory import (
+    building,
+    bulk,
+    evidence,
+    exports,
+    operations,
+    screens,
+    selectors,
+    serials,
+    time_views,
+    valuation,
+)
 from inventory import transfers as moving
 from inventory.forms import AdjustForm, TransferForm
 from inventory.models import (
@@ -348,7 +359,9 @@ def _apply(data: dict[str, Any], key: str, actor: Actor) -> Adjusted:
     }
     mode, units, reason = data["mode"], data["quantity"], data["reason"]
     if mode == "change":
-        return operations.adjust(**common, quantity=units, reason=reason)
+        return operations.adjust(
+            **common, quantity=units, reason=reason, numbers=serials.parse(data["serials"])
+        )
     if mode == "count":
         return operations.post_count(**common, counted=units, counted_at=now())
     source, target = STATE_MODES[mode]
@@ -519,15 +532,19 @@ def transfer(request: HttpRequest, pk: int) -> HttpResponse:
         place = item.source if step in ("ship", "cancel") else item.destination
         require(request.user, "stock.transfer", place.code)
         units = _units(request, lines)
+        numbers = {
+            line.sku_id: serials.parse(request.POST.get(f"serials-{line.pk}", "")[:100_000]) for line in lines
+        }
         if step == "ship":
-            moving.ship_transfer(pk, quantities=units, actor=actor)
+            moving.ship_transfer(pk, quantities=units, actor=actor, numbers=numbers)
         elif step == "receive":
-            moving.receive_transfer(pk, units, actor=actor, key=key)
+            moving.receive_transfer(pk, units, actor=actor, key=key, numbers=numbers)
         elif step in ("settle", "found"):
             lost = {sku_id: quantity for sku_id, quantity in units.items() if quantity}
             moving.settle_transfer(
-                pk, lost, reason=request.POST.get("reason", ""), actor=actor, key=key, found=step == "found"
-            )
+                pk, lost, reason=request.POST.get("reason", ""), actor=actor, key=key, found=step == "found",
+                numbers=numbers,
+            )  # fmt: skip
         elif step == "cancel":
             moving.cancel_transfer(pk, actor=actor)
         else:

@@ -205,7 +205,14 @@ class TransferRequest(Form):
     note = serializers.CharField(max_length=255, required=False, allow_blank=True, default="")
 
 
-class UnitsRequest(Form):
+class NumbersRequest(Form):
+    serials = serializers.DictField(
+        child=serializers.ListField(child=serializers.CharField(max_length=60), max_length=1000),
+        required=False, default=dict, help_text="SKU code → serial numbers, for SKUs that have them",
+    )  # fmt: skip
+
+
+class UnitsRequest(NumbersRequest):
     lines = CountsField(help_text="SKU code → eaches")
     key = serializers.CharField(max_length=60, help_text="the same key counts once")
 
@@ -255,13 +262,14 @@ class TransferViewSet(Acting):
         )  # fmt: skip
         return self.answer(made.pk, 201)
 
-    @extend_schema(request=None, responses=TransferSerializer)
+    @extend_schema(request=NumbersRequest, responses=TransferSerializer)
     @action(detail=True, methods=["post"])
     def ship(self, request: Request, pk: str) -> Response:
         """Everything requested leaves the source."""
         item: Transfer = self.get_object()
         require(self.principal(), "stock.transfer", item.source.code)
-        transfers.ship_transfer(item.pk, actor=self.actor())
+        data = self.read(NumbersRequest)
+        transfers.ship_transfer(item.pk, actor=self.actor(), numbers=_numbers(data["serials"]))
         return self.answer(item.pk)
 
     @extend_schema(request=UnitsRequest, responses=TransferSerializer)
@@ -272,8 +280,9 @@ class TransferViewSet(Acting):
         require(self.principal(), "stock.transfer", item.destination.code)
         data = UnitsRequest.read(request)
         transfers.receive_transfer(
-            item.pk, _units(data["lines"]), actor=self.actor(), key=f"api:{data['key']}"
-        )
+            item.pk, _units(data["lines"]), actor=self.actor(), key=f"api:{data['key']}",
+            numbers=_numbers(data["serials"]),
+        )  # fmt: skip
         return self.answer(item.pk)
 
     @extend_schema(request=SettleRequest, responses=TransferSerializer)
@@ -285,7 +294,7 @@ class TransferViewSet(Acting):
         data = SettleRequest.read(request)
         transfers.settle_transfer(
             item.pk, _units(data["lines"]), reason=data["reason"], actor=self.actor(), key=f"api:{data['key']}",
-            found=data["found"],
+            found=data["found"], numbers=_numbers(data["serials"]),
         )  # fmt: skip
         return self.answer(item.pk)
 
@@ -297,6 +306,10 @@ class TransferViewSet(Acting):
         require(self.principal(), "stock.transfer", item.source.code)
         transfers.cancel_transfer(item.pk, actor=self.actor())
         return self.answer(item.pk)
+
+
+def _numbers(serials: dict[str, list[str]]) -> dict[int, list[str]]:
+    return {the_sku(code).pk: numbers for code, numbers in serials.items()}
 
 
 def _units(lines: dict[str, int]) -> dict[int, int]:

@@ -40,8 +40,8 @@ def sort(rma: Rma, line: RmaLine, units: int, numbers: Sequence[str]) -> tuple[l
     """The numbers that left with the order and are still out, and the others. Raises `UserError` unless each unit of
     a numbered SKU has one."""
     sent = sent_with(rma, line.sku)
-    if line.sku.serial_tracked and not sent and not numbers:
-        return [], []
+    if line.sku.serial_tracked and not sent:
+        return [], []  # another house sent them, or they were numbered later: nothing to hold them against
     out = {unit.serial.upper() for unit in sent if unit.state == State.SHIPPED}
     right: list[str] = []
     wrong: list[str] = []

@@ -42,7 +42,7 @@ from inventory.operations import PurchasedGoods
 from inventory.picks import Place, plan_pick
 from inventory.reservations import Picked, ReserveLine
 from oms.core import business
-from oms.core.actor import SYSTEM, actor_of
+from oms.core.actor import SYSTEM, Actor, actor_of
 from oms.core.clock import now
 from oms.core.errors import Conflict, NotAllowed, UserError
 from oms.core.models import ExceptionItem, OutboxEvent
@@ -383,6 +383,65 @@ def test_a_serial_is_in_stock_once_and_remembers_its_way(assert_invariants):
     assert [(one.words, one.reference) for one in unit.events.order_by("pk")] == [
         ("received", "PO-1"), ("shipped", "PACK-9"), ("came back", "RMA-1"), ("received", "RMA-1"),
     ]  # fmt: skip
+    assert_invariants()
+
+
+def test_a_number_never_stays_in_stock_without_its_unit(assert_invariants):
+    """Adjusted away, sent to another warehouse, lost on the way: the number goes with its unit, step by step."""
+    from inventory import transfers
+
+    sku, east, west = make_sku("CAM", serial_tracked=True), make_warehouse("EAST"), make_warehouse("WEST")
+    goods = PurchasedGoods(sku.pk, east.pk, 4, Decimal(5), "r", serials=("S1", "S2", "S3", "S4"))
+    operations.receive_purchase([goods], reference="PO-1", actor=SYSTEM)
+    common = {"sku_id": sku.pk, "warehouse_id": east.pk, "reason": "damaged", "actor": SYSTEM}
+    with pytest.raises(UserError, match="name those of the 1 units that are gone"):
+        operations.adjust(**common, quantity=-1, key="a")
+    with pytest.raises(UserError, match="needs 1 serial numbers, 2 were given"):
+        operations.adjust(**common, quantity=-1, key="a", numbers=["S1", "S2"])
+    with pytest.raises(Conflict, match="S9 is not in stock here"):
+        operations.adjust(**common, quantity=-1, key="a", numbers=["S9"])
+    for _ in range(2):
+        operations.adjust(**common, quantity=-1, key="a", numbers=["s4"])
+    assert_invariants()
+    sent = transfers.request_transfer(
+        source_id=east.pk, destination_id=west.pk, lines={sku.pk: 3}, actor=SYSTEM
+    )
+    with pytest.raises(UserError, match="name those of the 3 units"):
+        transfers.ship_transfer(sent.pk, actor=SYSTEM)
+    transfers.ship_transfer(sent.pk, actor=SYSTEM, numbers={sku.pk: ["S1", "S2", "S3"]})
+    assert_invariants()
+    with pytest.raises(UserError, match="on their way are S1, S2, S3"):
+        transfers.receive_transfer(sent.pk, {sku.pk: 1}, actor=SYSTEM, key="k")
+    transfers.receive_transfer(sent.pk, {sku.pk: 1}, actor=SYSTEM, key="k", numbers={sku.pk: ["s2"]})
+    transfers.settle_transfer(
+        sent.pk, {sku.pk: 1}, reason="lost", actor=SYSTEM, key="l", numbers={sku.pk: ["S3"]}
+    )
+    transfers.settle_transfer(sent.pk, {sku.pk: 1}, reason="found", actor=SYSTEM, key="f", found=True)
+    found = SerialUnit.objects.order_by("serial").values_list("serial", "state", "warehouse__code")
+    assert list(found) == [
+        ("S1", "in_stock", "EAST"), ("S2", "in_stock", "WEST"), ("S3", "gone", None), ("S4", "gone", None),
+    ]  # fmt: skip
+    assert_invariants()
+
+
+def test_numbers_of_an_adjustment_wait_with_it(assert_invariants):
+    sku, east = make_sku("CAM", serial_tracked=True, unit_cost=Decimal(900)), make_warehouse()
+    goods = PurchasedGoods(sku.pk, east.pk, 2, Decimal(900), "r", serials=("S1", "S2"))
+    operations.receive_purchase([goods], reference="PO-1", actor=SYSTEM)
+    lena, omar = (Actor("user", name, make_user(name).pk) for name in ("lena", "omar"))
+    asked = operations.adjust(
+        sku_id=sku.pk,
+        warehouse_id=east.pk,
+        quantity=-1,
+        reason="damaged",
+        actor=lena,
+        key="a",
+        numbers=["S1"],
+    ).request
+    assert asked is not None and SerialUnit.objects.get(serial="S1").state == "in_stock"
+    operations.approve_adjustment(asked.pk, actor=omar)
+    unit = SerialUnit.objects.get(serial="S1")
+    assert (unit.state, unit.reference) == ("gone", f"ADJ-{asked.pk}")
     assert_invariants()
 
 
