@@ -190,6 +190,51 @@ def test_a_cell_that_is_no_number_is_told_and_never_0(east: Warehouse, tmp_path:
     assert on_hand(mug, east) == 5
 
 
+FBA_HEAD = (
+    "sku\tfnsku\tasin\tafn-warehouse-quantity\tafn-fulfillable-quantity\tafn-unsellable-quantity\t"
+    "afn-reserved-quantity\n"
+)
+
+
+@pytest.mark.parametrize("cell", ["12 pcs", "1.5", "n/a"])
+@pytest.mark.parametrize(
+    ("profile", "text", "choices"),
+    [
+        ("stock", "sku,warehouse,quantity,mode\nMUG,EAST,{cell},set\n", {}),
+        ("shopify_inventory", SHOPIFY + shopify("MUG", "5", "{cell}"), {}),
+        ("amazon_price_quantity", "sku\tprice\tquantity\nMUG\t\t{cell}\n", {"warehouse_code": "EAST"}),
+        (
+            "linnworks_stock",
+            "SKU*,Stock Level*,Location*,Minimum Level,Unit Cost,Stock Value,Bin Rack\nMUG,{cell},EAST,,,,\n",
+            {},
+        ),
+        ("hub_stock", "sku code,LOCATION CODE,Quantity On Hand\nMUG,EAST,{cell}\n", {"mode": "set"}),
+        (
+            "pickware_relative",
+            "articleNumber;warehouse;binLocation;physicalStock;purchasePrice\nMUG;EAST;;{cell};\n",
+            {"mode": "add"},
+        ),
+        (
+            "amazon_fba_inventory",
+            FBA_HEAD + "MUG\tX\tB\t{cell}\t{cell}\t0\t0\n",
+            {"warehouse_code": "FBA"},
+        ),
+    ],
+    ids=["own", "shopify", "amazon", "linnworks", "hub", "pickware", "fba"],
+)
+def test_a_wrong_cell_of_any_shape_is_told_and_never_0(
+    east: Warehouse, tmp_path: Path, profile: str, text: str, choices: dict[str, str], cell: str
+) -> None:
+    mug, pool = make_sku("MUG"), make_warehouse("FBA", kind="fba")
+    for place in (east, pool):
+        add_stock(mug, place, 5)
+    path = put(tmp_path, text.replace("{cell}", cell))
+    assert service.choose_profile(path, "stock").name == profile
+    report = applied(path, **choices)
+    assert report.counts["errors"] == 1 and "change" not in report.counts, report.counts
+    assert (on_hand(mug, east), on_hand(mug, pool)) == (5, 5)
+
+
 @pytest.mark.parametrize(
     ("quantity", "mode", "reason", "note", "column", "says"),
     [

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('inventory', '0017_evidence'),
+        ('inventory', '0018_lean_ledger'),
     ]
 
     operations = [
