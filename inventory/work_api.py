@@ -268,7 +268,7 @@ class TransferViewSet(Acting):
         """Everything requested leaves the source."""
         item: Transfer = self.get_object()
         require(self.principal(), "stock.transfer", item.source.code)
-        data = self.read(NumbersRequest)
+        data = NumbersRequest.read(request)
         transfers.ship_transfer(item.pk, actor=self.actor(), numbers=_numbers(data["serials"]))
         return self.answer(item.pk)
 
