@@ -252,7 +252,7 @@ class ChannelViewSet(Connecting, Base):
         return Response(OutboundAnswer(told).data)
 
     @extend_schema(responses=DriftSerializer(many=True))
-    @action(detail=True, methods=["get"], pagination_class=None, filterset_class=None)
+    @action(detail=True, methods=["get"], pagination_class=None)
     def drift(self, request: Request, code: str = "") -> Response:
         """Open differences between what we told and what the channel shows, oldest first, at most 200."""
         refuse_unknown(request, ())

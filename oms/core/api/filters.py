@@ -93,6 +93,9 @@ class StrictFilterSchema(DjangoFilterExtension):
         self, auto_schema: Any, *args: Any, **kwargs: Any
     ) -> list[dict[str, Any]]:
         parameters = list(super().get_schema_operation_parameters(auto_schema, *args, **kwargs))
+        for one in parameters:
+            if one["schema"].get("type") == "number":  # as `_refuse_unstorable` has it
+                one["schema"] |= {"minimum": 1 - BIGGEST, "maximum": BIGGEST - 1}
         if getattr(auto_schema.view, "updated_field", ""):
             parameters.append({
                 "name": "updated_since",
