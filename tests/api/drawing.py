@@ -124,7 +124,7 @@ def _expect(*statuses: str) -> CheckConfig:
 def _resource(operation: Any) -> str:
     """`/api/v1/purchase-orders/{id}/send/` is of the resource `purchase-order`."""
     name = str(operation.path.split("/")[3])
-    return name if name == "stock" else re.sub("ie$", "y", name.removesuffix("s"))
+    return re.sub("ie$", "y", re.sub("(?<=ch)es$|s$", "", name))
 
 
 def application() -> Any:
