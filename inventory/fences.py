@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from django.db.models import F, Min, Sum
+from django.db.transaction import atomic
 
 from inventory.locking import stock_service
 from inventory.models import Reservation, RingFence, Sku
@@ -133,8 +134,9 @@ def tell_changes(since: dt.datetime, until: dt.datetime) -> int:
     began = set(
         RingFence.objects.filter(starts_at__gt=since, starts_at__lte=until).values_list("sku_id", flat=True)
     )
-    for sku_id in sorted(ended | began):
-        _tell(sku_id, freed=sku_id in ended)
+    with atomic():
+        for sku_id in sorted(ended | began):
+            _tell(sku_id, freed=sku_id in ended)
     return len(ended | began)
 
 

@@ -23,6 +23,10 @@ from oms.orders.models import Order, SalesChannel
 OPEN_KINDS = (SalesChannel.Kind.MANUAL, SalesChannel.Kind.CUSTOM)
 
 
+#: of a time that somebody gives: before it lie typing errors and days that a zone cannot turn
+EARLIEST = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class EntryLine:
     """One line by SKU code or alias; money in the order's currency, tax and discount for the whole line."""
@@ -78,12 +82,19 @@ def enter(
     found = resolve_codes([line.sku for line in lines])
     drafts = []
     for number, line in enumerate(lines, 1):
-        sku = found.get(line.sku)
+        at, sku = f"lines.{number - 1}", found.get(line.sku)
         if sku is None:
-            raise UserError(f"lines[{number}].sku: there is no SKU or alias '{line.sku[:60]}'.", field="sku")
+            raise UserError(
+                f"lines[{number}].sku: there is no SKU or alias '{line.sku[:60]}'.", field=f"{at}.sku"
+            )
         if line.unit_price < 0 or line.discount < 0 or line.tax < 0:
             raise UserError(
-                f"lines[{number}]: prices, discounts and taxes cannot be negative.", field="unit_price"
+                f"lines[{number}]: prices, discounts and taxes cannot be negative.", field=f"{at}.unit_price"
+            )
+        if line.discount > line.unit_price * line.quantity:
+            raise UserError(
+                f"lines[{number}].discount: {line.discount} is more than the line costs; lower it.",
+                field=f"{at}.discount",
             )
         drafts.append(
             LineDraft(
@@ -97,7 +108,15 @@ def enter(
                 tax=line.tax,
             )
         )
+    left = sum((line.unit_price * line.quantity - line.discount for line in lines), shipping)
+    if discount > left:
+        raise UserError(
+            f"discount: {discount} is more than the {left} that lines and shipping cost; lower it.",
+            field="discount",
+        )
     moment = now()
+    _check_time("placed_at", placed_at, latest=moment + dt.timedelta(hours=1))
+    _check_time("ship_by", ship_by, latest=moment + dt.timedelta(days=3660))
     draft = OrderDraft(
         external_id=external_id or services.new_external_id(),
         external_number=external_id,
@@ -118,6 +137,16 @@ def enter(
     if note:
         services.add_note(order.pk, note, actor=actor)
     return order
+
+
+def _check_time(field: str, at: dt.datetime | None, *, latest: dt.datetime) -> None:
+    """A mistyped year would make an order nobody ever ships, or a day that no calendar has."""
+    if at is not None and not (EARLIEST <= at <= latest):
+        raise UserError(
+            f"{field}: {at.isoformat()} is not possible; use a time from {EARLIEST:%Y-%m-%d} to "
+            f"{latest.isoformat(timespec='minutes')}.",
+            field=field,
+        )
 
 
 @stock_service

@@ -24,6 +24,7 @@ from inventory import (
     scanning,
     selectors,
     serials,
+    tasks,
 )
 from inventory.ledger import InsufficientStock, Movement, post_movements
 from inventory.models import (
@@ -630,6 +631,18 @@ def test_fenced_units_are_sold_by_their_channel_only_until_the_end(assert_invari
     assert fences.tell_changes(until - dt.timedelta(hours=1), until) == 1
     fences.end(fence.pk, actor=SYSTEM)
     assert_invariants()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_end_of_a_fence_is_told_by_the_timed_task():
+    """It runs outside of any transaction, and an event needs one."""
+    sku = make_sku()
+    until = now() + dt.timedelta(days=1)
+    fences.create(sku_id=sku.pk, channel_code="tiktok", quantity=5, ends_at=until, actor=SYSTEM)
+    OutboxEvent.objects.all().delete()
+    with time_machine.travel(until, tick=False):
+        tasks.tell_dates()
+    assert OutboxEvent.objects.filter(topic="stock.increased", key=str(sku.pk)).count() == 1
 
 
 def test_a_fence_that_is_ended_by_hand_returns_the_rest():

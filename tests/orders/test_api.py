@@ -226,6 +226,43 @@ def test_wrong_orders_are_refused_with_a_sentence(
     assert Order.objects.count() == 0
 
 
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({"lines": [{"sku": "X", "quantity": 1, "unit_price": "1"}]}, "/lines/0/sku"),
+        (
+            {"lines": [{"sku": "MUG", "quantity": 2, "unit_price": "10", "discount": "20.01"}]},
+            "/lines/0/discount",
+        ),
+        (
+            {
+                "lines": [{"sku": "MUG", "quantity": 2, "unit_price": "10"}],
+                "shipping": "5",
+                "discount": "25.01",
+            },
+            "/discount",
+        ),
+        ({"placed_at": "0001-01-01T00:00:00Z"}, "/placed_at"),
+        ({"placed_at": "2999-01-01T00:00:00Z"}, "/placed_at"),
+        ({"ship_by": "9999-12-31T23:59:59Z"}, "/ship_by"),
+    ],
+)
+def test_what_no_order_can_hold_is_refused_where_it_stands(
+    api: APIClient, phone: SalesChannel, mug: Sku, changes: dict[str, Any], pointer: str
+) -> None:
+    answer = api.post("/api/v1/orders/", body(**changes), format="json")
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (400, pointer)
+    assert not Order.objects.exists()
+
+
+def test_an_order_may_be_free(api: APIClient, phone: SalesChannel, mug: Sku) -> None:
+    """The whole price as a discount, shipping too: the shop gave it away."""
+    lines = [{"sku": "MUG", "quantity": 2, "unit_price": "10"}]
+    answer = api.post("/api/v1/orders/", body(lines=lines, shipping="5", discount="25"), format="json")
+    assert answer.status_code == 201, answer.content
+    assert answer.json()["total"]["amount"] == "0.00"
+
+
 def test_the_same_external_id_is_a_conflict(api: APIClient, phone: SalesChannel, mug: Sku) -> None:
     assert api.post("/api/v1/orders/", body(external_id="A-1"), format="json").status_code == 201
     again = api.post("/api/v1/orders/", body(external_id="A-1"), format="json")

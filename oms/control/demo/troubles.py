@@ -65,7 +65,9 @@ def _user(name: str) -> Actor:
 
 def _refused_quantity(code: str, sku: str) -> None:
     """A listing whose quantity the shop refused so often that we gave up; the shop has mended it meanwhile."""
-    listing = Listing.objects.filter(account__sales_channel__code=code, sku__code=sku).order_by("pk")[0]
+    offered = Listing.objects.filter(account__sales_channel__code=code, sku__isnull=False).order_by("pk")
+    # with a short history the shop may not offer that SKU; any other tells the story too
+    listing = offered.filter(sku__code=sku).first() or offered[0]
     text = "The item is not stocked at this location: ITEM_NOT_STOCKED_AT_LOCATION."
     at = now() - dt.timedelta(minutes=25)
     StockPush.objects.bulk_create(

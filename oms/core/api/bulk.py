@@ -9,7 +9,7 @@ from django.db import transaction
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
-from oms.core.api.problems import pointers
+from oms.core.api.problems import pointer_to, pointers
 from oms.core.errors import UserError
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ def each(items: Iterable[T], work: Callable[[T], str], *, at: str) -> dict[str, 
             with transaction.atomic():
                 found["detail"] = work(item)
         except UserError as error:
-            where = f"{at}/{index}/{error.field}" if error.field else f"{at}/{index}"
+            where = f"{at}/{index}{pointer_to(error.field)}" if error.field else f"{at}/{index}"
             found |= {"status": error.status, "detail": error.message, "pointer": where, "code": error.code}
         except ValidationError as error:
             first = next(pointers(error.detail), {"pointer": "", "code": "invalid", "message": "not valid"})

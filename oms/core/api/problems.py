@@ -81,6 +81,11 @@ def pointers(detail: Any, at: str = "") -> Iterator[dict[str, str]]:
         yield {"pointer": at, "code": str(getattr(detail, "code", "invalid")), "message": str(detail)}
 
 
+def pointer_to(field: str) -> str:
+    """The JSON pointer of a `UserError`'s field: `lines.0.sku` is /lines/0/sku."""
+    return "".join(f"/{_escape(part)}" for part in field.split("."))
+
+
 def _escape(part: str) -> str:
     # half a character pair, which JSON lets through and no answer can hold, is shown as "?"
     return part.encode(errors="replace").decode().replace("~", "~0").replace("/", "~1")
@@ -105,7 +110,7 @@ def handler(error: Exception, info: dict[str, Any]) -> Response:
     if isinstance(error, UserError):
         status, detail, code = error.status, error.message, error.code
         if error.field:
-            errors = [{"pointer": f"/{_escape(error.field)}", "code": code, "message": error.message}]
+            errors = [{"pointer": pointer_to(error.field), "code": code, "message": error.message}]
     elif isinstance(error, exceptions.ValidationError):
         status, code = error.status_code, "invalid"
         errors = list(pointers(error.detail))
