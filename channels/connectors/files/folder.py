@@ -237,7 +237,9 @@ class Folder:
         part, mark = f"told-{reference}.part", self.root / ".work" / "told" / reference
         if not mark.exists():
             self._write(part, text)
-            mark.write_text(name)
+            # by a rename as well: a mark that was cut off in the middle would name no file for ever
+            self._write(f"mark-{reference}.part", name)
+            os.replace(self.root / ".work" / f"mark-{reference}.part", mark)
         with contextlib.suppress(FileNotFoundError):
             os.replace(self.root / ".work" / part, self.root / "out" / mark.read_text())
 
