@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -134,21 +135,23 @@ def of(subject: Subject) -> list[Evidence]:
 
 
 def counted(movements: Sequence[StockMovement]) -> dict[int, int]:
-    """How many files the listed movements have, themselves or by the request or count that they were; one query."""
-    came: dict[tuple[str, int], int] = {}
+    """How many files `of()` finds for each of the listed movements; one query."""
+    came: dict[tuple[str, int], list[int]] = defaultdict(list)
     for one in movements:
-        came["movement", one.pk] = one.pk
-        for name, prefix in (("request", "ADJ-"), ("count", "C-")):
-            if number := _number(one, prefix):
-                came[name, number] = one.pk
-    where = Q(pk=-1)
-    for name in SUBJECTS:
+        came["movement", one.pk].append(one.pk)
+        if request := _number(one, "ADJ-"):
+            came["request", request].append(one.pk)
+            came["count__request", request].append(one.pk)
+        if count := _number(one, "C-"):
+            came["count", count].append(one.pk)
+    where, names = Q(pk=-1), (*SUBJECTS, "count__request")
+    for name in names:
         where |= Q(**{f"{name}__in": [number for kind, number in came if kind == name]})
-    sizes: dict[int, int] = {}
-    for row in Evidence.objects.filter(where).values(*SUBJECTS):
-        [key] = [(name, number) for name, number in row.items() if number is not None]
-        sizes[came[key]] = sizes.get(came[key], 0) + 1
-    return sizes
+    sizes: Counter[int] = Counter()
+    for row in Evidence.objects.filter(where).values(*names):
+        for pk in {pk for key in row.items() for pk in came.get(key, ())}:
+            sizes[pk] += 1
+    return dict(sizes)
 
 
 def _number(movement: StockMovement, prefix: str) -> int | None:

@@ -143,6 +143,19 @@ def test_a_photo_comes_with_a_count(cup, east):
     assert evidence.counted([row]) == {row.pk: 1}
 
 
+def test_a_photo_of_a_count_that_waited_is_counted_with_its_movement(cup, east):
+    _, lena = person("lena")
+    _, omar = person("omar")
+    task = counts.ask(cup.pk, east.pk, cause="manual", actor=lena)
+    counts.submit(task.pk, 30, actor=lena)
+    evidence.attach(task, [("s.jpg", JPEG)], actor=lena)
+    request = counts.accept(task.pk, actor=lena).request
+    assert request is not None, "above the limit of the person"
+    [row] = operations.approve_adjustment(request.pk, actor=omar).rows
+    assert [one.name for one in evidence.of(row)] == ["s.jpg"]
+    assert evidence.counted([row]) == {row.pk: 1}, "the list says what the page shows"
+
+
 def test_a_file_that_is_no_photo_leaves_the_count_open(cup, east):
     task = counts.ask(cup.pk, east.pk, cause="manual", actor=SYSTEM)
     lena, _ = person("lena")
