@@ -1,9 +1,7 @@
-"""An order in parts: units that are sent apart (split), and orders of one buyer in one parcel (merge).
+"""An order in parts: units that are sent apart, and put back together.
 
-The channel keeps its orders as they are. A split is one more shipment of the same order, so quantities add up by
-themselves and a cancellation reaches every part. Of orders that are merged each keeps a shipment of its own, which
-travels in the parcel of another one (`Shipment.packed_with`): one box and one label, and each order is told its
-tracking number.
+The channel keeps its order as it is. A split is one more shipment of the same order, so quantities add up by
+themselves, a cancellation reaches every part, and the order's money is divided over the parts to the coin.
 """
 
 from __future__ import annotations
@@ -65,6 +63,7 @@ def _split(
     if blocked := why_not_shippable(order):
         raise Conflict(blocked, field="order")
     target = _target(order, warehouse_id)
+    _lock_waiting(order)
     taken = _take(order, units)
     rest = ShipmentLine.objects.filter(order_line__order=order, shipment__state__in=_WAITING)
     if sum(line.quantity for line in rest) <= sum(count for _, count in taken):
@@ -93,7 +92,7 @@ def _split(
                 quantity=count,
             )
         made.append(Shipment.objects.select_related("warehouse").get(pk=fresh.pk))
-    for pk in {line.shipment_id for line, _ in taken}:
+    for pk in sorted({line.shipment_id for line, _ in taken}):
         emptied = locked(pk)
         if not emptied.lines.exists():
             set_state(emptied, Shipment.State.CANCELLED)
@@ -126,6 +125,13 @@ def _target(order: Order, warehouse_id: int | None) -> Warehouse | None:
     if not order.channel.warehouses.filter(warehouse=found, fulfils=True).exists():
         raise UserError(f"warehouse: {found} does not serve {order.channel}.", field="warehouse")
     return found
+
+
+def _lock_waiting(order: Order) -> None:
+    """Until this transaction ends no picker claims what is read as waiting from here on."""
+    waiting = Shipment.objects.filter(order=order, state=Shipment.State.READY)
+    for pk in waiting.order_by("pk").values_list("pk", flat=True):
+        locked(pk)
 
 
 def _open_lines(order: Order) -> list[ShipmentLine]:
@@ -209,6 +215,7 @@ def rejoin(shipment_id: int, *, actor: Actor) -> Shipment:
             if found is None:
                 raise NotFound("shipment: there is no such shipment.", field="shipment")
             order = upkeep.lock(found.order_id)
+            _lock_waiting(order)
             waiting = Shipment.objects.filter(
                 order=order, state=Shipment.State.READY, claimed_by="", hand_off=None
             )

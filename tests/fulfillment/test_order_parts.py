@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 
 import pytest
+from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fulfillment import addresses, labels, parts, routing_service
+from fulfillment import addresses, labels, parts, picking, routing_service
 from fulfillment.models import LabelPurchase, Shipment
 from inventory.models import StockLevel
 from oms.core import jobs
@@ -113,6 +115,39 @@ def test_what_is_being_picked_or_held_is_not_split(world: World) -> None:
     Shipment.objects.filter(pk=whole.pk).update(state="picking", claimed_by="user:finn")
     with pytest.raises(Conflict, match="only 0 wait"):
         parts.split(whole.order_id, {line_of(whole): 1}, reason="x", actor=ANA)
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("act", ["split", "rejoin"])
+def test_what_is_claimed_at_the_same_moment_is_left_to_its_picker(world: World, act: str) -> None:
+    whole = world.routed(5)
+    line = line_of(whole)
+    if act == "rejoin":
+        parts.split(whole.order_id, {line: 2}, reason="x", actor=ANA)
+    found: list[object] = []
+
+    def divide() -> None:
+        try:
+            if act == "split":
+                parts.split(whole.order_id, {line: 2}, reason="two boxes", actor=ANA)
+            else:
+                parts.rejoin(whole.pk, actor=ANA)
+        except Conflict as error:
+            found.append(error)
+        finally:
+            connection.close()
+
+    rival = threading.Thread(target=divide)
+    with transaction.atomic():
+        picking.claim(whole.pk, actor=Actor("user", "finn"))
+        rival.start()
+        rival.join(1)  # it has read what waits by now, or waits for the claim
+    rival.join(30)
+    assert len(found) == 1, "the picker was first"
+    whole.refresh_from_db()
+    assert whole.state == "picking"
+    assert whole.lines.get().quantity == (5 if act == "split" else 3)
 
 
 def test_whole_kits_are_sent_apart(world: World, assert_invariants: Callable[..., None]) -> None:
