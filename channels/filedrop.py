@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, transaction
 
 from channels import pulls
 from channels.connectors.base import get_connector
@@ -251,16 +251,31 @@ def _collect_one(account: ChannelAccount, place: Folder, one: folders.Arrived, d
         place.put_away(one.name, "done")
         return True
     except UserError as error:
-        place.put_away(one.name, "failed")
-        code = account.sales_channel.code
-        raise_item(
-            "channel_file", f"channel:file:{account.pk}:{one.name}"[:160],
-            f"{account.sales_channel.name}: {one.name} was not taken"[:200], detail=error.message,
-            url=f"/channels/{code}/files/", channel_code=code,
+        _set_aside(account, place, one.name, error.message)
+        return False
+    except (OSError, DatabaseError):
+        raise  # no fault of the file: it is tried again
+    except Exception:  # one bad file must never stop the others
+        log.exception("file failed", extra={"account": account.pk, "file": one.name})
+        _set_aside(
+            account, place, one.name,
+            "file: an unforeseen error came up while it was read; the log of the workers names it. Orders that it "
+            "holds and that are here already stay as they are: bring it again once the cause is mended.",
         )  # fmt: skip
         return False
     place.put_away(one.name, "failed" if file.refused and not file.taken else "done")
     return not file.refused
+
+
+def _set_aside(account: ChannelAccount, place: Folder, name: str, why: str) -> None:
+    """A file that was not taken goes to `failed`, and a person is told."""
+    place.put_away(name, "failed")
+    code = account.sales_channel.code
+    raise_item(
+        "channel_file", f"channel:file:{account.pk}:{name}"[:160],
+        f"{account.sales_channel.name}: {name} was not taken"[:200], detail=why,
+        url=f"/channels/{code}/files/", channel_code=code,
+    )  # fmt: skip
 
 
 def _watch_out(account: ChannelAccount, waiting: Sequence[folders.Arrived]) -> None:

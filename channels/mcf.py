@@ -52,6 +52,8 @@ TRACKING_WAIT = dt.timedelta(hours=24)
 #: the list of changes is read this far back; what was not heard of for longer is read by itself
 LOOK_BACK = dt.timedelta(days=1)
 READS = 20
+#: a list of changes that never ends is left there; what it did not name is read by itself in its turn
+MAX_PAGES = 500
 #: clocks of both houses may differ
 SKEW = dt.timedelta(minutes=5)
 _FAST = {
@@ -463,11 +465,12 @@ def read(account: ChannelAccount, references: Iterable[str]) -> int:
     return done
 
 
-def poll(account: ChannelAccount) -> int:
+def poll(account_id: int) -> int:
     """Find out what happened to open hand-offs, whether a notification came or not; returns how many were read.
 
     Raises `ChannelError`; what was read before it is booked.
     """
+    account = ChannelAccount.objects.select_related("sales_channel").get(pk=account_id)
     partner = partner_of(account)
     if partner is None:
         return 0
@@ -480,7 +483,7 @@ def poll(account: ChannelAccount) -> int:
         return 0
     at, cursor = now(), ""
     changed: dict[str, dt.datetime | None] = {}
-    while True:
+    for _ in range(MAX_PAGES):
         page = do(account.pk, asking.changed_outbound(at - LOOK_BACK, cursor))
         changed.update(page.changed)
         cursor = page.cursor

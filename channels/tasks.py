@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+from collections.abc import Callable, Iterable
 
 from django.conf import settings
 from django.db.models import Min, Q
@@ -23,12 +24,12 @@ from channels import (
     sync,
     tuning,
 )
-from channels.connectors.base import ChannelError, connectors, get_connector
+from channels.connectors.base import ChannelError, get_connector
 from channels.models import BulkPush, ChannelAccount, ChannelEffect, InboxMessage, Listing, StockPush
 from channels.session import do
 from oms.core import beat
 from oms.core.clock import now
-from oms.core.doorbell import periodic, ring
+from oms.core.doorbell import each, periodic, ring
 from oms.core.exceptions_inbox import close_item, raise_item
 
 log = logging.getLogger("lading.channels")
@@ -45,6 +46,18 @@ def _quietly(what: str, account_id: int, error: ChannelError) -> None:
 def _chosen(subject: str) -> list[ChannelAccount]:
     accounts = pulls.live_accounts()
     return [account for account in accounts if not subject or str(account.pk) == subject]
+
+
+def _for_each(accounts: Iterable[ChannelAccount], what: str, work: Callable[[int], object]) -> None:
+    """Work on each account; neither one that does not answer nor one whose answer breaks us stops the others."""
+
+    def one(account: ChannelAccount) -> None:
+        try:
+            work(account.pk)
+        except ChannelError as error:
+            _quietly(what, account.pk, error)
+
+    each(accounts, one)
 
 
 # --- rung by news ----------------------------------------------------------------------------------
@@ -138,12 +151,12 @@ def poll_queues(subject: str) -> None:
     age = beat.age(beat.DISPATCHER)
     if age is not None and age <= sync.DISPATCHER_SILENT and not subject:
         return
-    for account in _chosen(subject):
-        if get_connector(account.connector).capabilities.queue and account.config.get("queue_url"):
-            try:
-                pulls.poll_queue(account.pk)
-            except ChannelError as error:
-                _quietly("queue", account.pk, error)
+    queues = [
+        account
+        for account in _chosen(subject)
+        if get_connector(account.connector).capabilities.queue and account.config.get("queue_url")
+    ]
+    _for_each(queues, "queue", pulls.poll_queue)
 
 
 @periodic(seconds=10)
@@ -171,59 +184,43 @@ def seek_unseen(subject: str) -> None:
 @periodic(seconds=30)
 def poll_feeds(subject: str) -> None:
     """Read the results of bulk files."""
-    waiting = BulkPush.objects.filter(state__in=(BulkPush.State.SENT, BulkPush.State.PLANNED))
-    accounts = set(waiting.values_list("account", flat=True))
-    for account in _chosen(subject):
-        if account.pk in accounts:
-            try:
-                sync.read_bulk(account.pk)
-            except ChannelError as error:
-                _quietly("bulk result", account.pk, error)
+    _for_each(_with_files(subject), "bulk result", sync.read_bulk)
 
 
 @periodic(seconds=5)
 def watch_files(subject: str) -> None:
     """Stock files that were fetched count; those that lie there are replaced when something newer is known."""
-    fetched = [one.key for one in connectors() if one.capabilities.bulk_fetched]
-    open_files = BulkPush.objects.filter(
-        state__in=(BulkPush.State.SENT, BulkPush.State.PLANNED), account__connector__in=fetched,
-        account__state=ChannelAccount.State.CONNECTED,
-    )  # fmt: skip
-    for account_id in open_files.order_by().values_list("account", flat=True).distinct():
-        try:
-            sync.read_bulk(account_id)
-        except ChannelError as error:
-            _quietly("stock file", account_id, error)
+    fetched = [
+        account
+        for account in _with_files(subject)
+        if get_connector(account.connector).capabilities.bulk_fetched
+    ]
+    _for_each(fetched, "stock file", sync.read_bulk)
+
+
+def _with_files(subject: str) -> list[ChannelAccount]:
+    """Accounts with a bulk file whose result is not known."""
+    waiting = BulkPush.objects.filter(state__in=(BulkPush.State.SENT, BulkPush.State.PLANNED))
+    ids = set(waiting.order_by().values_list("account", flat=True).distinct())
+    return [account for account in _chosen(subject) if account.pk in ids] if ids else []
 
 
 @periodic(seconds=900)
 def pull_pool(subject: str) -> None:
     """Bring the pools that channels operate to their figures."""
-    for account in _chosen(subject):
-        try:
-            pulls.pull_pool(account.pk)
-        except ChannelError as error:
-            _quietly("pool", account.pk, error)
+    _for_each(_chosen(subject), "pool", pulls.pull_pool)
 
 
 @periodic(seconds=300)
 def poll_outbound(subject: str) -> None:
     """What became of orders that a channel's own warehouse ships for other channels."""
-    for account in _chosen(subject):
-        try:
-            mcf.poll(account)
-        except ChannelError as error:
-            _quietly("outbound orders", account.pk, error)
+    _for_each(_chosen(subject), "outbound orders", mcf.poll)
 
 
 @periodic(seconds=900)
 def pull_returns(subject: str) -> None:
     """Open RMAs for returns that buyers started on a channel."""
-    for account in _chosen(subject):
-        try:
-            pulls.pull_returns(account.pk)
-        except ChannelError as error:
-            _quietly("returns", account.pk, error)
+    _for_each(_chosen(subject), "returns", pulls.pull_returns)
 
 
 @periodic(seconds=600)
@@ -237,8 +234,7 @@ def read_back(subject: str) -> None:
 @periodic(seconds=86_400)
 def tune_buffers(subject: str) -> None:
     """Buffers that follow from yesterday's latency and the last weeks' sales."""
-    for account in _chosen(subject):
-        tuning.tune(account.pk)
+    _for_each(_chosen(subject), "buffers", tuning.tune)
 
 
 @periodic(seconds=300)

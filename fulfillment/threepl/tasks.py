@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 from fulfillment.models import HandOff, ThreePLAccount
 from fulfillment.threepl import accounts, calls, files, handoff, inbound, inbox
 from oms.core.actor import task_actor
-from oms.core.doorbell import periodic, ring
+from oms.core.doorbell import each, periodic, ring
 
 
 def hand_off(subject: str) -> None:
     """Ready shipments of one warehouse become hand-offs of its 3PL."""
-    for pk in ThreePLAccount.objects.filter(warehouse=int(subject)).values_list("pk", flat=True):
-        handoff.plan(pk, actor=task_actor("3pl"))
+    each(_accounts(warehouse=int(subject)), partial(handoff.plan, actor=task_actor("3pl")))
+
+
+def _accounts(**where: Any) -> list[int]:
+    return list(ThreePLAccount.objects.filter(**where).order_by("pk").values_list("pk", flat=True))
 
 
 def follow(subject: str) -> None:
@@ -39,14 +46,14 @@ def ring_due(subject: str = "") -> None:
 @periodic(seconds=60)
 def sweep(subject: str = "") -> None:
     """Shipments nobody rang for, deliveries to expect, acknowledgements that did not come, figures that are due."""
-    for pk in ThreePLAccount.objects.filter(state="connected").values_list("pk", flat=True):
-        handoff.plan(pk, actor=task_actor("3pl"))
-        inbound.plan(pk, actor=task_actor("3pl"))
+    actor = task_actor("3pl")
+    work: list[Callable[[], object]] = []
+    for pk in _accounts(state=ThreePLAccount.State.CONNECTED):
+        work += [partial(handoff.plan, pk, actor=actor), partial(inbound.plan, pk, actor=actor)]
     open_orders = HandOff.objects.filter(state__in=("planned", *handoff.OUT), shipment__state="cancelled")
     for order_id in open_orders.order_by().values_list("shipment__order", flat=True).distinct()[:200]:
-        handoff.follow(order_id, actor=task_actor("3pl"))
-    handoff.told_late()
-    accounts.pull_due()
+        work.append(partial(handoff.follow, order_id, actor=actor))
+    each([*work, handoff.told_late, accounts.pull_due], lambda one: one())
 
 
 @periodic(seconds=900)

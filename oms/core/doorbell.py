@@ -9,10 +9,10 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -24,6 +24,7 @@ from oms.core.current import acting, new_request_id
 from oms.core.db import drop_broken_connection, on_postgres
 from oms.core.models import Doorbell, Periodic
 
+T = TypeVar("T")
 log = logging.getLogger("lading.tasks")
 
 #: a bell older than this has lost its task; longer than the queue's own `retry` (settings.Q_CLUSTER)
@@ -100,6 +101,20 @@ def _function(task: str) -> Callable[[str], Any]:
     module, _, name = task.rpartition(".")
     function: Callable[[str], Any] = getattr(import_module(module), name)
     return function
+
+
+def each(things: Iterable[T], work: Callable[[T], object]) -> None:
+    """Work on one after the other, each on its own: one that breaks stops no other. Its error is raised in the end."""
+    broken: Exception | None = None
+    for thing in things:
+        try:
+            work(thing)
+        except Exception as error:
+            log.exception("one of many failed", extra={"thing": str(thing)})
+            drop_broken_connection()
+            broken = broken or error
+    if broken is not None:
+        raise broken
 
 
 # --- periodic tasks --------------------------------------------------------------------------------

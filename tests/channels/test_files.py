@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime as dt
 import io
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
 from channels import accounts, drift, filedrop, sync, tasks
 from channels.connectors.base import Access, ChannelError, PushItem
@@ -31,7 +34,7 @@ from oms.orders.models import Order
 from returns.models import Rma
 from tests.channels.conftest import SKUS, push_all
 from tests.channels.test_effects import shipped
-from tests.factories import add_stock
+from tests.factories import add_stock, make_channel
 
 ORDERS = """\
 Order No,Order Date,Status,SKU,Qty,Unit Price,Currency,Ship To Name,Address,City,Zip,Country
@@ -475,20 +478,26 @@ def test_a_parcel_is_told_once_whoever_is_killed_when(
     class Killed(BaseException):
         pass
 
-    def killed(*args: Any, **kwargs: Any) -> None:
+    lives = {"part": 0, "mark": 0, "rename": 1, "after": 2}[moment]
+    real, renamed = os.replace, itertools.count()
+
+    def rename(*args: Any) -> None:
+        if next(renamed) >= lives:
+            raise Killed
+        real(*args)
+
+    def cut_off(path: Path, text: str) -> None:
+        path.touch()
         raise Killed
 
-    target = {
-        "part": (Folder, "_write"),
-        "mark": (Path, "write_text"),
-        "rename": (folders.os, "replace"),
-    }.get(moment)
     with monkeypatch.context() as patched:
-        if target:
-            patched.setattr(*target, killed)
-            with pytest.raises(Killed):
-                place.tell_once("77", "ship-77.csv", "a\n")
-        else:
+        patched.setattr(folders.os, "replace", rename)
+        patched.setattr(Path, "write_text", cut_off)
+        if moment == "part":
+            patched.setattr(
+                Folder, "_write", lambda place, name, text: cut_off(place.root / ".work" / name, text)
+            )
+        with contextlib.suppress(Killed):
             place.tell_once("77", "ship-77.csv", "a\n")
     assert place.was_told("77") == (moment in ("rename", "after"))
     place.tell_once("77", "ship-77.csv", "a\n")
@@ -536,6 +545,52 @@ def test_what_is_no_file_of_orders_goes_to_failed_with_a_sentence(partner: Partn
     assert partner.names("in") == [] and len(partner.names("failed")) == 5
     details = list(ExceptionItem.objects.filter(kind="channel_file").values_list("detail", flat=True))
     assert len(details) == 5 and all(detail.startswith("file: ") for detail in details)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_file_that_breaks_us_stops_no_other(partner: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = filedrop.formats.read
+
+    def breaks(table: Any, name: str, *args: Any) -> Any:
+        if name == "a.csv":
+            raise ZeroDivisionError
+        return real(table, name, *args)
+
+    monkeypatch.setattr(filedrop.formats, "read", breaks)
+    partner.drop("a.csv", "sku,title\nMUG,Mug\n")
+    partner.drop("b.csv", ORDERS)
+    assert partner.collect() == {"taken": 1, "refused": 1, "waiting": 0}
+    assert Order.objects.count() == 2 and partner.names("in") == []
+    item = ExceptionItem.objects.get(kind="channel_file")
+    assert "a.csv was not taken" in item.title and "unforeseen error" in item.detail
+
+    def gone(*args: Any) -> Any:
+        raise OperationalError("the database is gone")
+
+    monkeypatch.setattr(filedrop.formats, "read", gone)
+    partner.drop("c.csv", ORDERS.replace("100", "200"))
+    with pytest.raises(OperationalError):
+        partner.collect()
+    assert partner.names("in") == ["c.csv"], "no fault of the file"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_account_that_breaks_us_stops_no_other(partner: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = ChannelAccount.objects.create(
+        sales_channel=make_channel("SECOND"), connector="files", state=ChannelAccount.State.CONNECTED,
+        config=partner.account.config,
+    ).pk  # fmt: skip
+    asked = []
+
+    def pull(account_id: int) -> None:
+        asked.append(account_id)
+        if account_id == min(partner.account.pk, other):
+            raise KeyError("an answer of another shape")
+
+    monkeypatch.setattr(tasks.pulls, "pull_returns", pull)
+    with pytest.raises(KeyError):
+        tasks.pull_returns("")
+    assert asked == sorted([partner.account.pk, other])
 
 
 @pytest.mark.django_db(transaction=True)

@@ -264,7 +264,7 @@ def test_a_process_killed_between_create_and_book_makes_one_order(world, assert_
     world.due()
     given.refresh_from_db()
     assert given.external_id and len(world.there()) == 1
-    assert mcf.poll(world.shop.account) == 1
+    assert mcf.poll(world.shop.account.pk) == 1
     given.refresh_from_db()
     assert given.state == "shipped" and world.level().on_hand == 28
     assert world.shop.requests(CREATE) == 1
@@ -317,10 +317,10 @@ def test_notifications_twice_late_and_lost_book_once(world, assert_invariants):
     world.shop.client.faults(world.shop.id, webhook_loss_rate=1.0)
     world.happens(given, "ship", tracking="T2")
     assert given.state == "acknowledged"  # nobody told us
-    assert mcf.poll(world.shop.account) == 1
+    assert mcf.poll(world.shop.account.pk) == 1
     given.refresh_from_db()
     assert given.state == "shipped" and world.level().on_hand == 27
-    assert mcf.poll(world.shop.account) == 0 and mcf.read(world.shop.account, [given.external_id]) == 1
+    assert mcf.poll(world.shop.account.pk) == 0 and mcf.read(world.shop.account, [given.external_id]) == 1
     assert world.level().on_hand == 27 and not open_kinds()
     assert_invariants()
 
