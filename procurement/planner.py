@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -22,7 +22,7 @@ from django.utils import timezone
 from inventory import selectors as stock
 from inventory.models import Sku, StockLevel, StockMovement, Warehouse
 from inventory.selectors import daily_demand
-from inventory.velocity import DemandOfDay, fill_days, velocity
+from inventory.velocity import DemandOfDay, Velocity, fill_days, velocity
 from oms.core import business
 from oms.core.actor import Actor
 from oms.core.clock import business_day, now
@@ -74,10 +74,23 @@ def _judge(offers: Iterable[SupplierOffer], known: dict[int, Judged]) -> None:
             known[supplier.pk] = Judged(selectors.lead_time(supplier.pk, supplier.lead_time_days), late)
 
 
-def _suggest_chunk(ids: list[int], backorders: Mapping[int, int], judged: dict[int, Judged]) -> Counter[str]:
-    today = business_day()
+@dataclass(slots=True)
+class Read:
+    """What the plans of a chunk of SKUs stand on, read together; everything by SKU id."""
+
+    skus: dict[int, Sku]
+    default_place: Warehouse
+    settings: dict[int, ReplenishmentSetting]
+    days: dict[int, list[DemandOfDay]]  # since the first sale
+    levels: dict[int, tuple[int, int, int]]
+    coming: dict[int, list[selectors.Incoming]]
+    offers: dict[int, list[SupplierOffer]]
+    open_now: dict[int, ReorderSuggestion]
+
+
+def _read(ids: list[int], today: dt.date) -> Read | None:
+    """None where no warehouse is there to order for."""
     first = today - dt.timedelta(days=WINDOW_DAYS)
-    skus = {sku.pk: sku for sku in Sku.objects.filter(pk__in=ids)}
     places = {
         w.pk: w
         for w in Warehouse.objects.filter(is_active=True)
@@ -85,14 +98,9 @@ def _suggest_chunk(ids: list[int], backorders: Mapping[int, int], judged: dict[i
     }
     own = [w for w in places.values() if w.kind == Warehouse.Kind.OWN] or list(places.values())
     if not own:
-        return Counter()
-    default_place = min(own, key=lambda w: (w.priority, w.code))
-    settings: dict[int, ReplenishmentSetting] = {}
-    for setting in ReplenishmentSetting.objects.filter(sku__in=ids).order_by("-pk"):
-        settings[setting.sku_id] = setting
+        return None
     demand = _demand(ids, first, today)
     out_days = _stockout_days(ids, list(places), first, today)
-    levels = _levels(ids, list(places))
     coming: dict[int, list[selectors.Incoming]] = defaultdict(list)
     for item in selectors.incoming(ids):
         coming[item.sku_id].append(item)
@@ -101,124 +109,164 @@ def _suggest_chunk(ids: list[int], backorders: Mapping[int, int], judged: dict[i
         SupplierOffer.objects.filter(sku__in=ids).select_related("supplier").prefetch_related("breaks")
     ):
         offers[offer.sku_id].append(offer)
-        _judge([offer], judged)
-    open_now = {
-        s.sku_id: s
-        for s in ReorderSuggestion.objects.filter(
-            sku__in=ids, state__in=[ReorderSuggestion.State.OPEN, ReorderSuggestion.State.SNOOZED]
-        )
-    }
-    service = float(business.get("service_level"))
-    cover = int(business.get("cover_days"))
-    carrying = Decimal(business.get("carrying_rate"))
+    yesterday = today - dt.timedelta(days=1)
+    return Read(
+        skus={sku.pk: sku for sku in Sku.objects.filter(pk__in=ids)},
+        default_place=min(own, key=lambda w: (w.priority, w.code)),
+        settings={
+            setting.sku_id: setting
+            for setting in ReplenishmentSetting.objects.filter(sku__in=ids).order_by("-pk")
+        },
+        days={
+            pk: _since_first_sale(
+                fill_days(demand.get(pk, {}), first, yesterday, out_of_stock=out_days.get(pk, set()))
+            )
+            for pk in ids
+        },
+        levels=_levels(ids, list(places)),
+        coming=coming,
+        offers=offers,
+        open_now={
+            s.sku_id: s
+            for s in ReorderSuggestion.objects.filter(
+                sku__in=ids, state__in=[ReorderSuggestion.State.OPEN, ReorderSuggestion.State.SNOOZED]
+            )
+        },
+    )
+
+
+def _suggest_chunk(ids: list[int], backorders: Mapping[int, int], judged: dict[int, Judged]) -> Counter[str]:
+    today = business_day()
+    read = _read(ids, today)
+    if read is None:
+        return Counter()
+    _judge((offer for offers in read.offers.values() for offer in offers), judged)
+    usual = reorder.Plan(
+        service_level=float(business.get("service_level")),
+        cover_days=int(business.get("cover_days")),
+        carrying_rate=Decimal(business.get("carrying_rate")),
+    )
     done: Counter[str] = Counter()
     fresh: list[ReorderSuggestion] = []
     for sku_id in ids:
-        sku, own_setting = skus[sku_id], settings.get(sku_id)
+        own_setting = read.settings.get(sku_id)
         if own_setting and own_setting.is_paused:
             continue
-        usable_offers = usable(offers[sku_id], today)
-        days = fill_days(
-            demand.get(sku_id, {}),
-            first,
-            today - dt.timedelta(days=1),
-            out_of_stock=out_days.get(sku_id, set()),
-        )
-        days = _since_first_sale(days)
-        figure = velocity(days)
-        per_day = figure.per_day or 0.0
-        sold = [day.units for day in days if day.in_stock]
-        spread = reorder.deviation(sold)
-        sellable, reserved, in_transit = levels.get(sku_id, (0, 0, 0))
-        if not per_day and not backorders.get(sku_id) and not (own_setting and own_setting.min_stock):
+        figure = velocity(read.days[sku_id])
+        short = backorders.get(sku_id, 0)
+        values: dict[str, Any] | None = None
+        if not figure.per_day and not short and not (own_setting and own_setting.min_stock):
             done["no_demand"] += 1
-            if sku_id in open_now:
-                done["gone"] += _gone(open_now[sku_id])
-            continue
-        cover_left = max(0, sellable - reserved - backorders.get(sku_id, 0))
-        needed_by = today + dt.timedelta(days=int(cover_left / per_day)) if per_day else None
-        choice = reorder.choose_supplier(
-            [
-                reorder.Option(
-                    str(o.pk),
-                    o.supplier.name,
-                    o.rank,
-                    o.price,
-                    _lead(o, judged)[0],
-                    active=in_force(o.valid_from, o.valid_to, today) and o.is_active and o.supplier.is_active,
-                    late_rate=judged[o.supplier_id].late,
-                )
-                for o in offers[sku_id]
-            ],
-            today=today,
-            needed_by=needed_by,
-        )
-        chosen = next((o for o in usable_offers if choice.option and str(o.pk) == choice.option.key), None)
-        lead_days, lead_sd = _lead(chosen, judged) if chosen else (14.0, 0.0)
-        plan = reorder.Plan(
-            service_level=float(own_setting.service_level) if own_setting else service,
-            review_days=own_setting.review_days if own_setting else 0,
-            cover_days=own_setting.cover_days if own_setting else cover,
-            min_stock=own_setting.min_stock if own_setting else 0,
-            max_stock=own_setting.max_stock if own_setting else None,
-            order_cost=own_setting.order_cost if own_setting else None,
-            carrying_rate=carrying,
-            shelf_life_days=sku.shelf_life_days,
-        )
-        horizon = today + dt.timedelta(days=int(lead_days) + plan.review_days)
-        in_time = sum(
-            item.units for item in coming[sku_id] if item.expected_on is None or item.expected_on <= horizon
-        )
-        late = sum(item.units for item in coming[sku_id]) - in_time
-        advice = reorder.advise(
-            reorder.Demand(per_day, spread, sum(1 for units in sold if units)),
-            reorder.Position(
-                sellable,
-                reserved,
-                backorders.get(sku_id, 0),
-                in_time,
-                late,
-                in_transit,
-            ),
-            reorder.Terms(
-                lead_days,
-                lead_sd,
-                chosen.moq if chosen else 1,
-                chosen.order_multiple if chosen else 1,
-                price_for(chosen, 1, today) if chosen else None,
-            ),
-            plan,
-            today=today,
-        )
-        place = own_setting.warehouse if own_setting else default_place
-        if not advice.quantity:
-            done["enough"] += 1
-            if sku_id in open_now:
-                done["gone"] += _gone(open_now[sku_id])
-            continue
-        trace = advice.trace | {
-            "supplier": choice.sentence,
-            "velocity": {"per_day": per_day, "source": figure.source, "windows": figure.windows},
-            "arrives_on": choice.arrives_on.isoformat() if choice.arrives_on else None,
-            "price": str(price_for(chosen, advice.quantity, today)) if chosen else None,
-            "as_of": now().isoformat(timespec="seconds"),
-        }
-        values: dict[str, Any] = {
-            "offer": chosen,
-            "need": advice.need,
-            "quantity": advice.quantity,
-            "reorder_point": advice.reorder_point,
-            "position": advice.position,
-            "stockout_on": advice.stockout_on,
-            "reason": advice.reason[:255],
-            "trace": trace,
-        }
-        if sku_id in open_now:
-            done[_renew(open_now[sku_id], values)] += 1
         else:
-            fresh.append(ReorderSuggestion(sku=sku, warehouse=place, **values))
+            values = _advise(sku_id, figure, short, read, usual, judged, today)
+            if values is None:
+                done["enough"] += 1
+        if values is None:
+            if sku_id in read.open_now:
+                done["gone"] += _gone(read.open_now[sku_id])
+        elif sku_id in read.open_now:
+            done[_renew(read.open_now[sku_id], values)] += 1
+        else:
+            place = own_setting.warehouse if own_setting else read.default_place
+            fresh.append(ReorderSuggestion(sku=read.skus[sku_id], warehouse=place, **values))
     done += _store(fresh)
     return done
+
+
+def _advise(
+    sku_id: int,
+    figure: Velocity,
+    short: int,
+    read: Read,
+    usual: reorder.Plan,
+    judged: Mapping[int, Judged],
+    today: dt.date,
+) -> dict[str, Any] | None:
+    """The figures and reasons of one SKU's suggestion; None when there is enough. `short` are backordered units."""
+    per_day = figure.per_day or 0.0
+    sold = [day.units for day in read.days[sku_id] if day.in_stock]
+    sellable, reserved, in_transit = read.levels.get(sku_id, (0, 0, 0))
+    cover_left = max(0, sellable - reserved - short)
+    needed_by = today + dt.timedelta(days=int(cover_left / per_day)) if per_day else None
+    choice, chosen = _choose(read.offers[sku_id], judged, today, needed_by)
+    lead_days, lead_sd = _lead(chosen, judged) if chosen else (14.0, 0.0)
+    plan = _plan_of(usual, read.settings.get(sku_id), read.skus[sku_id])
+    horizon = today + dt.timedelta(days=int(lead_days) + plan.review_days)
+    coming = read.coming[sku_id]
+    in_time = sum(item.units for item in coming if item.expected_on is None or item.expected_on <= horizon)
+    late = sum(item.units for item in coming) - in_time
+    advice = reorder.advise(
+        reorder.Demand(per_day, reorder.deviation(sold), sum(1 for units in sold if units)),
+        reorder.Position(sellable, reserved, short, in_time, late, in_transit),
+        reorder.Terms(
+            lead_days,
+            lead_sd,
+            chosen.moq if chosen else 1,
+            chosen.order_multiple if chosen else 1,
+            price_for(chosen, 1, today) if chosen else None,
+        ),
+        plan,
+        today=today,
+    )
+    if not advice.quantity:
+        return None
+    trace = advice.trace | {
+        "supplier": choice.sentence,
+        "velocity": {"per_day": per_day, "source": figure.source, "windows": figure.windows},
+        "arrives_on": choice.arrives_on.isoformat() if choice.arrives_on else None,
+        "price": str(price_for(chosen, advice.quantity, today)) if chosen else None,
+        "as_of": now().isoformat(timespec="seconds"),
+    }
+    return {
+        "offer": chosen,
+        "need": advice.need,
+        "quantity": advice.quantity,
+        "reorder_point": advice.reorder_point,
+        "position": advice.position,
+        "stockout_on": advice.stockout_on,
+        "reason": advice.reason[:255],
+        "trace": trace,
+    }
+
+
+def _choose(
+    offers: list[SupplierOffer], judged: Mapping[int, Judged], today: dt.date, needed_by: dt.date | None
+) -> tuple[reorder.Choice, SupplierOffer | None]:
+    """The supplier to buy from, with the sentence why, and its offer where one is usable today."""
+    choice = reorder.choose_supplier(
+        [
+            reorder.Option(
+                str(o.pk),
+                o.supplier.name,
+                o.rank,
+                o.price,
+                _lead(o, judged)[0],
+                active=in_force(o.valid_from, o.valid_to, today) and o.is_active and o.supplier.is_active,
+                late_rate=judged[o.supplier_id].late,
+            )
+            for o in offers
+        ],
+        today=today,
+        needed_by=needed_by,
+    )
+    key = choice.option.key if choice.option else None
+    return choice, next((o for o in usable(offers, today) if str(o.pk) == key), None)
+
+
+def _plan_of(usual: reorder.Plan, own: ReplenishmentSetting | None, sku: Sku) -> reorder.Plan:
+    """How the SKU is replenished: its own setting, else what is usual in the business."""
+    plan = replace(usual, shelf_life_days=sku.shelf_life_days)
+    if own is None:
+        return plan
+    return replace(
+        plan,
+        service_level=float(own.service_level),
+        review_days=own.review_days,
+        cover_days=own.cover_days,
+        min_stock=own.min_stock,
+        max_stock=own.max_stock,
+        order_cost=own.order_cost,
+    )
 
 
 def _lead(offer: SupplierOffer, judged: Mapping[int, Judged]) -> tuple[float, float]:

@@ -214,22 +214,7 @@ def cancel_lines(
             line.pk: line
             for line in OrderLine.objects.filter(order=order).select_related("sku").order_by("id")
         }
-        wanted = (
-            {pk: line.outstanding for pk, line in lines.items()} if quantities is None else dict(quantities)
-        )
-        wanted = {pk: units for pk, units in wanted.items() if units or quantities is not None}
-        for pk, units in wanted.items():
-            if pk not in lines:
-                raise UserError(f"lines: {order.number} has no line {pk}.", field="lines")
-            if isinstance(units, bool) or not isinstance(units, int) or units < 1:
-                raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
-            if units > lines[pk].outstanding:
-                name = lines[pk].sku or lines[pk].external_sku
-                raise Conflict(
-                    f"quantity: {units} of {name} asked, but only {lines[pk].outstanding} of {lines[pk].quantity} "
-                    f"can still be cancelled ({lines[pk].shipped} shipped, {lines[pk].cancelled} cancelled).",
-                    field="quantity",
-                )
+        wanted = _to_cancel(order, lines, quantities)
         if not wanted:
             if order.state == Order.State.CANCELLED:
                 return order
@@ -281,6 +266,27 @@ def cancel_lines(
         return order
 
     return _run(work)
+
+
+def _to_cancel(
+    order: Order, lines: Mapping[int, OrderLine], quantities: Mapping[int, int] | None
+) -> dict[int, int]:
+    """Units by line id, None = everything that is open. Raises `UserError`, `Conflict`."""
+    if quantities is None:
+        return {pk: line.outstanding for pk, line in lines.items() if line.outstanding}
+    for pk, units in quantities.items():
+        line = lines.get(pk)
+        if line is None:
+            raise UserError(f"lines: {order.number} has no line {pk}.", field="lines")
+        if isinstance(units, bool) or not isinstance(units, int) or units < 1:
+            raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
+        if units > line.outstanding:
+            raise Conflict(
+                f"quantity: {units} of {line.sku or line.external_sku} asked, but only {line.outstanding} of "
+                f"{line.quantity} can still be cancelled ({line.shipped} shipped, {line.cancelled} cancelled).",
+                field="quantity",
+            )
+    return dict(quantities)
 
 
 def _drop_holds(order: Order, actor: Actor) -> None:
