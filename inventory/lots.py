@@ -7,11 +7,11 @@ warehouse's time zone, because every reader computes it.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
-from django.db.models import F, Q, QuerySet, Sum
+from django.db.models import Q, Sum
 
 from inventory.locking import stock_service
 from inventory.models import Bin, BinMovement, BinStock, Lot, Reservation, Sku, Warehouse
@@ -247,25 +247,6 @@ def shipped_units(lot_id: int) -> dict[str, int]:
         .annotate(units=Sum("quantity"))
     )
     return {reference: -units for reference, units in rows if units}
-
-
-def lots_of(reference: str) -> QuerySet[BinMovement]:
-    """What a shipment or other reference took, by lot and bin."""
-    return (
-        BinMovement.objects.filter(movement__reference=reference, movement__isnull=False)
-        .select_related("lot", "bin", "sku")
-        .order_by("pk")
-    )
-
-
-def expiring(warehouse_ids: Iterable[int], days: int, at: dt.datetime | None = None) -> QuerySet[BinStock]:
-    """Stock whose lot expires within so many days or has expired, the earliest first."""
-    until = (at or now()).date() + dt.timedelta(days=days)
-    return (
-        BinStock.objects.filter(warehouse__in=list(warehouse_ids), quantity__gt=0, lot__expires_on__lte=until)
-        .select_related("lot", "sku__product", "warehouse", "bin")
-        .order_by(F("lot__expires_on").asc(), "pk")
-    )
 
 
 def held_back(pair: Pair, dates: Mapping[Pair, Dated], min_days: int, *, fit: int, reserved: int) -> int:

@@ -63,18 +63,6 @@ def eaches(sku: Sku, quantity: Decimal | int | str, unit: str = "", *, field: st
     return int(result)
 
 
-def packs_of(sku: Sku, quantity: int, unit: str, *, field: str = "quantity") -> int:
-    """How many whole packs some eaches are. Raises `UserError` when they are not whole: 5 eaches of a case of 12."""
-    found = unit_of(sku, unit)
-    whole, loose = divmod(quantity, found.size)
-    if loose:
-        raise UserError(
-            f"{field}: {quantity} eaches of {sku} are no whole {found.name or 'each'} of {found.size}.",
-            field=field,
-        )
-    return whole
-
-
 def words(quantity: int, name: str, size: int) -> str:
     """Eaches in packs, for people: '4 × case of 12', '4 × case of 12 + 5'; empty when the unit is the each."""
     if size <= 1 or not name:

@@ -17,7 +17,6 @@ from django.db.models import Count, DecimalField, Exists, F, Max, Min, OuterRef,
 from django.db.models.functions import Abs, Coalesce
 
 from inventory import approvals, bins, valuation
-from inventory.bins import dock_of
 from inventory.ledger import Bucket, Kind, Movement, post_movements
 from inventory.locking import Balances, LostRace, Pair, change_levels, lock_levels, read_levels, stock_service
 from inventory.models import BinStock, CostEntry, CostLayer, Sku, StockLevel, StockMovement
@@ -224,7 +223,6 @@ def post(lines: Sequence[StockLine], *, actor: Actor, reference: str, replay: bo
     moving = [one for one in answer.decided if one.change]
     if not moving:
         return answer
-    docks = dock_of({one.line.warehouse_id for one in moving})
     usual = str(business.get("valuation"))
     binned = _binned({one.line.pair for one in moving if one.change < 0})
     docks = bins.dock_of({one.line.warehouse_id for one in moving if one.change > 0})
@@ -237,7 +235,6 @@ def post(lines: Sequence[StockLine], *, actor: Actor, reference: str, replay: bo
         or (one.line.unit_cost is not None and one.change > 0)
         or one.line.pair in binned
         or (one.change > 0 and one.line.warehouse_id in docks)
-        or one.line.warehouse_id in docks
     }
     _quick([one for one in moving if one.line.pair not in slow_pairs], levels, actor, reference)
     slow = [one for one in moving if one.line.pair in slow_pairs]

@@ -188,23 +188,6 @@ def _lost(request: HttpRequest) -> Kind:
     return Kind.TRANSIENT if request.safe_to_repeat else Kind.TIMEOUT_AFTER_SEND
 
 
-def bucket_hint(
-    account_key: str,
-    bucket: str = "",
-    *,
-    per_second: float | None = None,
-    burst: float | None = None,
-    remaining: float | None = None,
-) -> None:
-    """Response headers told the account's limit: use it from now on. Rates in requests (or points) per second."""
-    limits.hint(
-        f"{account_key}/{bucket}" if bucket else account_key,
-        per_second=per_second,
-        burst=burst,
-        remaining=remaining,
-    )
-
-
 @dataclass(frozen=True)
 class _Prepared:
     url: str

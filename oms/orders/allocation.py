@@ -14,7 +14,7 @@ from django.db.models import F
 
 from inventory import reservations
 from inventory.locking import require_transaction, retrying, stock_transaction
-from inventory.models import Reservation, Warehouse
+from inventory.models import Warehouse
 from inventory.reservations import ReserveLine
 from inventory.selectors import kits_containing
 from oms.core import business
@@ -484,33 +484,6 @@ def _settle_lost(order_id: int, line_ids: list[int], actor: Actor, why: str) -> 
         OrderLine.objects.bulk_update(changed, ["reserved", "short"])
         upkeep.settle(order, actor=actor, changed=["lines"])
     return len(changed)
-
-
-def give_back(allocation_id: int, quantity: int, *, actor: Actor, reason: str) -> int:
-    """Release `quantity` eaches of an allocation because they cannot be sent; the line becomes short by them.
-
-    For a kit the rest of a kit that is no longer complete goes back too. Returns the eaches released, fewer
-    when less was held. Raises `NotFound`, `UserError` for a quantity below 1.
-    """
-    if quantity < 1:
-        raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
-
-    def work() -> int:
-        with stock_transaction():
-            link = Allocation.objects.filter(pk=allocation_id).select_related("line").first()
-            if link is None:
-                raise NotFound(
-                    f"allocation: there is no allocation with id {allocation_id}.", field="allocation"
-                )
-            upkeep.lock(link.line.order_id)
-            held = Reservation.objects.get(pk=link.reservation_id).quantity
-            units = min(quantity, held)
-            if units:
-                reservations.release({link.reservation_id: units}, actor=actor, reason=reason)
-                _settle_lost(link.line.order_id, [link.line_id], actor, reason)
-            return units
-
-    return retrying(work)
 
 
 def is_waited_for(sku_ids: Iterable[int]) -> set[int]:

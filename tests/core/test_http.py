@@ -16,7 +16,7 @@ import time_machine
 from oms.core import egress, limits
 from oms.core.clock import now
 from oms.core.db import close_db_threads
-from oms.core.http import HttpDoor, HttpFailure, HttpRequest, Kind, bucket_hint, reset_breaker, retry_after_of
+from oms.core.http import HttpDoor, HttpFailure, HttpRequest, Kind, reset_breaker, retry_after_of
 from oms.core.limits import Rate
 from oms.core.masking import excerpt, mask_text
 from oms.core.models import CircuitBreaker, ExceptionItem, OutboundCall, TokenBucket
@@ -293,9 +293,9 @@ def test_token_bucket_counts_exactly_and_hints_replace_the_declared_rate() -> No
         assert [limits.take("k", 1, rate) for _ in range(4)] == [0, 0, 0, 0.5]
         clock.shift(0.5)
         assert [limits.take("k", 1, rate) for _ in range(2)] == [0, 0.5]
-        bucket_hint("k", per_second=10, burst=20)
+        limits.hint("k", per_second=10, burst=20)
         assert limits.take("k", 1, rate) == pytest.approx(0.1)
-        bucket_hint("k", remaining=0)
+        limits.hint("k", remaining=0)
         clock.shift(1)
         assert [limits.take("k", 1, rate) for _ in range(11)] == [0] * 10 + [pytest.approx(0.1)]
 

@@ -510,16 +510,6 @@ def test_more_than_reserved_cannot_be_shipped(shop: SalesChannel, mug: Sku) -> N
     assert counts(order) == [(2, 2, 0, 0, 0)]
 
 
-def test_units_that_cannot_be_picked_become_short(
-    shop: SalesChannel, mug: Sku, east: Warehouse, assert_invariants: Callable[[], None]
-) -> None:
-    order = enter(shop, line_draft(mug, 5))
-    assert allocation.give_back(Allocation.objects.get().pk, 2, actor=BOT, reason="not found") == 2
-    order.refresh_from_db()
-    assert (counts(order), order.short_units, level(mug, east)) == ([(5, 3, 0, 0, 2)], 2, (10, 3))
-    assert_invariants()
-
-
 # --- figures, privacy ---------------------------------------------------------------------------
 
 
