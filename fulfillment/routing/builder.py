@@ -6,6 +6,7 @@ may be turned round (*not*). A rule nested deeper is not shown as rows: `read()`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -230,7 +231,7 @@ def _numbers(data: Mapping[str, Any], start: str, end: str) -> list[int]:
 def change(draft: Draft, what: str) -> Draft:
     """The form after a press of one of its buttons: add:G, drop:G:R, group, ungroup:G. Unknown words change nothing."""
     word, *places = what.split(":")
-    at = [int(place) for place in places if place.isdigit()]
+    at = [int(place) for place in places if place.isdecimal()]
     groups = draft.groups
     if word == "group":
         groups.append(Group())
@@ -299,9 +300,14 @@ def _one(row: Row, group: int, place: int) -> dict[str, Any]:
     value: Any = parts if row.op in ("in", "not_in", "between") else ", ".join(parts)
     if row.field in NUMBERS:
         for part in parts:
-            if not part.replace(".", "", 1).isdigit():
+            if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,4})?", part):
                 raise UserError(f"{where}: '{part[:20]}' is not a number.", field="when")
-        numbers = [int(part) if part.isdigit() else part for part in parts]
+        if not isinstance(value, list) and len(parts) > 1:
+            raise UserError(
+                f"{where}: '{row.value[:20]}' is not one number; write thousands without a comma.",
+                field="when",
+            )
+        numbers = [part if "." in part else int(part) for part in parts]
         value = numbers if isinstance(value, list) else numbers[0]
     if row.op == "between" and len(parts) != 2:
         raise UserError(

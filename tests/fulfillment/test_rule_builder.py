@@ -123,6 +123,8 @@ def test_alternatives_survive_an_edit() -> None:
         ({"name": ""}, "give the rule a name"),
         ({"g0-0-value": " "}, "Country needs a value"),
         ({"g0-0-field": "weight_g", "g0-0-op": "gt", "g0-0-value": "heavy"}, "'heavy' is not a number"),
+        ({"g0-0-field": "weight_g", "g0-0-op": "gt", "g0-0-value": "5²"}, "'5²' is not a number"),
+        ({"g0-0-field": "value", "g0-0-op": "gt", "g0-0-value": "1,500"}, "thousands without a comma"),
         ({"g0-0-field": "postal", "g0-0-op": "between", "g0-0-value": "1"}, "with a comma between"),
         ({"tags": ""}, "say what the rule does"),
         ({"max_splits": "0"}, "at least 1"),
