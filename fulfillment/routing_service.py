@@ -30,6 +30,7 @@ from inventory.locking import retrying, stock_transaction
 from inventory.models import Warehouse
 from inventory.selectors import LevelView, levels
 from oms.core.actor import Actor
+from oms.core.audit import record
 from oms.core.clock import now
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.exceptions_inbox import close_items, raise_item
@@ -62,9 +63,11 @@ def publish(rules: list[dict], *, actor: Actor, note: str = "") -> RoutingPolicy
     with transaction.atomic():
         RoutingPolicy.objects.filter(is_active=True).update(is_active=False)
         last = RoutingPolicy.objects.order_by("-version").values_list("version", flat=True).first() or 0
-        return RoutingPolicy.objects.create(
+        made = RoutingPolicy.objects.create(
             version=last + 1, rules=rules, note=note[:255], published_by=str(actor), is_active=True
         )
+        record(actor, "routing.published", made, after={"version": made.version, "note": made.note})
+    return made
 
 
 def route(order_id: int, *, actor: Actor, manual: bool = False) -> RoutingDecision | None:

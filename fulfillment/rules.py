@@ -160,15 +160,22 @@ def discard(*, actor: Actor) -> None:
 
 
 def publish(*, version: int, note: str, actor: Actor) -> RoutingPolicy:
-    """Put the draft in force as a new version. Raises `Conflict` for another draft than the one seen."""
+    """Put the draft in force as a new version. Raises `Conflict` for another draft than the one seen, or when other
+    rules came into force (over the API) since it was last changed: they would be lost unseen."""
     with transaction.atomic():
         found = RoutingDraft.objects.select_for_update().filter(pk=RoutingDraft.ONLY).first()
         if found is None or found.version != version:
             raise Conflict(
                 "rules: the draft changed meanwhile; look at it again before publishing.", field="version"
             )
+        newer = RoutingPolicy.objects.filter(is_active=True, published_at__gt=found.changed_at).first()
+        if newer is not None:
+            raise Conflict(
+                f"rules: version {newer.version} was published by {newer.published_by} since the draft was last "
+                "changed. Hold the draft against it, then change the draft once more, or discard it.",
+                field="version",
+            )
         made = routing_service.publish([dict(rule) for rule in found.rules], actor=actor, note=note)
-        record(actor, "routing.published", made, after={"version": made.version, "note": made.note})
         found.delete()
     return made
 

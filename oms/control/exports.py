@@ -206,6 +206,7 @@ def plan_due(at: dt.datetime | None = None) -> int:
 
 def write_due() -> int:
     """Write every planned file, and those whose writer died. Returns how many were finished or given up."""
+    _mail_due()
     done = 0
     while True:
         moment = now()
@@ -241,7 +242,7 @@ def _write(file_id: int) -> None:
             rows=rows,
             size=size,
             finished_at=now(),
-            lease_until=None,
+            lease_until=now() + LEASE if export.mail_to else None,
             message="",
         )
         ScheduledExport.objects.filter(pk=export.pk).update(last_run_at=now())
@@ -321,11 +322,21 @@ def file_name(file: ExportFile) -> str:
     return f"{words or 'export'}-{file.due_at.astimezone(business_zone()):%Y-%m-%d-%H%M}.csv"
 
 
+def _mail_due() -> None:
+    """Files that are written, but whose writer died before the end of their mail."""
+    moment = now()
+    left = ExportFile.objects.filter(state=State.DONE, lease_until__lte=moment)
+    for pk in left.order_by("pk").values_list("pk", flat=True):
+        if left.filter(pk=pk).update(lease_until=moment + LEASE):
+            _mail(pk)
+
+
 def _mail(file_id: int) -> None:
-    """Send a finished file once: the intention is committed before the server is asked."""
+    """Send a finished file once: the intention is committed before the server is asked. Its lease ends with it."""
     file = ExportFile.objects.select_related("export__view").get(pk=file_id)
     export = file.export
     if not export.mail_to or file.mail_state == ExportFile.Mail.SENT:
+        ExportFile.objects.filter(pk=file_id).update(lease_until=None)
         return
     first = ExportFile.objects.filter(pk=file_id, mail_state=ExportFile.Mail.NONE).update(
         mail_state=ExportFile.Mail.SENDING
@@ -348,12 +359,14 @@ def _mail(file_id: int) -> None:
         log.exception("export mail failed", extra={"export": export.pk})
         _mail_trouble(file, ExportFile.Mail.FAILED, f"the mail server said: {type(error).__name__}: {error}")
     else:
-        ExportFile.objects.filter(pk=file_id).update(mail_state=ExportFile.Mail.SENT)
+        ExportFile.objects.filter(pk=file_id).update(mail_state=ExportFile.Mail.SENT, lease_until=None)
 
 
 def _mail_trouble(file: ExportFile, state: str, message: str) -> None:
     with transaction.atomic():
-        ExportFile.objects.filter(pk=file.pk).update(mail_state=state, message=message[:400])
+        ExportFile.objects.filter(pk=file.pk).update(
+            mail_state=state, message=message[:400], lease_until=None
+        )
         raise_item(
             "export_failed",
             _key(file.export),

@@ -17,6 +17,7 @@ from oms.control import exports
 from oms.control.models import ExportFile, ScheduledExport
 from oms.core import lists
 from oms.core.actor import SYSTEM
+from oms.core.clock import now
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.models import ExceptionItem, Membership, SavedView, User
 from oms.orders.intake import take
@@ -148,9 +149,7 @@ def test_an_owner_without_the_right_gets_no_file(ada: User) -> None:
     assert "no longer active" in ExportFile.objects.latest("pk").message
 
 
-def test_mailed_once_and_never_again_in_doubt(
-    ada: User, settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mailed_once(ada: User, settings: Any) -> None:
     with pytest.raises(UserError, match="sends no mail yet"):
         schedule(ada, mail_to="a@example.com")
     settings.EMAIL_HOST = "mail.example"
@@ -162,15 +161,40 @@ def test_mailed_once_and_never_again_in_doubt(
     assert [one.to for one in mail.outbox] == [["a@example.com", "b@example.com"]]
     assert "near-0" in mail.outbox[0].attachments[0][1]
     file = ExportFile.objects.get()
-    assert file.mail_state == "sent"
-    # the worker died between the mail and its receipt
-    ExportFile.objects.update(
-        mail_state="sending", state="running", lease_until=dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
-    )
+    assert (file.mail_state, file.lease_until) == ("sent", None)
+
+
+@pytest.mark.parametrize("moment", ["before the mail", "before its receipt"])
+def test_a_worker_that_dies_over_a_mail(
+    ada: User, settings: Any, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*args: Any, **kwargs: Any) -> Any:
+        raise Killed
+
+    settings.EMAIL_HOST = "mail.example"
+    due(schedule(ada, mail_to="a@example.com"))
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        if moment == "before the mail":
+            patched.setattr(exports, "_mail", killed)
+        else:
+            patched.setattr("django.core.mail.EmailMessage.send", killed)
+        run()
     exports.write_due()
-    assert len(mail.outbox) == 1
-    assert ExportFile.objects.get().mail_state == "unknown"
-    assert "may have left" in ExceptionItem.objects.get(kind="export_failed").detail
+    assert ExportFile.objects.get().state == "done"
+    assert not mail.outbox, "its writer may live"
+    ExportFile.objects.update(lease_until=now())
+    exports.write_due()
+    exports.write_due()
+    file = ExportFile.objects.get()
+    if moment == "before the mail":
+        assert (len(mail.outbox), file.mail_state) == (1, "sent"), "it was never begun"
+    else:
+        assert (len(mail.outbox), file.mail_state) == (0, "unknown"), "never again in doubt"
+        assert "may have left" in ExceptionItem.objects.get(kind="export_failed").detail
+    assert file.lease_until is None
 
 
 def test_a_mail_server_that_refuses_is_told(

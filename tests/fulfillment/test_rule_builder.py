@@ -176,7 +176,8 @@ def test_a_draft_is_changed_taken_back_and_published() -> None:
     made = rules.publish(version=version, note="West first", actor=ANA)
     assert (made.version, made.is_active, made.rules[0]["active"]) == (2, True, False)
     assert not RoutingDraft.objects.exists()
-    assert AuditEntry.objects.filter(action="routing.published").count() == 1
+    told = AuditEntry.objects.filter(action="routing.published").order_by("pk")
+    assert [one.after["version"] for one in told] == [1, 2], "whichever door they came by"
     rules.restore(1, version=0, actor=ANA)
     assert [rule["name"] for rule in rules.current()[0]] == ["US", "Second"]
     rules.discard(actor=ANA)
@@ -191,6 +192,17 @@ def test_two_people_do_not_overwrite_each_other() -> None:
     with pytest.raises(Conflict, match="changed meanwhile"):
         rules.publish(version=7, note="", actor=ANA)
     assert not RoutingPolicy.objects.exists()
+
+
+@pytest.mark.django_db
+def test_rules_published_over_the_api_are_not_overwritten_unseen() -> None:
+    draft = rules.save(None, FROM_WEST, version=0, actor=ANA)
+    routing_service.publish([FROM_WEST | {"name": "Second"}], actor=SYSTEM)
+    with pytest.raises(Conflict, match="version 1 was published"):
+        rules.publish(version=draft.version, note="", actor=ANA)
+    assert RoutingPolicy.objects.get(is_active=True).rules[0]["name"] == "Second"
+    seen = rules.save(None, FROM_WEST | {"name": "Second"}, version=draft.version, actor=ANA)
+    assert rules.publish(version=seen.version, note="", actor=ANA).version == 2
 
 
 @pytest.mark.django_db

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
@@ -142,6 +143,42 @@ def _per_unit(order: J, rows: list[J]) -> bool:
     return amount(told) == by_unit != by_line
 
 
+@dataclass(slots=True)
+class Paid:
+    """What the charges of a line come to. `fees`: position, name, amount and tax of what the buyer pays beside it."""
+
+    price: Decimal = ZERO
+    off: Decimal = ZERO
+    line_tax: Decimal = ZERO
+    shipping: Decimal = ZERO
+    all_tax: Decimal = ZERO
+    fees: list[tuple[int, str, Decimal, Decimal]] = field(default_factory=list)
+
+
+def _paid(row: J, times: int) -> Paid:
+    found = Paid()
+    for position, (kind, money, its_tax, name) in enumerate(charges(row, times), 1):
+        found.all_tax += its_tax
+        if kind == "SHIPPING":
+            found.shipping += money
+        elif kind != "PRODUCT" and money > 0:
+            found.fees.append((position, name or kind, money, its_tax))
+        else:
+            found.line_tax += its_tax
+            found.off -= min(money, ZERO)
+            found.price += max(money, ZERO)
+    return found
+
+
+def _status(waiting: int, sent: Mapping[str, int]) -> Status:
+    """`waiting` units are still ours to send; `sent` counts those that left, by Walmart's word for it."""
+    if waiting:
+        return "open"
+    if not sum(sent.values()):
+        return "cancelled"
+    return "delivered" if sent.get("Delivered") and not sent.get("Shipped") else "shipped"
+
+
 def order_draft(order: J) -> OrderDraft:
     """A purchase order. Raises ValueError or KeyError when a required field is missing."""
     shipping_info = order["shippingInfo"]
@@ -169,30 +206,19 @@ def order_draft(order: J) -> OrderDraft:
         reasons += [
             str(entry["cancellationReason"]) for entry in statuses_of(row) if entry.get("cancellationReason")
         ]
-        price = off = line_tax = ZERO
-        for position, (kind, money, its_tax, name) in enumerate(charges(row, quantity if per_unit else 1), 1):
-            tax += its_tax
-            if kind == "SHIPPING":
-                shipping += money
-                continue
-            if kind != "PRODUCT" and money > 0:  # a fee that the buyer pays
-                lines.append(
-                    LineDraft(
-                        external_id=f"{number}-fee-{position}", quantity=1, title=name or kind, kind="service",
-                        unit_price=money, tax=its_tax, shipped=int(not left and bool(shipped)),
-                        cancelled=int(not left and not shipped),
-                    )
-                )  # fmt: skip
-                subtotal += money
-                continue
-            line_tax += its_tax
-            if money < 0:
-                off -= money
-            else:
-                price += money
+        paid = _paid(row, quantity if per_unit else 1)
+        lines += [
+            LineDraft(
+                external_id=f"{number}-fee-{position}", quantity=1, title=name, kind="service", unit_price=money,
+                tax=its_tax, shipped=int(not left and bool(shipped)), cancelled=int(not left and not shipped),
+            )
+            for position, name, money, its_tax in paid.fees
+        ]  # fmt: skip
         for charge in (row.get("charges") or {}).get("charge") or ():
             currency = currency or str(charge["chargeAmount"]["currency"])
-        subtotal, discount = subtotal + price, discount + off
+        fees = sum((money for _, _, money, _ in paid.fees), ZERO)
+        subtotal, discount = subtotal + paid.price + fees, discount + paid.off
+        shipping, tax = shipping + paid.shipping, tax + paid.all_tax
         lines.append(
             LineDraft(
                 external_id=number,
@@ -200,25 +226,16 @@ def order_draft(order: J) -> OrderDraft:
                 external_sku=str(row["item"]["sku"]),
                 title=str(row["item"].get("productName") or ""),
                 listing_ref=str(row["item"]["sku"]),
-                unit_price=(price / quantity).quantize(Decimal("0.0001"), ROUND_HALF_UP)
+                unit_price=(paid.price / quantity).quantize(Decimal("0.0001"), ROUND_HALF_UP)
                 if quantity
                 else ZERO,
-                discount=off,
-                tax=line_tax,
+                discount=paid.off,
+                tax=paid.line_tax,
                 shipped=shipped,
                 cancelled=cancelled,
             )
         )
-    status: Status = "open"
-    if not waiting:
-        on_the_way = sent["Shipped"]
-        status = (
-            "cancelled"
-            if not sum(sent.values())
-            else "shipped"
-            if on_the_way or not sent["Delivered"]
-            else "delivered"
-        )
+    status = _status(waiting, sent)
     node = str((order.get("shipNode") or {}).get("type") or "SellerFulfilled")
     replaced = str(order.get("orderType") or "").upper() == "REPLACEMENT"
     return OrderDraft(
