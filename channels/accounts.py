@@ -35,8 +35,9 @@ from oms.core.clock import now
 from oms.core.doorbell import ring
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.exceptions_inbox import close_item, raise_item
-from oms.orders.models import ChannelWarehouse, OrderLine, SalesChannel
+from oms.orders.models import OrderLine, SalesChannel
 from oms.orders.services import map_external_sku
+from oms.orders.serving import Serves, set_serving
 
 State = ChannelAccount.State
 
@@ -86,8 +87,8 @@ def connect(
             code=code, name=name.strip()[:80], kind=connector, prefix=prefix[:4], currency=currency,
             pii_days=30 if connector == "amazon" else None,
         )  # fmt: skip
-        for rank, warehouse_id in enumerate(warehouse_ids, 1):
-            ChannelWarehouse.objects.create(channel=channel, warehouse_id=warehouse_id, rank=rank)
+        served = {place: Serves(True, True, rank) for rank, place in enumerate(warehouse_ids, 1)}
+        set_serving(channel.pk, served, actor=actor)
         return attach(channel.pk, connector=connector, config=config, credentials=credentials, actor=actor)
 
 

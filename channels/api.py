@@ -173,6 +173,7 @@ class ChannelViewSet(Connecting, Base):
         "create": "channels:write",
         "change_settings": "channels:write", "test": "channels:write", "disable": "channels:write",
         "import_listings": "channels:write", "subscribe": "channels:write", "locations": "channels:write",
+        "set_warehouse": "channels:write",
     }  # fmt: skip
 
     def get_queryset(self) -> QuerySet[ChannelAccount]:

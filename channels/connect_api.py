@@ -12,14 +12,17 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from channels import accounts
+from channels import accounts, selectors
 from channels.connectors.base import ChannelError
 from channels.models import ChannelAccount, LocationMap
 from channels.tasks import hook_address
 from inventory.models import Warehouse
-from oms.core.access import require
+from oms.core.access import require, scope_of
+from oms.core.api.filters import refuse_unknown
 from oms.core.api.forms import Form
 from oms.core.errors import Conflict, UserError
+from oms.orders.models import ChannelWarehouse
+from oms.orders.serving import MOST_RANK, Serves, set_serving
 
 
 def _values(longest: int = 600, **extra: Any) -> serializers.DictField:
@@ -81,6 +84,24 @@ class LocationSerializer(serializers.ModelSerializer[LocationMap]):
     class Meta:
         model = LocationMap
         fields = ["location", "warehouse", "name"]
+        read_only_fields = fields
+
+
+class ServingRequest(Form):
+    warehouse = serializers.CharField(max_length=20)
+    publishes = serializers.BooleanField(help_text="the channel is told of its stock")
+    fulfils = serializers.BooleanField(help_text="the channel's orders may ship from it")
+    rank = serializers.IntegerField(
+        min_value=0, max_value=MOST_RANK, default=1, help_text="the lowest is promised from first"
+    )
+
+
+class ServingSerializer(serializers.ModelSerializer[ChannelWarehouse]):
+    warehouse = serializers.CharField(source="warehouse.code", read_only=True)
+
+    class Meta:
+        model = ChannelWarehouse
+        fields = ["warehouse", "publishes", "fulfils", "rank"]
         read_only_fields = fields
 
 
@@ -168,6 +189,34 @@ class Connecting:
             account.pk, data["location"], place.pk, actor=self.actor(), name=data["name"]
         )
         return Response(LocationSerializer(made).data)
+
+    @extend_schema(responses=ServingSerializer(many=True))
+    @action(detail=True, methods=["get"], pagination_class=None)
+    def warehouses(self: Any, request: Request, code: str = "") -> Response:
+        """Which warehouses the channel publishes and is served from, first priority first."""
+        refuse_unknown(request, ())
+        account = selectors.the_account(self.principal(), code)
+        return _served_by(account, self.principal())
+
+    @extend_schema(request=ServingRequest, responses=ServingSerializer(many=True))
+    @warehouses.mapping.post
+    def set_warehouse(self: Any, request: Request, code: str = "") -> Response:
+        """Say what one warehouse does for the channel; neither takes it away. The channel is told within the sync
+        target, and orders that are not routed yet follow."""
+        account, data = self._account(code), ServingRequest.read(request)
+        place = Warehouse.objects.filter(code=data["warehouse"]).first()
+        if place is None:
+            raise UserError(f"warehouse: there is no warehouse '{data['warehouse']}'.", field="warehouse")
+        require(self.principal(), "channels.manage", place.code)
+        wanted = {place.pk: Serves(data["publishes"], data["fulfils"], data["rank"])}
+        set_serving(account.sales_channel_id, wanted, actor=self.actor())
+        return _served_by(account, self.principal())
+
+
+def _served_by(account: ChannelAccount, principal: Any) -> Response:
+    mine = scope_of(principal, "channels.view").q(warehouse="warehouse__code")
+    rows = ChannelWarehouse.objects.filter(mine, channel=account.sales_channel_id).select_related("warehouse")
+    return Response(ServingSerializer(rows, many=True).data)
 
 
 def _ready(account: ChannelAccount) -> ChannelAccount:

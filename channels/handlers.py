@@ -8,6 +8,7 @@ from channels import blackbox, effects
 from channels import engines as engines  # registers what the dispatcher runs
 from channels.models import Listing
 from channels.pushing import mark_stale
+from inventory.selectors import kit_parts
 from oms.core.doorbell import ring
 from oms.core.models import OutboxEvent
 from oms.core.outbox import subscribe
@@ -23,6 +24,23 @@ def stock_changed(events: list[OutboxEvent]) -> None:
         sku_id = int(event.key)
         changes[sku_id] = min(changes.get(sku_id, at), at)
     mark_stale(changes)
+
+
+@subscribe("channel.warehouses")
+def warehouses_changed(events: list[OutboxEvent]) -> None:
+    """What a channel publishes comes from other warehouses now: its listings are told, and those that share the last
+    units with them. A listing that shows its figure already costs no call."""
+    changed = {int(event.key): event.created_at for event in reversed(events) if event.data.get("publishes")}
+    for channel_id, at in sorted(changed.items()):
+        listed = set(
+            Listing.objects.filter(account__sales_channel=channel_id, sku__isnull=False).values_list(
+                "sku_id", flat=True
+            )
+        )
+        parts = {sku for group in kit_parts(listed).values() for sku, _ in group}
+        skus = sorted(listed | parts)
+        for start in range(0, len(skus), 500):
+            mark_stale(dict.fromkeys(skus[start : start + 500], at))
 
 
 @subscribe("inbox.received", urgent=True)

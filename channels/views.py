@@ -32,11 +32,11 @@ from channels import (
 from channels.connectors.base import ChannelError, get_connector
 from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, Listing, OversellIncident
 from channels.tasks import hook_address
-from inventory.models import Sku
+from inventory.models import Sku, Warehouse
 from inventory.screens import visible_warehouses
 from inventory.selectors import resolve_codes
 from oms.core import cells, lists
-from oms.core.access import can, require, scope_of
+from oms.core.access import Scope, can, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.charts import Series
 from oms.core.clock import now
@@ -45,6 +45,7 @@ from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
 from oms.core.screens import back_to, is_fragment, page, screen, toast
 from oms.orders.models import Order, SalesChannel
+from oms.orders.serving import Serves, set_serving
 
 LISTING_TABS = (
     ("all", "All"),
@@ -254,6 +255,7 @@ def settings(request: HttpRequest, code: str) -> HttpResponse:
             spec.label for spec in connector.credential_fields if (account.credentials or {}).get(spec.name)
         ],
         "warehouses": account.sales_channel.warehouses.select_related("warehouse"),
+        "places": _places(account, scope_of(request.user, "channels.manage")),
         "heals": _heals(account),
         **(_outbound(account) if connector.capabilities.ships_for_others else {}),
     }
@@ -326,7 +328,37 @@ def _outbound_options(request: HttpRequest, account: ChannelAccount) -> str:
     return "Saved. It holds for orders that go out from now on."
 
 
-PARTS = {"healing": _set_healing, "outbound": _switch_outbound, "outbound_options": _outbound_options}
+def _places(account: ChannelAccount, scope: Scope) -> list[dict[str, Any]]:
+    """Every active warehouse in the person's scope with what it does for the channel, serving ones first by rank."""
+    links = {row.warehouse_id: row for row in account.sales_channel.warehouses.all()}
+    rows = [
+        {"warehouse": one, "link": links.get(one.pk), "operated": one.kind in quantities.OPERATED}
+        for one in Warehouse.objects.filter(scope.q(warehouse="code"), is_active=True).order_by("code")
+    ]
+    return sorted(rows, key=lambda row: (row["link"] is None, row["link"].rank if row["link"] else 0))
+
+
+def _set_places(request: HttpRequest, account: ChannelAccount) -> str:
+    wanted: dict[int, Serves] = {}
+    for row in _places(account, scope_of(request.user, "channels.manage")):
+        pk, code = row["warehouse"].pk, row["warehouse"].code
+        if f"place_{pk}" not in request.POST:
+            continue  # it was not on the screen that was sent
+        rank = request.POST.get(f"rank_{pk}", "").strip() or "1"
+        if not (rank.isascii() and rank.isdigit() and len(rank) < 6):
+            raise UserError(f"rank: {code} needs a whole number; the lowest goes first.", field="rank")
+        wanted[pk] = Serves(f"publishes_{pk}" in request.POST, f"fulfils_{pk}" in request.POST, int(rank))
+    if not set_serving(account.sales_channel_id, wanted, actor=actor_of(request.user)):
+        return "Nothing changed."
+    return "Saved. The channel is told within seconds; orders that are not routed yet follow the new table."
+
+
+PARTS = {
+    "warehouses": _set_places,
+    "healing": _set_healing,
+    "outbound": _switch_outbound,
+    "outbound_options": _outbound_options,
+}
 
 
 # --- stock by channel ------------------------------------------------------------------------------

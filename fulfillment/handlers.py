@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.db.models import QuerySet
+
 from fulfillment import shipments
 from fulfillment.models import RoutingQueue, ThreePLAccount, ThreePLCall
 from inventory.models import StockDifference
@@ -18,9 +20,22 @@ def queue_routing(events: list[OutboxEvent]) -> None:
     An order that is being routed at this moment is due again: the router may have read it before it changed.
     """
     wanted = {int(event.key) for event in events}
-    there = Order.objects.filter(pk__in=wanted).values_list("pk", flat=True)
+    _wait_for_routing(Order.objects.filter(pk__in=wanted))
+
+
+@subscribe("channel.warehouses")
+def route_by_the_new_map(events: list[OutboxEvent]) -> None:
+    """Other warehouses serve the channel: what is not routed yet is routed by them, the rest keeps its place."""
+    changed = {int(event.key) for event in events if event.data.get("fulfils")}
+    _wait_for_routing(Order.objects.filter(channel__in=changed, state=Order.State.OPEN, holds_open=0))
+
+
+def _wait_for_routing(orders: QuerySet[Order]) -> None:
+    ids = sorted(orders.values_list("pk", flat=True))
+    if not ids:
+        return
     RoutingQueue.objects.bulk_create(
-        [RoutingQueue(order_id=pk) for pk in sorted(there)],
+        [RoutingQueue(order_id=pk) for pk in ids], batch_size=500,
         update_conflicts=True, update_fields=["next_attempt_at"], unique_fields=["order"],
     )  # fmt: skip
     ring("fulfillment.tasks.route_waiting")

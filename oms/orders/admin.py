@@ -7,8 +7,10 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
+from oms.core.actor import actor_of
 from oms.core.admin import MasterDataAdmin, ReadOnlyAdmin, SafeResource
 from oms.orders.models import ChannelWarehouse, FxRate, Hold, Order, OrderEvent, OrderLine, SalesChannel
+from oms.orders.serving import Serves, set_serving
 
 
 class LineInline(admin.TabularInline):
@@ -60,6 +62,18 @@ class WarehouseInline(admin.TabularInline):
 class SalesChannelAdmin(MasterDataAdmin):
     list_display = ("code", "name", "kind", "currency", "handling_days", "hold_minutes", "is_active")
     inlines = (WarehouseInline,)
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """The map of warehouses changes through its service, so that the channel is told."""
+        formset.save(commit=False)
+        wanted = {row.warehouse_id: Serves(False, False) for row in formset.deleted_objects}
+        for row, fields in formset.changed_objects:
+            if "warehouse" in fields:  # the place that the row named before serves no more
+                before = ChannelWarehouse.objects.values_list("warehouse", flat=True).get(pk=row.pk)
+                wanted.setdefault(before, Serves(False, False))
+        for row in [*(row for row, _ in formset.changed_objects), *formset.new_objects]:
+            wanted[row.warehouse_id] = Serves(row.publishes, row.fulfils, row.rank)
+        set_serving(form.instance.pk, wanted, actor=actor_of(request.user))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
