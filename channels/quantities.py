@@ -120,8 +120,9 @@ def _rule(listing: ListingFacts) -> ListingRule:
 
 
 def compute(listings: Sequence[ListingFacts]) -> dict[int, Shown]:
-    """The figure and its sum per listing id, in the listing's own units. At most nine queries for any batch, and as
-    many again where last units are divided."""
+    """The figure and its sum per listing id, in the listing's own units, whatever else is in the batch. At most nine
+    queries for any batch, and as many again where last units are divided (once more for each kit that ties the last
+    units of one SKU to those of another)."""
     if not listings:
         return {}
     world = _read(listings)
@@ -134,15 +135,23 @@ def compute(listings: Sequence[ListingFacts]) -> dict[int, Shown]:
     limit = int(business.get("last_units"))
     if limit <= 0:
         return shown
-    scarce = {
+    last = {listing.id: skus for listing in listings if (skus := _last_units(world, listing, limit))}
+    if last:
+        divided = [listing for listing in listings if listing.id in last]
+        shown |= _shares(divided, shown, {sku for skus in last.values() for sku in skus}, limit)
+    return shown
+
+
+def _last_units(world: _World, listing: ListingFacts, limit: int) -> set[int]:
+    """Counted SKUs of which the listing sees its last units: at most `limit` of the listing's own.
+
+    What a listing sees decides, never what others see: three left in one place say nothing of fifty in another.
+    """
+    return {
         int(part.sku)
-        for listing in listings
         for part in world.parts(listing)
         if 0 < sum(max(0, pool.free) for pool in part.pools) <= limit * part.per_unit * listing.pack_size
     }
-    if scarce:
-        shown |= _shares(listings, shown, scarce)
-    return shown
 
 
 def _read(listings: Sequence[ListingFacts]) -> _World:
@@ -237,14 +246,20 @@ def _holds(listing_ids: Collection[int]) -> dict[int, _Holds]:
 
 
 def _shares(
-    listings: Sequence[ListingFacts], shown: Mapping[int, Shown], scarce: Collection[int]
+    listings: Sequence[ListingFacts], shown: Mapping[int, Shown], scarce: set[int], limit: int
 ) -> dict[int, Shown]:
     """Divide the last units over every listing that could sell them: together they show no more than there is."""
-    rivals = {listing.id: listing for listing in rivals_of(scarce)} | {
-        listing.id: listing for listing in listings
-    }
-    holds = _holds(rivals)
-    world = _read(list(rivals.values()))
+    while True:
+        rivals = {listing.id: listing for listing in rivals_of(scarce)} | {
+            listing.id: listing for listing in listings
+        }
+        holds = _holds(rivals)
+        world = _read(list(rivals.values()))
+        # a kit among them may compete for the last units of its other parts too
+        tied = {sku for rival in rivals.values() for sku in _last_units(world, rival, limit)} - scarce
+        if not tied:
+            break
+        scarce = scarce | tied
     claims: list[Claim] = []
     stock: dict[tuple[str, str], int] = {}
     for listing in rivals.values():

@@ -203,13 +203,22 @@ def partition(stock: Mapping[tuple[str, str], int], claims: Sequence[Claim]) -> 
 
     `stock` maps (SKU, warehouse) to units available. Units are given one by one by the method of
     highest averages (weight ÷ (given + 1), ties by key), so equal weights differ by at most one.
-    Each unit is really drawn from a warehouse the listing sees, first from the one that the fewest
-    listings see. The result is each listing's quantity in its own units; nothing that some listing
+    Each unit is really drawn from a warehouse the listing sees, first from the one where the fewest
+    listings compete for its SKUs; what other SKUs stand beside them changes nothing. The result is each listing's quantity in its own units; nothing that some listing
     could still show is left over.
     """
     left = {place: max(0, units) for place, units in stock.items()}
-    seen_by = Counter(warehouse for claim in claims for warehouse in set(claim.warehouses))
-    order = {claim.key: sorted(set(claim.warehouses), key=lambda w: (seen_by[w], w)) for claim in claims}
+    seen_by = Counter(
+        (sku, warehouse) for claim in claims for sku, _ in claim.uses for warehouse in set(claim.warehouses)
+    )
+
+    def rivals(claim: Claim, warehouse: str) -> int:
+        return sum(seen_by[sku, warehouse] for sku, _ in claim.uses)
+
+    order = {
+        claim.key: [w for _, w in sorted((rivals(claim, w), w) for w in set(claim.warehouses))]
+        for claim in claims
+    }
     given = {claim.key: 0 for claim in claims}
 
     def draw(claim: Claim) -> bool:

@@ -127,6 +127,29 @@ def test_last_units_are_divided_without_exposure(db: None) -> None:
     assert [figures(row)[0] for row in rows] == figures(*rows)
 
 
+def test_a_figure_does_not_depend_on_what_else_is_in_the_batch(db: None) -> None:
+    east, west = make_warehouse("EAST"), make_warehouse("WEST")
+    mug, cup = make_sku("MUG"), make_sku("CUP")
+    add_stock(mug, east, 18)
+    add_stock(mug, west, 3)
+    add_stock(cup, east, 2)
+    there = [listing(mug, west, location=f"W{n}") for n in range(2)]
+    plenty = listing(mug, east, location="E1")
+    together = figures(*there, plenty)
+    assert together[2] == 18  # three left in WEST take nothing from those that sell from EAST
+    assert sum(together[:2]) == 3
+    assert [figures(row)[0] for row in (*there, plenty)] == together
+    # a kit ties the last units of one SKU to those of another
+    plate = make_sku("PLATE")
+    add_stock(plate, east, 3)
+    rows = [
+        *(listing(cup, east) for _ in range(2)),
+        *(listing(plate, east) for _ in range(2)),
+        listing(make_kit("SET", {cup: 1, plate: 1}), east),
+    ]
+    assert [figures(row)[0] for row in rows] == figures(*rows)
+
+
 def test_a_batch_reads_the_same_however_large_it_is(
     world: tuple[Warehouse, Warehouse, Sku], django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
