@@ -425,8 +425,9 @@ def _watch_unmapped(account: ChannelAccount) -> None:
     key = f"channel:unmapped:{account.pk}"
     code = account.sales_channel.code
     if count:
+        are = "listing is" if count == 1 else "listings are"
         raise_item(
-            "listing_unmapped", key, f"{account.sales_channel.name}: {count} listings are not mapped to a SKU",
+            "listing_unmapped", key, f"{account.sales_channel.name}: {count} {are} not mapped to a SKU",
             detail="They sell without stock behind them. Map each to a SKU, or end it on the channel.",
             object_url=f"/channels/{code}/listings/?state=unmapped", channel_code=code,
         )  # fmt: skip

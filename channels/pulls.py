@@ -172,8 +172,9 @@ def pull_pool(account_id: int) -> operations.SnapshotResult | None:
     )
     key = f"channel:pool:{account_id}"
     if unknown:
+        what = "SKU" if len(unknown) == 1 else "SKUs"
         raise_item(
-            "pool_unmapped", key, f"{account.sales_channel.name}: {len(unknown)} SKUs in its warehouse are not mapped",
+            "pool_unmapped", key, f"{account.sales_channel.name}: {len(unknown)} {what} in its warehouse not mapped",
             detail=", ".join(unknown[:20]), object_url=f"/channels/{account.sales_channel.code}/listings/",
             channel_code=account.sales_channel.code,
         )  # fmt: skip

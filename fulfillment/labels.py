@@ -32,6 +32,7 @@ from oms.core.actor import Actor
 from oms.core.clock import now
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.exceptions_inbox import close_item, raise_item
+from oms.core.money import quantize
 from oms.orders import timeline
 
 #: a requested row older than this belongs to a process that died between commit and answer
@@ -170,8 +171,12 @@ def adopt(purchase_id: int, bought: Bought, *, actor: Actor) -> None:
         if not changed:
             return
         purchase = LabelPurchase.objects.select_related("parcel__shipment", "account").get(pk=purchase_id)
-        price = f"{purchase.cost} {purchase.currency}"
-        text = f"label bought: {purchase.account} {purchase.service_code} {price}, {purchase.tracking_number}"
+        price = (
+            f"{quantize(purchase.cost, purchase.currency)} {purchase.currency}"
+            if purchase.cost is not None
+            else ""
+        )
+        text = f"Label bought: {purchase.account} {purchase.service_code} {price}, {purchase.tracking_number}"
         timeline.add(purchase.parcel.shipment.order_id, "label", text, actor=actor)
         close_item(f"label:{purchase.parcel_id}", "label bought")
         if purchase.quoted is not None and purchase.cost is not None and purchase.cost > purchase.quoted:

@@ -103,7 +103,10 @@ def pack(shipment_id: int, boxes: Sequence[Box] | None = None, *, actor: Actor) 
             set_state(shipment, Shipment.State.PACKED, packed_at=now())
         close_item(f"repack:{shipment.pk}", "packed again")
         timeline.add(
-            shipment.order_id, "pack", f"{shipment.number} packed in {len(boxes)} parcel(s)", actor=actor
+            shipment.order_id,
+            "pack",
+            f"{shipment.number} packed in {len(boxes)} parcel{'' if len(boxes) == 1 else 's'}",
+            actor=actor,
         )
     return shipment
 

@@ -530,7 +530,7 @@ def assign(order_id: int, warehouse_id: int, *, reason: str, actor: Actor) -> Ro
     with transaction.atomic():
         decision = _store(case, decided, desk, actor, by_hand)
         RoutingDecision.objects.filter(pk=decision.pk).update(
-            outcome="manual", summary=f"{warehouse} by {actor}: {reason}"[:400]
+            outcome="manual", summary=f"{warehouse} by {actor.name}: {reason}"[:400]
         )
         Order.objects.filter(pk=order_id).update(routing_locked=True)
         timeline.add(order_id, "routed", f"sent from {warehouse} by hand: {reason}"[:400], actor=actor)

@@ -10,6 +10,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.utils.dateparse import parse_date
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from fulfillment import (
@@ -38,6 +39,7 @@ from oms.core.actor import actor_of
 from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
 from oms.core.screens import is_fragment, screen
+from oms.orders import allocation
 from oms.orders.models import Order
 from oms.orders.selectors import get_visible
 
@@ -372,7 +374,9 @@ def order_panel(request: HttpRequest, order_id: int) -> HttpResponse:
     """Why this warehouse, and the shipments: the part of the order page that fulfillment owns."""
     order = get_visible(request.user, order_id)
     decision = RoutingDecision.objects.filter(order=order).first()
-    may_route = can(request.user, "orders.route", channel_code=order.channel.code)
+    may_route = order.state in allocation.ROUTABLE and can(
+        request.user, "orders.route", channel_code=order.channel.code
+    )
     shipments = list(
         Shipment.objects.filter(order=order).select_related("warehouse", "carrier_account").order_by("pk")
     )
@@ -391,7 +395,12 @@ def order_panel(request: HttpRequest, order_id: int) -> HttpResponse:
         {
             "order": order,
             "decision": decision,
-            "candidates": (decision.trace.get("candidates") or []) if decision else [],
+            "candidates": [
+                one | {"leaves": parse_date(one.get("ships") or "")}
+                for one in (decision.trace.get("candidates") or [])
+            ]
+            if decision
+            else [],
             "matched": [rule for rule in decision.trace.get("rules", []) if rule["matched"]]
             if decision
             else [],

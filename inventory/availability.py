@@ -204,8 +204,8 @@ def partition(stock: Mapping[tuple[str, str], int], claims: Sequence[Claim]) -> 
     `stock` maps (SKU, warehouse) to units available. Units are given one by one by the method of
     highest averages (weight ÷ (given + 1), ties by key), so equal weights differ by at most one.
     Each unit is really drawn from a warehouse the listing sees, first from the one where the fewest
-    listings compete for its SKUs; what other SKUs stand beside them changes nothing. The result is each listing's quantity in its own units; nothing that some listing
-    could still show is left over.
+    listings compete for its SKUs; what other SKUs stand beside them changes nothing. The result is each
+    listing's quantity in its own units; nothing that some listing could still show is left over.
     """
     left = {place: max(0, units) for place, units in stock.items()}
     seen_by = Counter(

@@ -174,7 +174,7 @@ def sku(request: HttpRequest, code: str) -> HttpResponseBase:
     }
     context["cover"] = _cover(context["pace"].cover)
     out_on = context["pace"].out_on
-    context["cover_hint"] = f"sold out about {out_on:%-d %b}" if out_on else "available ÷ velocity"
+    context["cover_hint"] = f"sold out about {out_on:%-d %b %Y}" if out_on else "available ÷ velocity"
     context["low"] = LowStock.objects.filter(sku=item).exists()
     if not row.is_kit:
         context["links"] = {

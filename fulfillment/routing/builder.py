@@ -340,7 +340,7 @@ def effects(then: Mapping[str, Any]) -> list[str]:
     """What a rule does, a phrase each."""
     names = {
         "only": "Only from {}", "exclude": "Never from {}", "prefer": "Prefer {}", "tags": "Tag {}",
-        "hold": "Hold: {}", "max_splits": "At most {} shipment(s)",
+        "hold": "Hold: {}", "max_splits": "Shipments at most: {}",
     }  # fmt: skip
     found = []
     for word, value in then.items():

@@ -53,6 +53,10 @@ def today(request: HttpRequest) -> HttpResponse:
         "at": now(),
         "version": version,
         "may_work": can(user, "exceptions.work"),
+        "elsewhere": any(
+            count is not None
+            for count in (numbers.reorder, numbers.late_purchases, numbers.returns_waiting, numbers.drift)
+        ),
         "first_use": can(user, "settings.manage") and not _anything(),
     }
     if not is_fragment(request) and can(user, "orders.view"):
@@ -121,7 +125,7 @@ def exceptions(request: HttpRequest) -> HttpResponseBase:
     user: Any = request.user
     items = _filtered(request)
     tab = request.GET.get("tab", "open")
-    order = ("-closed_at", "-id") if tab == "closed" else ("severity", "due_at", "first_at", "id")
+    order = ("-closed_at", "-id") if tab == "closed" else ("severity", "due_at", "-money", "first_at", "id")
     if lists.wants_csv(request):
         return lists.csv_of("exceptions", EXCEPTION_HEADER, items.order_by(*order), _exception_row)
     found = keyset_page(items, order=order, cursor=request.GET.get("cursor", ""), limit=PAGE)

@@ -294,10 +294,14 @@ def keep_parts(plans: Mapping[int, tuple[Sequence[PlacedPart], str]], *, actor: 
         upkeep.settle_many(orders, actor=actor, routed=True, changed=["routing"])
 
 
+#: states in which something of an order may still be sent from somewhere
+ROUTABLE = (Order.State.OPEN, Order.State.ROUTED, Order.State.PART_SHIPPED)
+
+
 def _may_route(order: Order) -> None:
     if order.holds_open:
         raise Conflict(f"{order.number} is on hold: release its holds before routing.", field="order")
-    if order.state not in (Order.State.OPEN, Order.State.ROUTED, Order.State.PART_SHIPPED):
+    if order.state not in ROUTABLE:
         raise Conflict(
             f"{order.number} is {order.get_state_display().lower()}: there is nothing to route.",
             field="order",

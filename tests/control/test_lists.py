@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import importlib
 import json
+from decimal import Decimal
 
 import pytest
 from django.core.cache import cache
@@ -168,6 +169,13 @@ def test_lists_open_in_the_chosen_warehouse(client: Client, owner: User) -> None
     assert client.post("/warehouse/", {"warehouse": "MOON"}).status_code == 404
     back = client.post("/warehouse/", {"warehouse": "", "next": "/stock/?view=out&warehouse=WEST"})
     assert back["Location"] == "/stock/?view=out"
+
+
+def test_the_inbox_puts_money_at_stake_before_what_costs_nothing(client: Client, owner: User) -> None:
+    raise_item("below_reorder", "reorder:1", "cheap and old")
+    raise_item("adjustment", "adjustment:1", "dear and new", money=Decimal("77.60"))
+    html = client.get("/exceptions/").content.decode()
+    assert html.index("dear and new") < html.index("cheap and old")
 
 
 def test_an_exception_is_mended_where_it_stands_and_every_step_can_be_taken_back(

@@ -327,6 +327,16 @@ def test_split_and_undo_on_the_order_page(client: Client, owner: User, world: Wo
     assert whole.lines.get().quantity == 3
 
 
+def test_what_has_left_is_not_offered_another_warehouse(client: Client, owner: User, world: World) -> None:
+    whole = world.routed(1)
+    client.force_login(owner)
+    panel = reverse("fulfillment:order_panel", args=[whole.order_id])
+    assert "Re-route" in client.get(panel).content.decode()
+    Order.objects.update(state=Order.State.SHIPPED)
+    shown = client.get(panel).content.decode()
+    assert "Re-route" not in shown and "Send from another warehouse" not in shown
+
+
 def test_the_order_panel_costs_few_queries(
     client: Client, owner: User, world: World, django_assert_max_num_queries: Callable
 ) -> None:
