@@ -10,12 +10,11 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import DatabaseError, DataError, IntegrityError, transaction
 
 from channels import pulls
 from channels.connectors.base import get_connector
@@ -27,6 +26,7 @@ from channels.models import ChannelAccount, ChannelFile
 from channels.trials import MOST_SHOWN, Tried
 from inventory.models import Sku
 from oms.core.actor import Actor, task_actor
+from oms.core.arrivals import Arrived, title_of
 from oms.core.audit import record
 from oms.core.clock import now
 from oms.core.csvsafe import stream_csv
@@ -63,7 +63,7 @@ def take(
     """
     account = ChannelAccount.objects.select_related("sales_channel").get(pk=account_id)
     place = folder_of(account)
-    name = clean(os.path.basename(name), 160) or "file.csv"
+    name = clean(title_of(name), 160) or "file.csv"
     digest = hashlib.sha256(data).hexdigest()
     before = account.files.filter(sha256=digest, refused=0).first()
     if before is not None:
@@ -238,7 +238,7 @@ def collect(account_id: int) -> dict[str, int]:
     return counts
 
 
-def _collect_one(account: ChannelAccount, place: Folder, one: folders.Arrived, data: bytes) -> bool:
+def _collect_one(account: ChannelAccount, place: Folder, one: Arrived, data: bytes) -> bool:
     actor = task_actor("files")
     at = dt.datetime.fromtimestamp(one.at, dt.UTC)
     try:
@@ -251,14 +251,15 @@ def _collect_one(account: ChannelAccount, place: Folder, one: folders.Arrived, d
         place.put_away(one.name, "done")
         return True
     except UserError as error:
-        _set_aside(account, place, one.name, error.message)
+        _set_aside(account, place, one, error.message)
         return False
-    except (OSError, DatabaseError):
-        raise  # no fault of the file: it is tried again
-    except Exception:  # one bad file must never stop the others
-        log.exception("file failed", extra={"account": account.pk, "file": one.name})
+    except Exception as error:  # one bad file must never stop the others
+        away = isinstance(error, DatabaseError) and not isinstance(error, DataError | IntegrityError)
+        if away or isinstance(error, OSError):
+            raise  # no fault of the file: it is tried again
+        log.exception("file failed", extra={"account": account.pk, "file": one.title})
         _set_aside(
-            account, place, one.name,
+            account, place, one,
             "file: an unforeseen error came up while it was read; the log of the workers names it. Orders that it "
             "holds and that are here already stay as they are: bring it again once the cause is mended.",
         )  # fmt: skip
@@ -267,18 +268,18 @@ def _collect_one(account: ChannelAccount, place: Folder, one: folders.Arrived, d
     return not file.refused
 
 
-def _set_aside(account: ChannelAccount, place: Folder, name: str, why: str) -> None:
+def _set_aside(account: ChannelAccount, place: Folder, one: Arrived, why: str) -> None:
     """A file that was not taken goes to `failed`, and a person is told."""
-    place.put_away(name, "failed")
+    place.put_away(one.name, "failed")
     code = account.sales_channel.code
     raise_item(
-        "channel_file", f"channel:file:{account.pk}:{name}"[:160],
-        f"{account.sales_channel.name}: {name} was not taken"[:200], detail=why,
+        "channel_file", f"channel:file:{account.pk}:{one.title}"[:160],
+        f"{account.sales_channel.name}: {one.title} was not taken"[:200], detail=why,
         url=f"/channels/{code}/files/", channel_code=code,
     )  # fmt: skip
 
 
-def _watch_out(account: ChannelAccount, waiting: Sequence[folders.Arrived]) -> None:
+def _watch_out(account: ChannelAccount, waiting: Sequence[Arrived]) -> None:
     """Does anybody fetch what we write? A file that stays under one name is not fetched away."""
     key = f"channel:unfetched:{account.pk}"
     stays = account.config["stock"]["name"] if account.config.get("fetched") == "no" else ""

@@ -36,6 +36,8 @@ log = logging.getLogger("lading.channels")
 MAX_ATTEMPTS = 6
 BATCH = 300
 CLAIM = dt.timedelta(seconds=90)
+#: a figure beyond it is no figure, and no column of ours would hold it
+MOST_UNITS = 1_000_000_000
 #: mapping errors of one order never stop the others
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
 
@@ -496,7 +498,7 @@ def _quantities(account: ChannelAccount, connector: Connector, messages: list[In
             told = connector.told_quantity(message.body)
         except UNREADABLE:
             told = None
-        if told:
+        if told and abs(told[2]) <= MOST_UNITS:
             at = message.event_at or message.received_at
             key = (told[0], told[1])
             if key not in newest or newest[key][0] <= at:

@@ -285,26 +285,26 @@ class Transport:
         hand_off = HandOff.objects.select_related("shipment__order").get(
             account=account, reference=order["reference"]
         )
-        wanted = _order(account, channel, order)
-        offers = _ask(channel, lambda connector, access: connector.outbound_offers(access, wanted))
+        name = reference_of(account, hand_off.reference)
         placed = hand_off.shipment.order
-        chosen, why = choose_offer(offers, placed.deliver_by, placed.service_level)
-        if chosen is None:
-            raise HttpFailure(Failure.REJECTED, f"Amazon cannot ship it: {why}.")
-        final = replace(wanted, speed=chosen.speed)
         try:
+            wanted = _order(account, channel, order)
+            offers = _ask(channel, lambda connector, access: connector.outbound_offers(access, wanted))
+            chosen, why = choose_offer(offers, placed.deliver_by, placed.service_level)
+            if chosen is None:
+                raise HttpFailure(Failure.REJECTED, f"Amazon cannot ship it: {why}.")
+            final = replace(wanted, speed=chosen.speed)
             _ask(channel, lambda connector, access: connector.create_outbound(access, final))
         except HttpFailure as failure:
             if failure.kind is not Failure.REJECTED:
                 raise
-            # a refusal may mean that an earlier try arrived after all
-            state = _read(channel, final.reference)
+            # a refusal may mean that an earlier try arrived after all: then it holds the very units that are missing
+            state = _read(channel, name)
             if state is None:
                 raise
             if not _is_ours(state, hand_off):
-                raise HttpFailure(
-                    Failure.REJECTED, f"Another system has an order {final.reference} there."
-                ) from failure
+                raise HttpFailure(Failure.REJECTED, f"Another system has an order {name} there.") from failure
+            return name
         if chosen.fee is not None:
             hand_off.calls.filter(kind=ThreePLCall.Kind.ORDER).update(
                 payload={"speed": chosen.speed, "cost": str(chosen.fee), "currency": chosen.currency}

@@ -156,14 +156,14 @@ def receive_transfer(
     """
     transfer = _locked(transfer_id)
     prefix = f"transfer:{transfer.pk}:in:{key}"
-    if StockMovement.objects.filter(key__startswith=prefix).exists():
+    lines = _lines(transfer)
+    if _posted([f"{prefix}:{sku_id}:t" for sku_id in lines]):
         return transfer
     if transfer.state != Transfer.State.SHIPPED:
         raise Conflict(
             f"{transfer.number} is {transfer.get_state_display().lower()}: nothing is in transit.",
             field="state",
         )
-    lines = _lines(transfer)
 
     def arrive(line: TransferLine, units: int) -> list[Movement]:
         _numbers_land(transfer, line, units, transfer.destination_id, numbers, "came with a transfer", actor)
@@ -202,9 +202,9 @@ def settle_transfer(
         check_reason(reason, 1 if found else -1, f"TR-{transfer_id}")
     transfer = _locked(transfer_id)
     prefix = f"transfer:{transfer.pk}:{'back' if found else 'lost'}:{key}"
-    if StockMovement.objects.filter(key__startswith=prefix).exists():
-        return transfer
     lines = _lines(transfer)
+    if _posted([f"{prefix}:{sku_id}{':t' if found else ''}" for sku_id in lines]):
+        return transfer
 
     def settle(line: TransferLine, units: int) -> list[Movement]:
         place = transfer.source_id if found else None
@@ -301,6 +301,11 @@ def _locked(transfer_id: int) -> Transfer:
 
 def _lines(transfer: Transfer) -> dict[int, TransferLine]:
     return {line.sku_id: line for line in transfer.lines.select_related("sku")}
+
+
+def _posted(keys: Sequence[str]) -> bool:
+    """Was one of these posted before? Whole keys: a caller's "R1" is not the beginning of a caller's "R10"."""
+    return StockMovement.objects.filter(key__in=keys).exists()
 
 
 def _each(

@@ -24,13 +24,15 @@ from django.db.models import F
 from fulfillment.models import HandOff, InboundNotice, ThreePLAccount, ThreePLCall, ThreePLFile
 from fulfillment.threepl import handoff, inbound, inbox, messages
 from inventory.selectors import resolve_codes
+from oms.core import arrivals
 from oms.core.actor import Actor, task_actor
+from oms.core.arrivals import Arrived
 from oms.core.audit import record
 from oms.core.clock import now
 from oms.core.csvsafe import stream_csv
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.exceptions_inbox import close_item, raise_item
-from oms.core.uploads import read_table
+from oms.core.uploads import MAX_BYTES, read_table
 
 log = logging.getLogger("lading.threepl")
 
@@ -195,7 +197,11 @@ def drop(account: ThreePLAccount) -> int:
         if mark.exists():
             continue
         temporary = target.with_suffix(".part")
-        temporary.write_bytes(file.content.encode())
+        # they may write to this folder as well: a link that they have laid is never followed
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o640)
+        with os.fdopen(descriptor, "wb") as written:
+            written.write(file.content.encode())
         os.replace(temporary, target)
         mark.touch()  # they may fetch and remove the file: it is not laid twice
         laid += 1
@@ -241,7 +247,7 @@ def take(account_id: int, name: str, data: bytes, *, actor: Actor) -> ThreePLFil
             field="file",
         )
     parsed = parse(account, data, digest)
-    name = messages.clean(os.path.basename(name) or "file.csv", "file", limit=10_000)[-160:]
+    name = arrivals.title_of(name)[-160:]
     values = {
         "account": account, "direction": ThreePLFile.Direction.IN, "kind": parsed.kind, "name": name,
         "sha256": digest, "rows": parsed.rows, "actor": str(actor),
@@ -281,7 +287,8 @@ def parse(account: ThreePLAccount, data: bytes, digest: str) -> Parsed:
     rows: list[tuple[int, dict[str, str]]] = []
     for number, cells in enumerate(table.rows, start=2):
         if any(cell.strip() for cell in cells):
-            rows.append((number, dict(zip(header, (cell.strip() for cell in cells), strict=False))))
+            texts = [cell.strip() for cell in cells] + [""] * (len(header) - len(cells))
+            rows.append((number, dict(zip(header, texts, strict=False))))
     parsed.rows = len(rows)
     if not rows:
         raise UserError("file: it has a header and no rows.", field="file")
@@ -444,50 +451,62 @@ def report(file: ThreePLFile) -> Iterator[str]:
 
 # --- the watched folder ----------------------------------------------------------------------------
 
-#: a file that changed this many seconds ago may still be written
-SETTLED = 5
+#: a file is whole when nothing was written to it for so many seconds, and much longer if its last line has no end
+SETTLED, UNENDED = 5.0, 300.0
 
 
 def watch() -> int:
-    """Take what lies in the in folders, oldest first; returns how many files were looked at."""
+    """Take what lies in the in folders, oldest first; returns how many files were looked at.
+
+    A folder or file that cannot be used keeps back no other one.
+    """
     looked = 0
     for account in ThreePLAccount.objects.filter(kind=ThreePLAccount.Kind.CSV).exclude(
         state=ThreePLAccount.State.SETUP
     ):
-        place = folder(account, "in")
-        waiting = [
-            path
-            for path in place.iterdir()
-            if path.is_file() and not path.is_symlink() and not path.name.startswith(".")
-            and now().timestamp() - path.stat().st_mtime >= SETTLED
-        ]  # fmt: skip
-        for path in sorted(waiting, key=lambda one: (one.stat().st_mtime, one.name))[:200]:
-            _take_from_folder(account, path)
+        try:
+            place = folder(account, "in")
+            waiting = [
+                one for one in arrivals.arrived(place, ("",), settled=SETTLED, unended=UNENDED) if one.ready
+            ]
+        except OSError as error:
+            log.warning("folder of 3PL %s: %s", account.code, error)
+            continue
+        for one in waiting[:200]:
+            try:
+                _take_from_folder(account, place, one)
+            except (
+                OSError
+            ) as error:  # taken away meanwhile, or the disk refuses it: looked at again next time
+                log.warning("file %r of 3PL %s: %s", one.name, account.code, error)
             looked += 1
     return looked
 
 
-def _take_from_folder(account: ThreePLAccount, path: Path) -> None:
+def _take_from_folder(account: ThreePLAccount, place: Path, one: Arrived) -> None:
     actor = task_actor(f"3pl {account.code}")
+    data = arrivals.read(place, one, most=MAX_BYTES, settled=SETTLED)
+    if data is None:
+        return
     problems: list[Any] = []
     try:
-        file = take(account.pk, path.name, path.read_bytes(), actor=actor)
+        file = take(account.pk, one.name, data, actor=actor)
         problems = file.problems
     except Conflict:
         pass  # the same bytes again: done long ago
     except UserError as error:
         problems = [[0, error.field, error.message]]
         raise_item(
-            "threepl_file", f"threepl:file:{account.pk}:", f"{account}: {path.name} cannot be read"[:200],
+            "threepl_file", f"threepl:file:{account.pk}:", f"{account}: {one.title} cannot be read"[:200],
             detail=error.message, url=f"/threepl/{account.code}/", warehouse_code=account.warehouse.code,
         )  # fmt: skip
     target = folder(account, "failed" if problems else "done")
-    stamp = f"{now():%Y%m%dT%H%M%S%f}"
+    name = arrivals.shelf_name(f"{now():%Y%m%dT%H%M%S%f}", one.name)
     if problems:
         lines = stream_csv(("row", "column", "problem"), problems)
-        (target / f"{stamp}-{path.name}.errors.csv").write_text("".join(lines), encoding="utf-8", newline="")
+        (target / f"{name}.errors.csv").write_text("".join(lines), encoding="utf-8", newline="")
     # moved last: a crash before this takes the file again, which changes nothing
-    os.replace(path, target / f"{stamp}-{path.name}")
+    os.replace(place / one.name, target / name)
 
 
 def find(account: ThreePLAccount, file_id: int) -> ThreePLFile:

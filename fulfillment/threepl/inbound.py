@@ -246,7 +246,8 @@ def _book(notice_id: int, message: Received, known: Mapping[str, Sku], actor: Ac
         gone = InboundReceipt.objects.create(
             notice=notice, external_id=message.external_id, received_at=message.received_at
         )
-        key = f"3pl:{notice.account_id}:{message.external_id}"
+        # their number counts within a delivery: many houses begin at 1 with each
+        key = f"3pl:{notice.account_id}:{notice.pk}:{message.external_id}"
         if notice.purchase_order_id:
             receipt, units, words = _purchase(notice, message, known, key, actor)
         else:

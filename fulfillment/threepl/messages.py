@@ -15,7 +15,7 @@ MAX_QUANTITY = 1_000_000
 MAX_LINES = 2000
 MAX_LEVELS = 100_000
 #: control characters and marks that turn text around
-_HOSTILE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+_HOSTILE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 @dataclass(frozen=True)

@@ -109,10 +109,14 @@ def take(drafts: Sequence[OrderDraft], *, channel: SalesChannel, actor: Actor, s
     return [answers[index] for index in range(len(drafts))]
 
 
+#: what one order may cause that nobody thought of: it is kept for a person and stops none of the others
+UNFORESEEN = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+
+
 def _take_chunk(drafts: list[OrderDraft], channel: SalesChannel, actor: Actor, source: str) -> list[Taken]:
     try:
         return _store(drafts, channel, actor, source)
-    except (IntegrityError, DataError, UserError) as error:
+    except (IntegrityError, DataError, UserError, *UNFORESEEN) as error:
         if len(drafts) > 1:
             log.info("batch of %d orders falls back to single orders: %s", len(drafts), type(error).__name__)
     return [_take_one(draft, channel, actor, source) for draft in drafts]
@@ -149,6 +153,13 @@ def _take_one(draft: OrderDraft, channel: SalesChannel, actor: Actor, source: st
             return Taken(None, "error", f"order {draft.external_id}: a value does not fit its field.")
         except UserError as error:
             return Taken(None, "error", error.message)
+        except UNFORESEEN as error:
+            log.exception("order %s of %s breaks order entry", draft.external_id, channel.code)
+            return Taken(
+                None,
+                "error",
+                f"order {draft.external_id}: order entry cannot read it ({type(error).__name__}).",
+            )
     raise AssertionError("unreachable")
 
 

@@ -19,6 +19,8 @@ MAX_LINES = 2000
 MAX_QUANTITY = 1_000_000
 MAX_TAGS = 50
 _MAX_MONEY = Decimal(10) ** 10
+#: days are counted on from an order's times and shown in every zone: the ends of the calendar leave no room for that
+_FIRST_YEAR, _LAST_YEAR = 1970, 2199
 _FOUR = Decimal("0.0001")
 
 #: ISO 4217 active codes
@@ -99,6 +101,10 @@ def _time(value: dt.datetime | None, what: str) -> dt.datetime | None:
     if value.tzinfo is None:
         raise UserError(
             f"{what}: has no time zone; send it with an offset, for example 2026-11-23T14:00:00Z.", field=what
+        )
+    if not _FIRST_YEAR <= value.year <= _LAST_YEAR:
+        raise UserError(
+            f"{what}: the year {value.year} is not between {_FIRST_YEAR} and {_LAST_YEAR}.", field=what
         )
     return value.astimezone(dt.UTC)
 

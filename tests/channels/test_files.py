@@ -34,7 +34,7 @@ from oms.orders.models import Order
 from returns.models import Rma
 from tests.channels.conftest import SKUS, push_all
 from tests.channels.test_effects import shipped
-from tests.factories import add_stock, make_channel
+from tests.factories import add_stock, make_channel, make_user
 
 ORDERS = """\
 Order No,Order Date,Status,SKU,Qty,Unit Price,Currency,Ship To Name,Address,City,Zip,Country
@@ -607,6 +607,49 @@ def test_links_and_pipes_of_a_partner_are_never_followed(partner: Partner, home:
     place = Folder("acme")
     place.lay("stock.csv", "theirs")
     assert target.read_text() == "mine" and (partner.root / "out" / "stock.csv").read_text() == "theirs"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "name", [b"\xff.csv", "漢".encode() * 80 + b".csv", b"x" * 251 + b".csv", b"a\nb.csv"], ids=ascii
+)
+def test_no_name_of_a_file_keeps_back_the_others(partner: Partner, name: bytes, client: Any) -> None:
+    for odd, text in ((name, "what is this\n"), (b"0" + name[1:], ORDERS.replace("MUG,2", "MUG,two"))):
+        with open(os.path.join(os.fsencode(partner.root), b"in", odd), "w") as file:
+            file.write(text)
+    partner.drop("zz.csv", ORDERS)
+    client.force_login(make_user("anna"))
+    assert client.get("/channels/acme/files/").status_code == 200
+    assert partner.collect() == {"taken": 1, "refused": 2, "waiting": 0} and not partner.names("in")
+    assert Order.objects.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_file_that_breaks_in_an_unforeseen_way_keeps_back_no_other(
+    partner: Partner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = formats.read
+
+    def read(table: Any, name: str, *args: Any) -> Any:
+        if name == "a.csv":
+            raise OverflowError("date value out of range")
+        return real(table, name, *args)
+
+    monkeypatch.setattr(formats, "read", read)
+    partner.drop("a.csv", ORDERS + "\n")
+    partner.drop("b.csv", ORDERS)
+    assert partner.collect() == {"taken": 1, "refused": 1, "waiting": 0}
+    assert Order.objects.count() == 2 and len(partner.names("failed")) == 1
+    assert ExceptionItem.objects.filter(kind="channel_file", closed_at=None).count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("date", ["9999-12-31 23:59", "0001-01-01 00:00"])
+def test_an_order_at_the_end_of_the_calendar_is_refused_alone(partner: Partner, date: str) -> None:
+    partner.drop("a.csv", ORDERS.replace("2026-11-20 11:00", date))
+    partner.collect()
+    (file,) = ChannelFile.objects.filter(kind="orders")
+    assert (file.taken, file.refused) == (1, 1) and "year" in file.problems[0][2]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -294,6 +294,19 @@ def test_a_second_create_is_refused_there_and_adopted_here(world, assert_invaria
     assert_invariants()
 
 
+def test_an_order_that_arrived_after_all_is_adopted_although_it_took_the_last_units(world, assert_invariants):
+    """Sent again, the preview finds nothing left: the first try holds the units. Refusing it would ship them twice."""
+    given = world.handed(2)
+    world.shop.client.call("POST", f"/shops/{world.shop.id}/fba", {"sku": "MUG-FBA", "fulfillable": 0})
+    call = given.calls.get(kind="order")
+    ThreePLCall.objects.filter(pk=call.pk).update(state="planned", next_attempt_at=now())
+    HandOff.objects.filter(pk=given.pk).update(state="planned", external_id="")
+    world.due()
+    given.refresh_from_db()
+    assert given.state == "confirmed" and len(world.there()) == 1
+    assert_invariants()
+
+
 def test_an_order_of_somebody_else_under_our_reference_is_not_ours(world):
     given = world.planned(2)
     theirs = OutboundOrder(

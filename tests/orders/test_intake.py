@@ -746,3 +746,31 @@ def test_any_order_of_arrival_ends_in_the_same_state(
             raise Undo
     except Undo:
         pass
+
+
+def test_one_order_that_breaks_order_entry_stops_no_other(
+    shop: SalesChannel, mug: Sku, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from oms.orders import intake
+
+    real = intake._Batch._new
+
+    def broken(self: intake._Batch, draft: OrderDraft) -> object:
+        if draft.external_id == "bad":
+            raise OverflowError("date value out of range")
+        return real(self, draft)
+
+    monkeypatch.setattr(intake._Batch, "_new", broken)
+    answers = take(
+        [order_draft(line_draft(mug), external_id=name) for name in ("a", "bad", "z")],
+        channel=shop, actor=BOT, source="webhook",
+    )  # fmt: skip
+    assert [answer.outcome for answer in answers] == ["created", "error", "created"]
+    assert "cannot read it" in answers[1].message and Order.objects.count() == 2
+
+
+@pytest.mark.parametrize("year", [1, 1969, 2200, 9999])
+def test_times_at_the_ends_of_the_calendar_are_refused(shop: SalesChannel, mug: Sku, year: int) -> None:
+    odd = dt.datetime(year, 6, 1, tzinfo=dt.UTC)
+    (answer,) = take([order_draft(line_draft(mug), placed_at=odd)], channel=shop, actor=BOT, source="webhook")
+    assert answer.outcome == "error" and answer.message.startswith("placed_at: the year")

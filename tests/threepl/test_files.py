@@ -212,18 +212,19 @@ def test_figures_by_file_open_a_difference(paper: Paper, assert_invariants: Call
     assert_invariants()
 
 
-def test_the_watched_folder(paper: Paper):
+def test_the_watched_folder(paper: Paper, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(files, "SETTLED", 0.0)
     place = files.folder(paper.account, "in")
     good = f"adjustment_id,sku,quantity,reason,adjusted_at\nA1,MUG,-2,broken,{now().isoformat()}\n"
     for name, text in (
         ("a.csv", good),
         ("b.csv", good),
         ("bad.csv", f"sku,on_hand,taken_at\nMUG,x,{now().isoformat()}\n"),
-        ("c.bin", "\0"),
+        ("c.bin", "\0\n"),
     ):
         (place / name).write_text(text)
         os.utime(place / name, (1, 1))
-    (place / "new.csv").write_text(good)  # still being written
+    (place / "new.csv").write_text(good[:-5])  # a transfer that stalled in the middle of a line
     os.symlink("/etc/passwd", place / "link.csv")
     assert files.watch() == 4
     inbox.drain(paper.account.pk)
@@ -236,3 +237,45 @@ def test_the_watched_folder(paper: Paper):
     assert set(failed) == {"bad.csv", "bad.csv.errors.csv", "c.bin", "c.bin.errors.csv"}
     assert "2,on_hand,on_hand: 'x' is not a whole number." in failed["bad.csv.errors.csv"].read_text()
     assert files.watch() == 0
+
+
+def test_a_file_that_was_just_written_waits_whatever_time_it_claims(paper: Paper):
+    path = files.folder(paper.account, "in") / "a.csv"
+    path.write_text("adjustment_id,sku,quantity,reason,adjusted_at\n")
+    os.utime(path, (1, 1))  # a transfer that keeps the file's own time
+    assert files.watch() == 0 and path.exists()
+
+
+@pytest.mark.parametrize(
+    "name", [b"\xff.csv", "漢".encode() * 80 + b".csv", b"x" * 251 + b".csv", b"a\nb.csv"], ids=ascii
+)
+def test_no_name_of_a_file_keeps_back_the_others(paper: Paper, monkeypatch: pytest.MonkeyPatch, name: bytes):
+    monkeypatch.setattr(files, "SETTLED", 0.0)
+    place = files.folder(paper.account, "in")
+    for odd, text in ((name, "what is this\n"), (b"0" + name[1:], "sku,on_hand,taken_at\nMUG,x,y\n")):
+        with open(os.path.join(os.fsencode(place), odd), "w") as file:
+            file.write(text)
+    (place / "zz.csv").write_text(
+        f"adjustment_id,sku,quantity,reason,adjusted_at\nA1,MUG,-2,broken,{now().isoformat()}\n"
+    )
+    assert files.watch() == 3 and not list(place.iterdir())
+    inbox.drain(paper.account.pk)
+    assert paper.on_hand() == 8
+
+
+def test_a_row_that_breaks_off_is_named(paper: Paper):
+    file = paper.take(
+        "reference,shipment_id,tracking,sku,quantity,shipped_at", f"{paper.planned().reference},X1"
+    )
+    assert file.problems and not file.accepted
+
+
+def test_a_link_laid_where_we_write_is_not_followed(paper: Paper):
+    victim = paper.home / "precious"
+    victim.write_text("keys")
+    paper.planned(2)
+    file = paper.written()
+    place = files.folder(paper.account, "out")
+    os.symlink(victim, (place / file.name).with_suffix(".part"))
+    assert files.drop(paper.account) == 1
+    assert victim.read_text() == "keys" and not (place / file.name).is_symlink()

@@ -231,6 +231,31 @@ def test_a_transfer_is_announced_and_received_with_what_is_broken_and_missing(pa
     clean()
 
 
+def test_receipts_whose_numbers_begin_alike_all_count(partner: Partner, clean):
+    east = make_warehouse("EAST")
+    add_stock(partner.sku, east, 20)
+    moving = transfers.request_transfer(
+        source_id=east.pk, destination_id=partner.warehouse.pk, lines={partner.sku.pk: 10}, actor=SYSTEM
+    )
+    transfers.ship_transfer(moving.pk, actor=SYSTEM)
+    told(partner)
+    before = partner.level().on_hand
+    for number, units in (("R10", 4), ("R1", 3), ("R1", 3)):
+        receipt(partner, moving.number, {"line": 1, "good": units}, number=number)
+    assert (partner.level().on_hand - before, partner.level().in_transit) == (7, 3)
+    clean()
+
+
+def test_a_house_that_numbers_its_receipts_anew_per_delivery_loses_none(partner: Partner, clean):
+    first, second = bought(partner, 10), bought(partner, 5)
+    told(partner)
+    before = partner.level().on_hand
+    receipt(partner, first.number, {"line": 1, "good": 10}, number="1")
+    receipt(partner, second.number, {"line": 1, "good": 5}, number="1")
+    assert partner.level().on_hand - before == 15
+    clean()
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import re
-import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +21,8 @@ from typing import Any
 
 from django.conf import settings
 
+from oms.core import arrivals
+from oms.core.arrivals import Arrived
 from oms.core.errors import UserError
 from oms.core.uploads import MAX_BYTES
 
@@ -33,16 +35,6 @@ KEPT_DAYS = 30
 
 class Busy(Exception):
     """Another process works on the folder at this moment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """A file in `in`. `at` = when it was last written, seconds since 1970."""
-
-    name: str
-    size: int
-    at: float
-    ready: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,54 +98,23 @@ class Folder:
     def arrived(self) -> list[Arrived]:
         """Files in `in`, the oldest first. Hidden and temporary names and everything but plain files are passed by."""
         self.ensure()
-        found = []
-        with os.scandir(self.root / "in") as entries:
-            for entry in entries:
-                if entry.name.startswith((".", "~")) or not entry.name.lower().endswith(ENDINGS):
-                    continue
-                if not entry.is_file(follow_symlinks=False):
-                    continue
-                state = entry.stat(follow_symlinks=False)
-                # the time of the last change cannot be set back, that of the content can
-                quiet = time.time() - max(state.st_mtime, state.st_ctime)
-                ready = quiet >= SETTLED and (quiet >= UNENDED or self._ends(entry.name))
-                found.append(Arrived(entry.name, state.st_size, min(state.st_mtime, time.time()), ready))
-        return sorted(found, key=lambda one: (one.at, one.name))
-
-    def _ends(self, name: str) -> bool:
-        """Does its last line end? A transfer that stalled stops in the middle of one."""
-        if name.lower().endswith(".xlsx"):
-            return True
-        with self._open(name) as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 2))
-            return bool(file.read().rstrip(b"\x00").endswith((b"\n", b"\r")))
-
-    def _open(self, name: str) -> Any:
-        descriptor = os.open(self.root / "in" / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise OSError(f"{name} is no plain file")
-        return os.fdopen(descriptor, "rb")
+        return arrivals.arrived(self.root / "in", ENDINGS, settled=SETTLED, unended=UNENDED)
 
     def read(self, one: Arrived) -> bytes | None:
         """Its bytes, one more than the limit at most; None when it changed under our eyes."""
-        with self._open(one.name) as file:
-            data = file.read(MAX_BYTES + 1)
-            after = os.fstat(file.fileno())
-        whole = after.st_size == one.size and time.time() - max(after.st_mtime, after.st_ctime) >= SETTLED
-        return bytes(data) if whole else None
+        return arrivals.read(self.root / "in", one, most=MAX_BYTES, settled=SETTLED)
 
     def put_away(self, name: str, where: str) -> str:
         """Move a file from `in` to `done` or `failed` under a name with the time; returns that name."""
-        target = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{name}"[-200:]
+        target = arrivals.shelf_name(time.strftime("%Y%m%dT%H%M%S", time.gmtime()), name)
         os.replace(self.root / "in" / name, self.root / where / target)
         return target
 
     def keep_errors(self, name: str, text: str) -> str:
         """The refused rows of a file, in `failed`; returns the name."""
         stem = re.sub(r"[^A-Za-z0-9._-]", "_", Path(name).stem)[:80]
-        target = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{stem}.errors.csv"
+        part = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]  # two names may look alike
+        target = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{stem}-{part}.errors.csv"
         self._lay(self.root / "failed" / target, text)
         return target
 
