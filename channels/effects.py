@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -329,6 +329,18 @@ def _claim(account_id: int) -> list[ChannelEffect]:
         .select_related("order__channel")
         .order_by("pk")
     )
+
+
+def try_again(account_ids: Collection[int]) -> int:
+    """These accounts answer again: effects that failed before they were sent are due now. Returns how many.
+
+    What was sent keeps the times of its proofs.
+    """
+    at = now()
+    waiting = ChannelEffect.objects.filter(
+        account__in=account_ids, state=State.PLANNED, lease_until__isnull=True, next_attempt_at__gt=at
+    ).exclude(error="")
+    return waiting.update(next_attempt_at=at)
 
 
 def _put_off(effect: ChannelEffect, error: str, *, wait: float) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 
-from channels import blackbox, effects
+from channels import blackbox, effects, inbox
 from channels import engines as engines  # registers what the dispatcher runs
 from channels.models import Listing
-from channels.pushing import mark_stale
+from channels.pushing import mark_stale, push_again
 from inventory.selectors import kit_parts
 from oms.core.doorbell import ring
 from oms.core.models import OutboxEvent
@@ -79,6 +79,22 @@ def order_created(events: list[OutboxEvent]) -> None:
     effects.plan_acknowledge(ids)
     if blackbox.any_short(ids):
         ring("channels.tasks.find_oversells")
+
+
+@subscribe("breaker.closed", urgent=True)
+def account_answers_again(events: list[OutboxEvent]) -> None:
+    """What waited out the pause goes out at once, and the orders that no notification brought are read."""
+    keys = [event.key.split(":") for event in events]
+    accounts = {int(key[1]) for key in keys if key[0] == "channel" and key[1].isdigit()}
+    if not accounts:
+        return
+    push_again(accounts)
+    inbox.read_again(accounts)
+    effects.try_again(accounts)
+    for account_id in sorted(accounts):
+        ring("channels.tasks.pull_account", str(account_id))
+        ring("channels.tasks.drain_inbox", str(account_id))
+        ring("channels.tasks.drain_effects", str(account_id))
 
 
 @subscribe("sku.merged")

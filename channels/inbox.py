@@ -207,6 +207,18 @@ def _postpone(
         )
 
 
+def read_again(account_ids: Collection[int]) -> int:
+    """These accounts answer again: messages whose reading failed are due now. Returns how many.
+
+    One that is in work at this moment may be worked off twice, which does no harm.
+    """
+    at = now()
+    waiting = InboxMessage.objects.filter(
+        account__in=account_ids, state=State.RECEIVED, next_attempt_at__gt=at
+    ).exclude(error="")
+    return waiting.update(next_attempt_at=at)
+
+
 def _tell(account: ChannelAccount, message: InboxMessage, error: str) -> None:
     code = account.sales_channel.code
     what = f"order {message.external_id}" if message.external_id else message.topic

@@ -14,7 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -130,6 +130,21 @@ def mark_listings(listings: QuerySet[Listing], *, forget: bool = False, anew: bo
             total += part.count()
             part.exclude(stale_since=at).update(**changes)
     return total
+
+
+def push_again(account_ids: Collection[int]) -> int:
+    """These accounts answer again: what waits only because calls failed may go out now. Returns how many listings.
+
+    A listing whose figure was refused waits on: that is no matter of the connection.
+    """
+    waiting = Listing.objects.filter(
+        account__in=account_ids, stale_since__isnull=False, lease_token__isnull=True, attempts=0, dead=False,
+        next_attempt_at__gt=now(),
+    )  # fmt: skip
+    with transaction.atomic():
+        if on_postgres():
+            list(waiting.order_by("pk").select_for_update(no_key=True).values_list("pk"))
+        return waiting.update(next_attempt_at=None)
 
 
 # --- claiming --------------------------------------------------------------------------------------

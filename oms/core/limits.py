@@ -11,11 +11,13 @@ import threading
 import time
 from dataclasses import dataclass
 
+from django.db import transaction
 from django.db.models import F
 
 from oms.core.clock import now
 from oms.core.exceptions_inbox import close_item, raise_item
 from oms.core.models import CircuitBreaker, ExceptionItem, TokenBucket
+from oms.core.outbox import emit
 
 LONGEST_PAUSE = dt.timedelta(minutes=15)
 
@@ -153,8 +155,7 @@ def throttled(key: str, retry_after: float | None, rate: Rate = DEFAULT_RATE) ->
 FAILURES_IN_A_ROW = 5
 REFUSALS_IN_A_ROW = 3
 WINDOW, WINDOW_CALLS = dt.timedelta(seconds=60), 20
-# a store that is back after an outage must be right within a minute, and one probe in this time is no storm
-FIRST_PAUSE, LONGEST_OPEN = 30, 45
+FIRST_PAUSE, LONGEST_OPEN = 30, 600
 _FRESH = 1.0
 
 
@@ -213,6 +214,18 @@ def may_call(key: str) -> Stopped | None:
     return Stopped(row.reason, 1.0)
 
 
+def paused(prefix: str) -> list[str]:
+    """Keys that begin with `prefix` and wait out a pause after failures; blocked ones wait for a person instead."""
+    rows = CircuitBreaker.objects.filter(key__startswith=prefix, open_until__gt=now(), blocked=False)
+    return list(rows.order_by("key").values_list("key", flat=True))
+
+
+def end_pause(key: str) -> None:
+    """Let the next call through as the probe, before its time. When it fails, the pause goes on doubling."""
+    at = now()
+    CircuitBreaker.objects.filter(pk=key, open_until__gt=at, blocked=False).update(open_until=at)
+
+
 def needs_reset(key: str) -> bool:
     """Count a success; True when the database must hear of it."""
     copy = _copies.setdefault(key, _Copy(time.monotonic(), False, True))
@@ -266,22 +279,22 @@ def failed(key: str, reason: str, *, refused: bool = False) -> None:
         "connection_down",
         f"breaker:{key}",
         f"{key}: calls fail and are paused",
-        detail=f"{reason} Next attempt after {pause} s. Nothing is lost: what is due goes out afterwards.",
+        detail=f"{reason} Next attempt within {pause} s. Nothing is lost: what is due goes out afterwards.",
         severity=ExceptionItem.Severity.HIGH,
     )
 
 
 def reset_breaker(key: str) -> None:
-    """Let calls out again: after a success, and whenever the account's credentials change."""
+    """Let calls out again: after a success, and whenever the account's credentials change.
+
+    One that was open tells so ("breaker.closed", the key), so that what waited out its pause need not wait longer.
+    """
     _copies.pop(key, None)
-    changed = CircuitBreaker.objects.filter(pk=key).update(
-        failures=0,
-        window_calls=0,
-        window_failures=0,
-        open_until=None,
-        times_opened=0,
-        blocked=False,
-        reason="",
-    )
+    with transaction.atomic():
+        if CircuitBreaker.objects.filter(pk=key, open_until__isnull=False).update(open_until=None):
+            emit("breaker.closed", key)
+        changed = CircuitBreaker.objects.filter(pk=key).update(
+            failures=0, window_calls=0, window_failures=0, open_until=None, times_opened=0, blocked=False, reason=""
+        )  # fmt: skip
     if changed:
         close_item(f"breaker:{key}", "calls get through again")

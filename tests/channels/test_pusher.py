@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from typing import Any
 
 import pytest
 from django.db import transaction
+from django.db.models import F
 
 from channels import kpis, sync
+from channels.engines import Prober
 from channels.models import Listing, StockPush
 from inventory.ledger import Movement, post_movements
 from inventory.models import Sku, Warehouse
-from oms.core import outbox
+from oms.core import http, limits, outbox
 from oms.core.actor import SYSTEM
 from oms.core.clock import now
-from oms.core.models import ExceptionItem
+from oms.core.models import CircuitBreaker, Doorbell, ExceptionItem
 from tests.channels.conftest import Shop, push_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -156,13 +159,53 @@ def test_an_outage_loses_nothing_and_ends_in_one_push_each(shopify: Shop, settin
     assert shopify.listing("MUG").stale_since is not None and not shopify.listing("MUG").dead
     shopify.client.clear_faults(shopify.id)
     shopify.client.clear_requests(shopify.id)
-    from oms.core import limits
-
     limits.reset_breaker(f"channel:{shopify.account.pk}")
     Listing.objects.update(next_attempt_at=None)
     push_all()
     assert shopify.available("MUG") == 45
     assert shopify.requests("inventorySetQuantities") == 1
+
+
+def test_a_closed_store_is_probed_and_what_waited_goes_out_as_soon_as_it_answers(shopify: Shop) -> None:
+    push_all()
+    key, pull = f"channel:{shopify.account.pk}", "channels.tasks.pull_account"
+
+    def look() -> int:
+        async def once() -> int:
+            try:
+                return await Prober().look()
+            finally:
+                await http.DOOR.aclose()
+
+        limits.forget_copies()
+        return asyncio.run(once())
+
+    assert look() == 0  # an open store is not asked
+    shopify.client.faults(shopify.id, outage_seconds=3600)
+    for number in range(limits.FAILURES_IN_A_ROW):
+        move(shopify.skus["MUG"], shopify.warehouse, -1, f"out:{number}")
+        Listing.objects.update(next_attempt_at=None)
+        push_all()
+    CircuitBreaker.objects.filter(pk=key).update(open_until=now() + dt.timedelta(minutes=10))
+    later = now() + dt.timedelta(minutes=9)
+    Listing.objects.filter(stale_since__isnull=False).update(next_attempt_at=later)
+    refused = Listing.objects.filter(external_sku="BOWL")
+    # its figure was refused
+    refused.update(version=F("version") + 1, stale_since=now(), attempts=2, next_attempt_at=later)
+
+    shopify.client.clear_requests(shopify.id)
+    assert look() == 1 and len(shopify.client.requests(shopify.id)) == 1
+    outbox.drain()
+    assert CircuitBreaker.objects.get(pk=key).open_until is not None  # still down
+    assert shopify.listing("MUG").next_attempt_at == later
+
+    shopify.client.clear_faults(shopify.id)
+    Doorbell.objects.filter(task=pull).delete()
+    assert look() == 1 and look() == 0
+    push_all()
+    assert shopify.available("MUG") == 45 and shopify.listing("BOWL").next_attempt_at == later
+    assert CircuitBreaker.objects.get(pk=key).open_until is None
+    assert Doorbell.objects.filter(task=pull, subject=str(shopify.account.pk)).exists()
 
 
 def test_a_sale_of_the_channel_that_is_not_booked_is_not_overwritten(shopify: Shop) -> None:
