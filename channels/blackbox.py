@@ -7,6 +7,7 @@ took the longest before the second sale is the guilty one.
 
 from __future__ import annotations
 
+import bisect
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,22 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Min, OuterRef, Q, Subquery
 
 from channels import penalties
-from channels.models import ChannelAccount, InboxMessage, Listing, OversellIncident, StockPush
+from channels.models import (
+    ChannelAccount,
+    InboxMessage,
+    Listing,
+    OversellIncident,
+    OversellSuspect,
+    StockPush,
+)
 from inventory.models import StockLevel, StockMovement
 from oms.core.clock import now
-from oms.core.exceptions_inbox import raise_item
+from oms.core.db import on_postgres
+from oms.core.exceptions_inbox import raise_new
+from oms.core.inserts import insert_rows
 from oms.core.models import ExceptionItem
 from oms.orders.models import ChannelWarehouse, Order, OrderLine
 from procurement import selectors as purchasing
@@ -155,55 +166,105 @@ def _ms(start: dt.datetime, end: dt.datetime) -> int:
 
 # --- finding and writing ---------------------------------------------------------------------------
 
+#: orders that are looked into at once
+ORDERS = 200
+#: what one batch shares is read for orders that came in within the same hour
+TOGETHER = dt.timedelta(hours=1)
+#: the pushes shown in a timeline
+SHOWN_PUSHES = 40
+DAY = dt.timedelta(days=1)
 
-def investigate(order_ids: Sequence[int]) -> list[OversellIncident]:
-    """Open an incident for each line of these orders that was sold although nothing was left. One per line.
 
-    Only channels with an account count: an order entered by hand may be short on purpose. A line whose listing was
-    never shown above zero is a backorder, not an oversell.
+def suspect(order_ids: Sequence[int]) -> int:
+    """Remember those of these orders that a channel sold and that came in short; returns how many. Two statements.
+
+    An order entered by hand may be short on purpose: only channels with an account count.
     """
-    lines = list(
-        OrderLine.objects.filter(
-            order__in=order_ids, short__gt=0, sku__isnull=False, order__is_test=False, order__fulfilled_by="us",
-            order__channel__account__isnull=False,
-        ).select_related("order__channel__account", "sku")
-    )  # fmt: skip
-    if not lines:
-        return []
-    known = set(
-        OversellIncident.objects.filter(line__in=[line.pk for line in lines]).values_list("line", flat=True)
-    )
-    return [made for line in lines if line.pk not in known and (made := _investigate(line)) is not None]
+    short = Order.objects.filter(pk__in=order_ids, short_units__gt=0, channel__account__isnull=False)
+    found = list(short.order_by("pk").values_list("pk", flat=True))
+    if found:
+        OversellSuspect.objects.bulk_create(
+            [OversellSuspect(order_id=pk) for pk in found], ignore_conflicts=True
+        )
+    return len(found)
 
 
-def investigate_recent() -> int:
-    """Look into every order of the last quarter of an hour that came in short; returns how many were sold twice."""
-    since = now() - dt.timedelta(minutes=15)
-    short = Order.objects.filter(imported_at__gte=since, short_units__gt=0, lines__oversell__isnull=True)
-    return len(investigate(list(short.distinct().order_by("pk").values_list("pk", flat=True)[:500])))
+def drain() -> int:
+    """Look into every suspected order, the oldest first; returns how many lines were sold twice.
+
+    A suspect leaves the list in the transaction that writes its black box, so none is lost and none is told twice.
+    """
+    told, last = 0, 0
+    while True:
+        waiting = OversellSuspect.objects.filter(pk__gt=last).order_by("pk")
+        suspects = dict(waiting.values_list("pk", "order")[:ORDERS])
+        if not suspects:
+            return told
+        last = max(suspects)
+        found = _investigate(list(suspects.values()))
+        with transaction.atomic():
+            mine = OversellSuspect.objects.filter(pk__in=suspects).order_by("pk")
+            if on_postgres():  # SQLite writes one transaction after the other
+                mine = mine.select_for_update(skip_locked=True)
+            orders = set(mine.values_list("order", flat=True))  # another worker may have been faster
+            told += _store([incident for incident in found if incident.order_id in orders])
+            OversellSuspect.objects.filter(order__in=orders).delete()
 
 
-def any_short(order_ids: Sequence[int]) -> bool:
-    """Whether one of these orders of a channel came in short: a cheap question for each batch of news."""
-    return Order.objects.filter(pk__in=order_ids, short_units__gt=0, channel__account__isnull=False).exists()
+def _store(incidents: Sequence[OversellIncident]) -> int:
+    lines = [incident.line_id for incident in incidents]
+    known = set(OversellIncident.objects.filter(line__in=lines).values_list("line", flat=True))
+    fresh = [incident for incident in incidents if incident.line_id not in known]
+    if not fresh:
+        return 0
+    insert_rows(fresh)
+    items = {}
+    for one in fresh:
+        cheapest = f". Cheapest way out: {one.remedies[0]['text']}." if one.remedies else ""
+        items[f"oversell:{one.line_id}"] = {
+            "kind": "oversell", "title": f"{one.sku.code}: {one.units} sold twice", "detail": one.why + cheapest,
+            "severity": ExceptionItem.Severity.URGENT, "url": f"/channels/oversells/{one.pk}/",
+            "channel_code": one.order.channel.code, "due_at": one.order.ship_by,
+        }  # fmt: skip
+    raise_new(items)
+    return len(fresh)
 
 
-def _investigate(line: OrderLine) -> OversellIncident | None:
-    assert line.sku is not None  # the caller chose lines with one
+def _investigate(order_ids: Sequence[int]) -> list[OversellIncident]:
+    """The incidents of the lines of these orders that were sold although nothing was left, not stored yet.
+
+    A line whose listing was never shown above zero is a backorder, not an oversell.
+    """
+    lines = OrderLine.objects.filter(
+        order__in=order_ids, short__gt=0, sku__isnull=False, order__is_test=False, order__fulfilled_by="us",
+        order__channel__account__isnull=False, oversell__isnull=True,
+    ).select_related("order__channel__account", "sku").order_by("sku", "order__imported_at", "pk")  # fmt: skip
+    alike: dict[tuple[int, int], list[OrderLine]] = {}
+    for line in lines:
+        hour = int(line.order.imported_at.timestamp() // TOGETHER.total_seconds())
+        alike.setdefault((line.sku_id or 0, hour), []).append(line)
+    found: list[OversellIncident] = []
+    for (sku_id, _), group in alike.items():
+        evidence = _Evidence(sku_id, group)
+        found += [incident for line in group if (incident := _incident(line, evidence)) is not None]
+    return found
+
+
+def _incident(line: OrderLine, evidence: _Evidence) -> OversellIncident | None:
     second, account = line.order, line.order.channel.account
-    listing = _listing_of(account, line)
-    if listing is None or not _was_shown(listing, second.placed_at):
+    listing = evidence.listing_of(line)
+    if listing is None or not evidence.was_shown(listing, second.placed_at):
         return None
-    movement = _last_taker(line)
-    first = _order_of(movement)
-    push = _push_after(listing, movement)
+    movement = evidence.last_taker(line)
+    first = evidence.order_of(movement)
+    push = evidence.push_after(listing, movement)
     reason = (
         _why_not_told(listing, account) if first is not None else (movement.kind if movement else "unknown")
     )
     times = Times(
         second_sold=second.placed_at,
         first_sold=first.placed_at if first else None,
-        first_received=_received(first) if first else None,
+        first_received=evidence.received(first) if first else None,
         first_booked=movement.created_at if movement else None,
         sent=push.sent_at if push else None,
         accepted=push.answered_at if push and push.state == StockPush.State.ACKED else None,
@@ -217,84 +278,169 @@ def _investigate(line: OrderLine) -> OversellIncident | None:
         reason=reason or "-",
     )
     ways = remedies(
-        line.short, elsewhere=_elsewhere(line), ship_by=second.ship_by.date() if second.ship_by else None,
-        incoming=[(one.units, one.expected_on) for one in purchasing.incoming([line.sku_id or 0])],
+        line.short, elsewhere=evidence.elsewhere(second.channel_id),
+        ship_by=second.ship_by.date() if second.ship_by else None, incoming=evidence.incoming,
         orders=[_candidate(order) for order in (second, first) if order is not None],
     )  # fmt: skip
-    with transaction.atomic():
-        incident, made = OversellIncident.objects.get_or_create(
-            line=line,
-            defaults={
-                "sku": line.sku, "order": second, "rival": first, "listing": listing, "units": line.short,
-                "hop": verdict.hop, "hop_ms": verdict.ms, "why": why[:255],
-                "timeline": _timeline(times, listing, first, second, _received(second)),
-                "remedies": [
-                    {"kind": way.kind, "cost": str(way.cost), "text": way.text} for way in ways
-                ],
-            },
+    return OversellIncident(
+        line=line, sku=line.sku, order=second, rival=first, listing=listing, units=line.short, hop=verdict.hop,
+        hop_ms=verdict.ms, why=why[:255],
+        timeline=_timeline(times, evidence.pushes_from(times), first, second, evidence.received(second)),
+        remedies=[{"kind": way.kind, "cost": str(way.cost), "text": way.text} for way in ways],
+    )  # fmt: skip
+
+
+class _Evidence:
+    """What the oversold lines of one SKU share, read once: the statements do not grow with the lines.
+
+    `lines` are short lines of the SKU whose orders came in within an hour of each other, oldest first.
+    """
+
+    def __init__(self, sku_id: int, lines: Sequence[OrderLine]) -> None:
+        self._sku_id = sku_id
+        sold = [line.order.placed_at for line in lines]
+        self._read_listings({line.order.channel.account.pk for line in lines}, min(sold), max(sold))
+        self._read_takers(lines[0].order.imported_at, lines[-1].order.imported_at)
+        self._told: dict[tuple[int, str], dt.datetime] = {}
+        self._asked: set[int] = set()
+        self._read_news([line.order for line in lines])
+        self._orders: dict[int, Order | None] = {}
+        self._carried: dict[tuple[int, int], StockPush | None] = {}
+        self._pushes: dict[dt.datetime, list[StockPush]] = {}
+        self.incoming = [(one.units, one.expected_on) for one in purchasing.incoming([sku_id])]
+        levels = StockLevel.objects.filter(sku=sku_id, warehouse__is_active=True).select_related("warehouse")
+        self._levels = [level for level in levels if level.available > 0]
+        self._serving: dict[int, set[int]] = {}
+        channels = {line.order.channel_id for line in lines}
+        for channel_id, warehouse_id in ChannelWarehouse.objects.filter(
+            channel__in=channels, fulfils=True
+        ).values_list("channel", "warehouse"):
+            self._serving.setdefault(channel_id, set()).add(warehouse_id)
+
+    def _read_listings(self, accounts: set[int], first: dt.datetime, last: dt.datetime) -> None:
+        rows = Listing.objects.filter(
+            account__in=accounts, sku=self._sku_id, fulfilment=Listing.Fulfilment.MERCHANT
+        )
+        older = StockPush.objects.filter(
+            listing=OuterRef("pk"), state=StockPush.State.ACKED, answered_at__lte=first - DAY
+        ).order_by("-answered_at")
+        self._listings: dict[int, list[Listing]] = {}
+        self._older: dict[int, int | None] = {}
+        for row in rows.annotate(older=Subquery(older.values("quantity")[:1])).order_by("pk"):
+            self._listings.setdefault(row.account_id, []).append(row)
+            self._older[row.pk] = row.older
+        acked = StockPush.objects.filter(
+            listing__in=self._older, state=StockPush.State.ACKED, answered_at__gt=first - DAY, answered_at__lte=last
         )  # fmt: skip
-        if made:
-            raise_item(
-                "oversell", f"oversell:{line.pk}", f"{line.sku.code}: {line.short} sold twice",
-                detail=f"{why}. Cheapest way out: {ways[0].text}." if ways else why,
-                severity=ExceptionItem.Severity.URGENT, object_url=f"/channels/oversells/{incident.pk}/",
-                channel_code=second.channel.code, due_at=second.ship_by,
-            )  # fmt: skip
-    return incident
+        self._shown: dict[int, list[tuple[dt.datetime, int]]] = {}
+        self._positive: dict[int, list[dt.datetime]] = {}
+        for listing_id, at, quantity in acked.order_by("answered_at", "pk").values_list(
+            "listing", "answered_at", "quantity"
+        ):
+            assert at is not None  # the filter asked for those with an answer
+            self._shown.setdefault(listing_id, []).append((at, quantity))
+            if quantity > 0:
+                self._positive.setdefault(listing_id, []).append(at)
+
+    def _read_takers(self, first: dt.datetime, last: dt.datetime) -> None:
+        """Movements that took units, the newest first, and the last ones before the first line was booked."""
+        takes = Q(bucket="reserved", quantity__gt=0) | (
+            ~Q(bucket="reserved") & Q(quantity__lt=0) & ~Q(kind=StockMovement.Kind.SHIP)
+        )
+        taken = StockMovement.objects.filter(takes, sku=self._sku_id).order_by("-created_at", "-pk")
+        self._takers = list(taken.filter(created_at__gt=first, created_at__lte=last))
+        self._takers += list(taken.filter(created_at__lte=first)[:20])
+
+    def _read_news(self, orders: Sequence[Order]) -> None:
+        """When the channel first told us of these orders."""
+        told = InboxMessage.objects.filter(
+            account__in={account.pk for order in orders if (account := _account_of(order))},
+            external_id__in={order.external_id for order in orders},
+        )
+        for account_id, external_id, at in (
+            told.order_by().values("account", "external_id").annotate(at=Min("received_at"))
+            .values_list("account", "external_id", "at")
+        ):  # fmt: skip
+            self._told[account_id, external_id] = at
+        self._asked |= {order.pk for order in orders}
+
+    def listing_of(self, line: OrderLine) -> Listing | None:
+        rows = self._listings.get(line.order.channel.account.pk, [])
+        return next((row for row in rows if row.external_sku == line.external_sku), rows[0] if rows else None)
+
+    def was_shown(self, listing: Listing, at: dt.datetime) -> bool:
+        """Whether the channel showed units at some time in the day before the sale."""
+        positive = self._positive.get(listing.pk, [])
+        until = bisect.bisect_right(positive, at)
+        if until and positive[until - 1] >= at - DAY:
+            return True
+        shown = self._shown.get(listing.pk, [])
+        until = bisect.bisect_right(shown, at, key=lambda row: row[0])
+        before = shown[until - 1][1] if until else self._older[listing.pk]
+        return before > 0 if before is not None else (listing.read_quantity or 0) > 0
+
+    def last_taker(self, line: OrderLine) -> StockMovement | None:
+        """The movement that took the last units before this line was booked."""
+        own, at = f"{line.order.number}/", line.order.imported_at
+        before = bisect.bisect_left(
+            self._takers, -at.timestamp(), key=lambda one: -one.created_at.timestamp()
+        )
+        return next((one for one in self._takers[before:] if not one.reference.startswith(own)), None)
+
+    def order_of(self, movement: StockMovement | None) -> Order | None:
+        """The order whose reservation it was."""
+        if movement is None or movement.kind != StockMovement.Kind.RESERVE or "/" not in movement.reference:
+            return None
+        line_id = movement.reference.rpartition("/")[2]
+        if not line_id.isdigit():
+            return None
+        if movement.pk not in self._orders:
+            lines = OrderLine.objects.filter(pk=int(line_id)).select_related("order__channel__account")
+            found = lines.first()
+            self._orders[movement.pk] = found.order if found else None
+        return self._orders[movement.pk]
+
+    def received(self, order: Order) -> dt.datetime | None:
+        account = _account_of(order)
+        if account is None:
+            return None
+        if order.pk not in self._asked:
+            self._read_news([order])
+        return self._told.get((account.pk, order.external_id), order.imported_at)
+
+    def push_after(self, listing: Listing, movement: StockMovement | None) -> StockPush | None:
+        """The first push to the listing that carried the change."""
+        if movement is None:
+            return None
+        key = (listing.pk, movement.pk)
+        if key not in self._carried:
+            rows = StockPush.objects.filter(listing=listing, sent_at__gte=movement.created_at)
+            rows = rows.order_by("sent_at", "pk")
+            self._carried[key] = rows.filter(state=StockPush.State.ACKED).first() or rows.first()
+        return self._carried[key]
+
+    def elsewhere(self, channel_id: int) -> dict[str, int]:
+        """Available units in warehouses that do not serve the channel."""
+        serving = self._serving.get(channel_id, set())
+        return {
+            level.warehouse.code: level.available
+            for level in self._levels
+            if level.warehouse_id not in serving
+        }
+
+    def pushes_from(self, times: Times) -> list[StockPush]:
+        """What was told to every channel around the first sale, or around what lowered the stock."""
+        start = times.first_sold or times.first_booked or times.second_sold.replace(second=0, microsecond=0)
+        if start not in self._pushes:
+            rows = StockPush.objects.filter(
+                listing__sku=self._sku_id, sent_at__gte=start - dt.timedelta(minutes=5), sent_at__lte=now()
+            ).select_related("listing__account__sales_channel")
+            self._pushes[start] = list(rows.order_by("sent_at", "pk")[:SHOWN_PUSHES])
+        return self._pushes[start]
 
 
-def _listing_of(account: ChannelAccount, line: OrderLine) -> Listing | None:
-    rows = Listing.objects.filter(account=account, sku=line.sku_id, fulfilment=Listing.Fulfilment.MERCHANT)
-    return rows.filter(external_sku=line.external_sku).order_by("pk").first() or rows.order_by("pk").first()
-
-
-def _was_shown(listing: Listing, at: dt.datetime) -> bool:
-    """Whether the channel showed units at some time in the day before the sale."""
-    recent = StockPush.objects.filter(listing=listing, state=StockPush.State.ACKED, answered_at__lte=at)
-    before = recent.order_by("-answered_at").values_list("quantity", flat=True).first()
-    day = recent.filter(answered_at__gte=at - dt.timedelta(days=1), quantity__gt=0).exists()
-    return bool(before and before > 0) or day or (before is None and (listing.read_quantity or 0) > 0)
-
-
-def _last_taker(line: OrderLine) -> StockMovement | None:
-    """The movement that took the last units before this line was booked."""
-    own = f"{line.order.number}/"
-    for movement in StockMovement.objects.filter(
-        sku=line.sku_id, created_at__lte=line.order.imported_at
-    ).order_by("-pk")[:20]:
-        falls = movement.quantity > 0 if movement.bucket == "reserved" else movement.quantity < 0
-        takes = movement.bucket == "reserved" or movement.kind != StockMovement.Kind.SHIP
-        if falls and takes and not movement.reference.startswith(own):
-            return movement
-    return None
-
-
-def _order_of(movement: StockMovement | None) -> Order | None:
-    if movement is None or movement.kind != StockMovement.Kind.RESERVE or "/" not in movement.reference:
-        return None
-    line_id = movement.reference.rpartition("/")[2]
-    if not line_id.isdigit():
-        return None
-    found = OrderLine.objects.filter(pk=int(line_id)).select_related("order__channel").first()
-    return found.order if found else None
-
-
-def _received(order: Order) -> dt.datetime | None:
-    account = ChannelAccount.objects.filter(sales_channel=order.channel_id).first()
-    if account is None:
-        return None
-    told = InboxMessage.objects.filter(account=account, external_id=order.external_id).order_by("received_at")
-    return told.values_list("received_at", flat=True).first() or order.imported_at
-
-
-def _push_after(listing: Listing, movement: StockMovement | None) -> StockPush | None:
-    """The first push to the listing that carried the change."""
-    if movement is None:
-        return None
-    carried = StockPush.objects.filter(listing=listing, sent_at__gte=movement.created_at).order_by(
-        "sent_at", "pk"
-    )
-    return carried.filter(state=StockPush.State.ACKED).first() or carried.first()
+def _account_of(order: Order) -> ChannelAccount | None:
+    return getattr(order.channel, "account", None)
 
 
 def _why_not_told(listing: Listing, account: ChannelAccount) -> str:
@@ -307,34 +453,18 @@ def _why_not_told(listing: Listing, account: ChannelAccount) -> str:
     return ""
 
 
-def _elsewhere(line: OrderLine) -> dict[str, int]:
-    """Available units in warehouses that do not serve the channel."""
-    serving = ChannelWarehouse.objects.filter(channel=line.order.channel_id, fulfils=True).values("warehouse")
-    levels = StockLevel.objects.filter(sku=line.sku_id, warehouse__is_active=True).exclude(
-        warehouse__in=serving
-    )
-    return {
-        level.warehouse.code: level.available
-        for level in levels.select_related("warehouse")
-        if level.available > 0
-    }
-
-
 def _candidate(order: Order) -> Candidate:
-    account = ChannelAccount.objects.filter(sales_channel=order.channel_id).first()
+    account = _account_of(order)
     return Candidate(
         order.number, order.channel.name, account.connector if account else "", (order.total * order.fx_rate)
     )
 
 
 def _timeline(
-    times: Times, listing: Listing, first: Order | None, second: Order, second_received: dt.datetime | None
-) -> list[dict[str, Any]]:
+    times: Times, pushes: Sequence[StockPush], first: Order | None, second: Order,
+    second_received: dt.datetime | None,
+) -> list[dict[str, Any]]:  # fmt: skip
     """What happened, in order, with milliseconds since the first sale."""
-    pushes = StockPush.objects.filter(
-        listing__sku=listing.sku_id, sent_at__gte=(times.first_sold or times.second_sold) - dt.timedelta(minutes=5),
-        sent_at__lte=now(),
-    ).select_related("listing__account__sales_channel").order_by("sent_at")[:40]  # fmt: skip
     name, shop = (first.number, first.channel.name) if first else ("Stock", "")
     events: list[tuple[dt.datetime, str]] = [
         (at, text)

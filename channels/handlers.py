@@ -77,7 +77,7 @@ def order_cancelled_here(events: list[OutboxEvent]) -> None:
 def order_created(events: list[OutboxEvent]) -> None:
     ids = [int(event.key) for event in events]
     effects.plan_acknowledge(ids)
-    if blackbox.any_short(ids):
+    if blackbox.suspect(ids):
         ring("channels.tasks.find_oversells")
 
 

@@ -405,6 +405,12 @@ class Drift(models.Model):
         indexes = [models.Index(fields=["found_at"], name="drift_found_idx")]
 
 
+class OversellSuspect(models.Model):
+    """An order that a channel sold and that came in short: waits until its black box is written."""
+
+    order = models.OneToOneField(Order, on_delete=models.CASCADE, related_name="+")
+
+
 class OversellIncident(models.Model):
     """One line that a channel sold although nothing was left: who was slow, and what mends it."""
 

@@ -71,8 +71,10 @@ def drain_effects(subject: str) -> None:
     effects.drain(int(subject))
 
 
+@periodic(seconds=60)
 def find_oversells(subject: str) -> None:
-    blackbox.investigate_recent()
+    """Look into orders that came in short; by the clock for those whose bell was lost."""
+    blackbox.drain()
 
 
 def _pull(account_id: int, days: int | None = None) -> None:

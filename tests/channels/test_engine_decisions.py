@@ -8,14 +8,23 @@ from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from itertools import combinations
+from typing import Any
 
 import pytest
+import time_machine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channels import accounts, blackbox, pacing, quantities, silence, tuning
 from channels.blackbox import Candidate, Times, judge, remedies
-from channels.models import ChannelAccount, InboxMessage, Listing, OversellIncident, StockPush
+from channels.models import (
+    ChannelAccount,
+    InboxMessage,
+    Listing,
+    OversellIncident,
+    OversellSuspect,
+    StockPush,
+)
 from inventory.availability import Claim, Told, exposure, partition, safe_now
 from inventory.models import Sku, Warehouse
 from oms.core.clock import now
@@ -389,7 +398,8 @@ def test_an_oversell_opens_its_black_box_once(
         ids.append(take([draft], channel=channel, actor=Actor("channel", "t"), source="webhook")[0].order_id)
     listings[1].account.pushes_paused_at, listings[1].account.pause_reason = at, "stock count"
     listings[1].account.save()
-    assert blackbox.investigate_recent() == 1 and blackbox.investigate_recent() == 0
+    assert blackbox.suspect(ids) == 1  # the one that came in short
+    assert blackbox.drain() == 1 and blackbox.drain() == 0
     incident = OversellIncident.objects.get()
     assert (incident.order_id, incident.rival_id, incident.units) == (ids[1], ids[0], 1)
     assert incident.hop == "notice" and incident.why.startswith("Left told us of its sale 7")
@@ -404,6 +414,35 @@ def test_an_oversell_opens_its_black_box_once(
     assert_invariants()
 
 
+@pytest.mark.parametrize("lines", [3, 40])
+def test_the_black_boxes_of_a_sku_cost_the_same_however_many_lines_were_sold_twice(
+    shops: tuple[Warehouse, Sku, list[SalesChannel], list[Listing]], lines: int,
+    django_assert_max_num_queries: Callable[..., Any],
+) -> None:  # fmt: skip
+    from oms.core.actor import Actor
+    from oms.orders.intake import take
+
+    _, sku, (left, right), _ = shops
+    start = now() - dt.timedelta(hours=3)  # what nobody has looked at is looked at, however old it is
+    ids: list[int | None] = []
+    with time_machine.travel(start, tick=True):
+        for number in range(lines + 1):
+            channel = (left, right)[number % 2]
+            at = now() + dt.timedelta(seconds=number - 100)
+            draft = order_draft(line_draft(sku, 1), placed_at=at, channel_updated_at=at)
+            ids.append(
+                take([draft], channel=channel, actor=Actor("channel", "t"), source="webhook")[0].order_id
+            )
+    assert blackbox.suspect([pk for pk in ids if pk]) == lines
+    with django_assert_max_num_queries(32):
+        assert blackbox.drain() == lines
+    assert set(OversellIncident.objects.values_list("order", "rival")) == {(pk, ids[0]) for pk in ids[1:]}
+    items = ExceptionItem.objects.filter(kind="oversell", closed_at__isnull=True)
+    urls = {f"/channels/oversells/{one.pk}/" for one in OversellIncident.objects.all()}
+    assert items.count() == lines and set(items.values_list("url", flat=True)) == urls
+    assert not OversellSuspect.objects.exists() and blackbox.drain() == 0
+
+
 def test_a_backorder_of_a_listing_that_showed_nothing_is_none(
     shops: tuple[Warehouse, Sku, list[SalesChannel], list[Listing]],
 ) -> None:
@@ -412,8 +451,10 @@ def test_a_backorder_of_a_listing_that_showed_nothing_is_none(
 
     _, sku, (left, _), _ = shops
     StockPush.objects.update(quantity=0)
-    take([order_draft(line_draft(sku, 3))], channel=left, actor=Actor("channel", "t"), source="webhook")
-    assert blackbox.investigate_recent() == 0
+    drafts = [order_draft(line_draft(sku, 3))]
+    (taken,) = take(drafts, channel=left, actor=Actor("channel", "t"), source="webhook")
+    assert taken.order_id and blackbox.suspect([taken.order_id]) == 1
+    assert blackbox.drain() == 0 and not OversellSuspect.objects.exists()
 
 
 def test_a_tuned_buffer_changes_and_a_pinned_one_stays(
