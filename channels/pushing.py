@@ -533,6 +533,12 @@ def give_up_unseen() -> int:
     return _free(Listing.objects.filter(unseen_since__lt=now() - UNSEEN_FOR, lease_token__isnull=True))
 
 
+def _with_contents(sku_ids: set[int]) -> list[int]:
+    """The SKUs and what is inside those that are kits: units of a kit are taken from its parts' listings too."""
+    inside = {part for parts in selectors.kit_parts(sku_ids).values() for part, _ in parts}
+    return sorted(sku_ids | inside)
+
+
 def _free(listings: QuerySet[Listing]) -> int:
     found = dict(listings.order_by("pk").values_list("pk", "sku"))
     if not found:
@@ -543,7 +549,7 @@ def _free(listings: QuerySet[Listing]) -> int:
             list(rows.order_by("pk").select_for_update(no_key=True).values_list("pk"))
         count = (listings & rows).update(held=Least(F("held"), F("acked_quantity")), unseen_since=None)
         at = now()
-        mark_stale({sku: at for sku in found.values() if sku is not None})
+        mark_stale(dict.fromkeys(_with_contents({sku for sku in found.values() if sku is not None}), at))
     return count
 
 

@@ -150,6 +150,20 @@ def test_a_figure_does_not_depend_on_what_else_is_in_the_batch(db: None) -> None
     assert [figures(row)[0] for row in rows] == figures(*rows)
 
 
+def test_unseen_sales_of_a_kit_that_end_are_told_to_its_parts(
+    world: tuple[Warehouse, Warehouse, Sku],
+) -> None:
+    east, _, sku = world
+    part, kit = listing(sku, east), listing(make_kit("SET", {sku: 2}), east)
+    Listing.objects.update(stale_since=None)
+    Listing.objects.filter(pk=kit.pk).update(acked_quantity=3, held=5, unseen_since=now(), acked_at=now())
+    assert figures(part) == [26]
+    assert pushing.forget_unseen(kit.account_id, before=now()) == 1
+    assert figures(part) == [30]
+    part.refresh_from_db()
+    assert part.stale_since is not None
+
+
 def test_a_batch_reads_the_same_however_large_it_is(
     world: tuple[Warehouse, Warehouse, Sku], django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
