@@ -166,7 +166,7 @@ def rule(request: HttpRequest, index: int | None = None) -> HttpResponse:
 
 
 def _places(form: builder.Draft | None) -> list[dict[str, Any]]:
-    """Every warehouse with what the rule says of it."""
+    """Every warehouse with what the rule says of it; rules hold for the whole company, whatever places a person has."""
     form = form or builder.Draft()
     found = []
     for place in Warehouse.objects.filter(is_active=True).order_by("priority", "code"):

@@ -33,7 +33,7 @@ _ICONS = {
     "received": "inbox", "reserved": "lock", "short": "package-x", "allocated": "package-check", "hold": "circle-pause",
     "cancelled": "ban", "routed": "route", "shipment": "truck", "shipped": "truck", "delivered": "circle-check",
     "note": "message-square", "tags": "tag", "money": "banknote", "trouble": "triangle-alert", "return": "undo-2",
-    "refund": "banknote", "split": "split", "merge": "merge", "privacy": "shield-check", "address": "map-pin",
+    "refund": "banknote", "split": "split", "privacy": "shield-check", "address": "map-pin",
 }  # fmt: skip
 _TONES = {
     "short": "warn",

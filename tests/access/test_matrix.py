@@ -114,8 +114,11 @@ FINER: dict[str, tuple[str, ...]] = {
     "api:hand-off-send-again": ("shipping.work",),
     "api:hand-off-take-back": ("shipping.work",),
 }
-#: who manages people and places, or sends goods to another warehouse, must be able to name all of them
+#: who manages people and places, sends goods to another warehouse, or writes the routing rules, which hold for the
+#: whole company, must be able to name all of them
 NAMES_ALL = {
+    "fulfillment:rule",
+    "fulfillment:rule_new",
     "threepl:connect",
     "control:users",
     "control:user",

@@ -16,7 +16,7 @@ from django.db import transaction
 from fulfillment.models import Shipment
 from inventory import kits
 from inventory.ledger import Movement, post_movements
-from inventory.models import Sku, StockMovement, Warehouse
+from inventory.models import Reservation, Sku, StockMovement, Warehouse
 from oms.control.demo.catalogue import Item
 from oms.core import clock
 from oms.core.actor import Actor
@@ -24,7 +24,7 @@ from oms.core.clock import business_day, now
 from oms.core.figures import midnight
 from oms.orders import intake, pii
 from oms.orders.drafts import ContactDraft, LineDraft, OrderDraft
-from oms.orders.models import Order, OrderLine, SalesChannel
+from oms.orders.models import Allocation, Order, OrderLine, SalesChannel
 from returns.models import Disposition, ReturnReason, ReturnReceipt, Rma, RmaLine
 
 ACTOR = Actor("system", "demo")
@@ -91,6 +91,7 @@ def write(
     }
     mine = [(sale, stored[sale.channel, sale.external_id]) for sale in sales]
     _parcels(rng, mine, places)
+    _promises(mine, skus, places)
     say(f"{len(mine)} orders of the last year")
     moves = _ledger(rng, catalogue, skus, places, mine, final)
     back = _returns(rng, mine, skus, places, moves)
@@ -245,6 +246,26 @@ def _parcels(rng: random.Random, mine: list[tuple[Sale, Order]], places: dict[st
         )
         OrderLine.objects.bulk_update(short, ["short_at_entry"], batch_size=200)
         Shipment.objects.bulk_create(parcels, batch_size=200)
+
+
+def _promises(mine: list[tuple[Sale, Order]], skus: dict[str, Sku], places: dict[str, Warehouse]) -> None:
+    """What each line was promised at its warehouse and has used up, so that lists say where orders were sent from."""
+    parts = kits.flatten([sku.pk for sku in skus.values() if sku.kind == Sku.Kind.KIT])
+    promised, links = [], []
+    for sale, order in mine:
+        for line in order.lines.all():
+            assert line.sku_id is not None  # every line of the year behind us names a SKU of the demo
+            for part, each in parts.get(line.sku_id, [(line.sku_id, 1)]):
+                kept = Reservation(
+                    sku_id=part, warehouse=places[sale.warehouse], quantity=0, consumed=line.quantity * each,
+                    state=Reservation.State.CONSUMED, reference=order.number, channel_code=sale.channel,
+                    created_at=order.imported_at,
+                )  # fmt: skip
+                promised.append(kept)
+                links.append(Allocation(line=line, reservation=kept, per_unit=each))
+    with transaction.atomic():
+        Reservation.objects.bulk_create(promised, batch_size=200)
+        Allocation.objects.bulk_create(links, batch_size=500)
 
 
 def _ledger(
