@@ -105,6 +105,19 @@ class ServingSerializer(serializers.ModelSerializer[ChannelWarehouse]):
         read_only_fields = fields
 
 
+def _known(connector: str, config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration as it came. Raises `UserError` naming a field that the connector does not have."""
+    port = accounts.connector_of(connector)
+    known = [spec.name for spec in port.config_fields]
+    for name in config:
+        if name not in known:
+            raise UserError(
+                f"config.{name}: {port.name} has no such field; use {', '.join(known)}.",
+                field=f"config.{name}",
+            )
+    return config
+
+
 class Connecting:
     """The steps from nothing to a channel that works, for the view set of channels.
 
@@ -127,7 +140,8 @@ class Connecting:
             places.append(place.pk)
         account = accounts.connect(
             connector=data["connector"], name=data["name"], code=data["code"], prefix=data["order_prefix"],
-            currency=data["currency"], config=data.get("config", {}), credentials=data.get("credentials", {}),
+            currency=data["currency"], config=_known(data["connector"], data.get("config", {})),
+            credentials=data.get("credentials", {}),
             warehouse_ids=list(dict.fromkeys(places)), actor=self.actor(),
         )  # fmt: skip
         return Response(self.get_serializer(account).data, 201)
@@ -138,7 +152,8 @@ class Connecting:
         """Change the configuration or the credentials; `test` afterwards."""
         account, data = self._account(code), AccountChange.read(request)
         if "config" in data:
-            account = accounts.set_config(account.pk, data["config"], actor=self.actor())
+            config = _known(account.connector, data["config"])
+            account = accounts.set_config(account.pk, config, actor=self.actor())
         if any(value.strip() for value in data.get("credentials", {}).values()):
             account = accounts.set_credentials(account.pk, data["credentials"], actor=self.actor())
         return Response(self.get_serializer(account).data)

@@ -22,7 +22,15 @@ from fulfillment.models import (
     ThreePLAccount,
 )
 from fulfillment.rates import Offer, address_of, choose, origin_of, ship_date
-from fulfillment.routing.model import LineView, OrderView, Plan, Policy, WarehouseView, policy_from
+from fulfillment.routing.model import (
+    LineView,
+    OrderView,
+    Plan,
+    Policy,
+    WarehouseView,
+    places_named,
+    policy_from,
+)
 from fulfillment.routing.planner import inputs, plan
 from inventory.calendar import calendar_from_rows, ship_day
 from inventory.ledger import InsufficientStock
@@ -57,9 +65,13 @@ def active_policy() -> Policy:
 def publish(rules: list[dict], *, actor: Actor, note: str = "") -> RoutingPolicy:
     """Publish a new immutable version of the rules. Raises `UserError` naming the rule that is wrong."""
     try:
-        policy_from(0, rules)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        named = places_named(policy_from(0, rules))
+    except ValueError as error:
         raise UserError(f"rules: {error}.", field="rules") from error
+    known = set(Warehouse.objects.filter(code__in=named).values_list("code", flat=True))
+    for code, rule in named.items():
+        if code not in known:  # `only` an unknown one would leave every order without a route
+            raise UserError(f"rules: {rule}: there is no warehouse '{code[:20]}'.", field="rules")
     with transaction.atomic():
         RoutingPolicy.objects.filter(is_active=True).update(is_active=False)
         last = RoutingPolicy.objects.order_by("-version").values_list("version", flat=True).first() or 0

@@ -101,6 +101,8 @@ class UnitField(serializers.CharField):
 
 
 class ProductSerializer(StrictMixin, SparseFieldsMixin, serializers.ModelSerializer[Product]):
+    """What is sold under one title; its SKUs are what is counted."""
+
     skus: Any = serializers.SlugRelatedField(slug_field="code", many=True, read_only=True)
 
     class Meta:
@@ -140,6 +142,8 @@ class PackSerializer(serializers.ModelSerializer[SkuPack]):
 
 
 class SkuSerializer(StrictMixin, SparseFieldsMixin, serializers.ModelSerializer[Sku]):
+    """One variant: counted, sold and shipped. Write its price as `list_price`, in `currency`; answers show `price`."""
+
     product = serializers.PrimaryKeyRelatedField(queryset=Product.objects.all())
     aliases = AliasSerializer(many=True, read_only=True)
     components = ComponentSerializer(many=True, read_only=True)

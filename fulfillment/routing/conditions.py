@@ -62,20 +62,35 @@ _LIST_OPERATORS = ("contains", "not_contains", "in", "not_in")
 _TEXT_OPERATORS = ("in", "not_in", "eq", "ne", "starts", "between", "contains", "not_contains")
 
 
-def validate(rule: str, when: dict[str, Any]) -> None:
+#: groups within groups; more is a program's mistake, and routing reads them one in another
+DEEPEST = 20
+
+
+def validate(rule: str, when: Any, depth: int = 0) -> None:
     """Raise ValueError naming the rule and the word that is wrong."""
+    if not isinstance(when, dict):
+        raise ValueError(f"{rule}: a condition is an object with field, op and value, or all, any or not")
+    if depth > DEEPEST:
+        raise ValueError(f"{rule}: its conditions lie more than {DEEPEST} deep; write them flatter")
     if not when:
         return
-    for group in ("all", "any"):
+    for group in ("all", "any", "not"):
         if group in when:
-            for inner in when[group]:
-                validate(rule, inner)
+            if len(when) > 1:
+                rest = ", ".join(sorted(str(word) for word in when if word != group))
+                raise ValueError(f"{rule}: {rest} stands beside '{group}'; put it into a group of its own")
+            inner = [when[group]] if group == "not" else when[group]
+            if not isinstance(inner, list | tuple):
+                raise ValueError(f"{rule}: '{group}' is a list of conditions")
+            for one in inner:
+                validate(rule, one, depth + 1)
             return
-    if "not" in when:
-        validate(rule, when["not"])
-        return
+    if unknown := sorted(str(word) for word in set(when) - {"field", "op", "value", "lines"}):
+        raise ValueError(
+            f"{rule}: unknown word {', '.join(unknown)}; a condition has field, op, value, lines"
+        )
     name, operator = when.get("field"), when.get("op")
-    if name not in ORDER_FIELDS and name not in LINE_FIELDS:
+    if not isinstance(name, str) or (name not in ORDER_FIELDS and name not in LINE_FIELDS):
         raise ValueError(f"{rule}: unknown field '{name}'; use {', '.join([*ORDER_FIELDS, *LINE_FIELDS])}")
     if operator not in OPERATORS:
         raise ValueError(f"{rule}: unknown operator '{operator}'; use {', '.join(OPERATORS)}")
@@ -85,6 +100,8 @@ def validate(rule: str, when: dict[str, Any]) -> None:
     if "value" not in when:
         raise ValueError(f"{rule}: the condition on '{name}' has no value")
     values = _many(when["value"])
+    if any(not isinstance(value, str | int | float | Decimal) for value in values):
+        raise ValueError(f"{rule}: '{name}' is compared with a text, a number, or a list of them")
     if operator == "between" and len(values) != 2:
         raise ValueError(f"{rule}: '{name}' between needs two values, the lowest and the highest")
     if name in NUMBERS and any(_number(value) is None for value in values):
@@ -144,9 +161,10 @@ def _many(value: Any) -> list[Any]:
 
 def _number(value: Any) -> Decimal | None:
     try:
-        return Decimal(str(value))
+        number = Decimal(str(value))
     except InvalidOperation:
         return None
+    return number if number.is_finite() else None  # NaN can be compared with nothing
 
 
 def _holds(name: str, found: Any, operator: str, value: Any) -> bool:

@@ -152,23 +152,40 @@ def policy_from(version: int, rules: Sequence[Mapping[str, Any]]) -> Policy:
     made = []
     for index, raw in enumerate(rules, start=1):
         name = str(raw.get("name") or f"rule {index}")
+        _check_actions(name, raw.get("then") or {}, ACTIONS)
         then = dict(raw.get("then") or {})
-        _check_actions(name, then, ACTIONS)
         for option in then.get("try", ()):
             _check_actions(name, option, LIMITS)
+        validate(name, raw.get("when") or {})
         when = dict(raw.get("when") or {})
-        validate(name, when)
         made.append(Rule(name, when, then, bool(raw.get("active", True)), bool(raw.get("stop", False))))
     return Policy(version, tuple(made))
 
 
-def _check_actions(name: str, then: Mapping[str, Any], allowed: Sequence[str]) -> None:
+def places_named(policy: Policy) -> dict[str, str]:
+    """Code of each warehouse that a rule names → the first rule that does."""
+    found: dict[str, str] = {}
+    for rule in policy.rules:
+        for limits in (rule.then, *rule.then.get("try", ())):
+            for word in ("only", "prefer", "exclude"):
+                for code in limits.get(word, ()):
+                    found.setdefault(code, rule.name)
+    return found
+
+
+def _check_actions(name: str, then: Any, allowed: Sequence[str]) -> None:
+    if not isinstance(then, Mapping):
+        raise ValueError(f"{name}: what a rule does is an object with {', '.join(allowed)}")
     unknown = sorted(set(then) - set(allowed))
     if unknown:
         raise ValueError(f"{name}: unknown action {', '.join(unknown)}; use {', '.join(allowed)}")
     for word in ("only", "prefer", "exclude", "rank", "tags", "try"):
         if not isinstance(then.get(word, []), list | tuple):
             raise ValueError(f"{name}: {word} is a list")
+        if word != "try" and any(not isinstance(item, str) for item in then.get(word, ())):
+            raise ValueError(f"{name}: {word} is a list of texts")
+    if not isinstance(then.get("hold", ""), str):
+        raise ValueError(f"{name}: hold is the reason, a text")
     wrong = [word for word in then.get("rank", ()) if word not in RANKINGS]
     if wrong:
         raise ValueError(f"{name}: unknown ranking {', '.join(map(str, wrong))}; use {', '.join(RANKINGS)}")

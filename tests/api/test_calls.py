@@ -247,6 +247,8 @@ def test_a_channel_is_connected_and_its_credentials_never_leave(api: APIClient) 
     assert "shpat_secret" not in made.content.decode() + api.get("/api/v1/channels/shop-us/").content.decode()
     assert api.post("/api/v1/channels/", body).status_code == 409
     url = "/api/v1/channels/shop-us"
+    odd = api.post(f"{url}/settings/", {"config": {"auto_heal": "x"}})
+    assert (odd.status_code, odd.json()["errors"][0]["pointer"]) == (400, "/config/auto_heal")
     changed = api.post(f"{url}/settings/", {"credentials": {"access_token": "shpat_other"}})
     assert changed.status_code == 200 and "shpat_other" not in changed.content.decode()
     account = ChannelAccount.objects.get()

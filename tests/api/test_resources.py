@@ -77,6 +77,20 @@ def test_a_checkout_holds_longer_gives_back_or_ends_by_itself(api: APIClient, as
     assert_invariants()
 
 
+def test_members_that_nobody_reads_are_refused_in_every_body(api: APIClient) -> None:
+    """A price under the name that answers have for it would be taken for none."""
+    sku = make_sku("MUG")
+    for name, said in (("prize", "Unknown member. Known are"), ("price", "It is part of answers only")):
+        body = {"code": "JUG", "product": sku.product_id, name: "12.50"}
+        new = api.post("/api/v1/skus/", body, format="json")
+        old = api.patch(f"/api/v1/skus/{sku.pk}/", {name: "12.50"}, format="json", headers={"If-Match": "*"})
+        for answer in (new, old):
+            assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (400, f"/{name}")
+            assert said in answer.json()["detail"]
+    answer = api.post("/api/v1/products/", {"title": "Jug", "skus": []}, format="json")
+    assert answer.status_code == 400
+
+
 def test_many_adjustments_answer_each_for_itself(api: APIClient, assert_invariants: Any) -> None:
     sku, east = make_sku("MUG"), make_warehouse("EAST")
     add_stock(sku, east, 5)

@@ -19,7 +19,7 @@ from fulfillment.routing.model import policy_from
 from oms.core.actor import SYSTEM, Actor
 from oms.core.errors import Conflict, UserError
 from oms.core.models import AuditEntry
-from tests.factories import make_user
+from tests.factories import make_user, make_warehouse
 from tests.fulfillment.conftest import World
 
 ANA = Actor("user", "ana")
@@ -162,6 +162,7 @@ def test_the_buttons_of_the_form() -> None:
 
 @pytest.mark.django_db
 def test_a_draft_is_changed_taken_back_and_published() -> None:
+    make_warehouse("WEST"), make_warehouse("EAST")
     routing_service.publish([FROM_WEST, FROM_WEST | {"name": "Second"}], actor=SYSTEM)
     rules.move(1, -1, version=0, actor=ANA)
     found = rules.draft()
@@ -196,6 +197,7 @@ def test_two_people_do_not_overwrite_each_other() -> None:
 
 @pytest.mark.django_db
 def test_rules_published_over_the_api_are_not_overwritten_unseen() -> None:
+    make_warehouse("WEST"), make_warehouse("EAST")
     draft = rules.save(None, FROM_WEST, version=0, actor=ANA)
     routing_service.publish([FROM_WEST | {"name": "Second"}], actor=SYSTEM)
     with pytest.raises(Conflict, match="version 1 was published"):
@@ -203,6 +205,53 @@ def test_rules_published_over_the_api_are_not_overwritten_unseen() -> None:
     assert RoutingPolicy.objects.get(is_active=True).rules[0]["name"] == "Second"
     seen = rules.save(None, FROM_WEST | {"name": "Second"}, version=draft.version, actor=ANA)
     assert rules.publish(version=seen.version, note="", actor=ANA).version == 2
+
+
+@pytest.mark.django_db
+def test_a_rule_never_names_a_warehouse_that_is_not_there() -> None:
+    """One `only` of an unknown code would leave every order without a route."""
+    make_warehouse("WEST")
+    for then in ({"only": ["MOON"]}, {"try": [{"only": ["WEST"]}, {"exclude": ["MOON"]}]}):
+        with pytest.raises(UserError, match="rules: US: there is no warehouse 'MOON'"):
+            routing_service.publish([US | {"then": then}], actor=SYSTEM)
+    assert not RoutingPolicy.objects.exists()
+    routing_service.publish([US | {"then": {"only": ["WEST"]}}], actor=SYSTEM)
+
+
+ALL_US = {"field": "country", "op": "eq", "value": "US"}
+
+
+def _deep(times: int) -> dict[str, Any]:
+    found: dict[str, Any] = ALL_US
+    for _ in range(times):
+        found = {"not": found}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        ({"when": {"all": "US"}}, "'all' is a list of conditions"),
+        ({"when": {"all": [1]}}, "a condition is an object"),
+        ({"when": {"not": []}}, "a condition is an object"),
+        ({"when": {"all": [], "any": []}}, "any stands beside 'all'"),
+        ({"when": ALL_US | {"values": 1}}, "unknown word values"),
+        ({"when": ALL_US | {"field": ["country"]}}, "unknown field"),
+        ({"when": ALL_US | {"value": {"a": 1}}}, "'country' is compared with a text"),
+        ({"when": ALL_US | {"value": None}}, "'country' is compared with a text"),
+        ({"when": {"field": "value", "op": "gt", "value": "NaN"}}, "'value' needs a number"),
+        ({"when": _deep(300)}, "more than 20 deep"),
+        ({"then": {"try": [1]}}, "what a rule does is an object"),
+        ({"then": {"only": [{}]}}, "only is a list of texts"),
+        ({"then": {"tags": [1]}}, "tags is a list of texts"),
+        ({"then": {"hold": 5}}, "hold is the reason"),
+    ],
+)
+def test_a_rule_from_a_program_is_read_whole_or_refused_in_words(rule: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match="^x: ") as refused:
+        policy_from(0, [{"name": "x", **rule}])
+    assert sentence in str(refused.value)
+    policy_from(0, [{"name": "x", "when": {"all": [_deep(3), ALL_US]}}])
 
 
 @pytest.mark.django_db

@@ -37,12 +37,27 @@ def mistyped(field: Any, value: Any) -> str:
     return ""
 
 
+_ONLY_READ = "It is part of answers only; leave it out."
+
+
 class StrictMixin:
-    """For serializers that read a body: refuses values of another type than described."""
+    """For serializers that read a body: refuses values of another type than described, and members that nobody reads.
+
+    A misspelt option must not be taken for one left out, nor one that only answers have for one that was changed.
+    """
 
     def to_internal_value(self, data: Any) -> Any:
         fields: dict[str, Any] = self.fields  # type: ignore[attr-defined]
         if isinstance(data, dict):
+            read = [name for name, field in fields.items() if not field.read_only]
+            if unknown := [name for name in data if name not in read]:
+                sentence = f"Unknown member. Known are {', '.join(read)}."
+                raise ValidationError(
+                    {
+                        name: [ErrorDetail(_ONLY_READ if name in fields else sentence, code="unknown_member")]
+                        for name in unknown[:20]
+                    }
+                )
             wrong = {
                 name: [ErrorDetail(sentence, code="type")]
                 for name, field in fields.items()
@@ -55,19 +70,6 @@ class StrictMixin:
 
 class Form(StrictMixin, serializers.Serializer[Any]):
     """A body. A member that nobody knows is an error: a misspelt option must not be taken for one left out."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        if isinstance(data, dict):
-            unknown = [name for name in data if name not in self.fields]
-            if unknown:
-                known = f"Known are {', '.join(self.fields)}."
-                raise ValidationError(
-                    {
-                        name: [ErrorDetail(f"Unknown member. {known}", code="unknown_member")]
-                        for name in unknown[:20]
-                    }
-                )
-        return super().to_internal_value(data)
 
     @classmethod
     def read(cls, request: Request) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from rest_framework import serializers
 from rest_framework.serializers import ListSerializer
 
 from oms.core.api.fields import SparseFieldsMixin
-from oms.core.api.forms import Form
+from oms.core.api.forms import Form, StrictMixin
 from oms.core.api.idempotency import IdempotentMixin
 from oms.core.api.problems import CONTENT_TYPE
 from oms.core.api.versions import VersionedMixin
@@ -103,7 +103,7 @@ class LadingSchema(AutoSchema):
         schema = super()._map_basic_serializer(serializer, direction)
         if direction == "response" and isinstance(serializer, SparseFieldsMixin):
             schema.pop("required", None)  # `fields` may leave out any member
-        if isinstance(serializer, Form):
+        if isinstance(serializer, Form) or (direction == "request" and isinstance(serializer, StrictMixin)):
             schema["additionalProperties"] = False
         return schema
 
