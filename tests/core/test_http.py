@@ -219,8 +219,8 @@ def test_five_failures_open_the_breaker_and_one_probe_closes_it() -> None:
         assert (stopped.kind, stopped.retry_after) == (Kind.BREAKER_OPEN, 30.0)
         assert ExceptionItem.objects.get(closed_at=None).kind == "connection_down"
         clock.shift(31)
-        assert failure_of(broken, request()).kind is Kind.TRANSIENT  # the probe fails: a longer pause
-        assert failure_of(well, request()).retry_after == limits.LONGEST_OPEN
+        assert failure_of(broken, request()).kind is Kind.TRANSIENT  # the probe fails: twice the pause
+        assert failure_of(well, request()).retry_after == 60.0
         clock.shift(61)
         limits.may_call("acct:1")  # somebody else's probe is under way
         assert failure_of(well, request()).kind is Kind.BREAKER_OPEN
