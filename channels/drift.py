@@ -18,7 +18,7 @@ from django.db.models.functions import TruncDate
 from channels import asking
 from channels.connectors.base import ListingRef
 from channels.models import ChannelAccount, Drift, InboxMessage, Listing, StockPush
-from channels.pushing import mark_listings, mark_stale, take_over
+from channels.pushing import mark_listings, take_over, tell_rivals
 from channels.session import do
 from oms.core.actor import SYSTEM, Actor
 from oms.core.audit import record
@@ -220,16 +220,10 @@ def _count_unseen(shown: Mapping[int, tuple[int, int]]) -> None:
     """Units that a channel has sold in orders we have not booked are taken for every listing of their SKU."""
     read_at = now()
     with transaction.atomic():
-        taken = [
-            sku_id
-            for listing_id, (theirs, sku_id) in sorted(shown.items())
-            if take_over(
-                Listing.objects.filter(pk=listing_id, lease_token__isnull=True, acked_quantity__gt=theirs),
-                theirs,
-                read_at,
-            )
-        ]
-        mark_stale(dict.fromkeys(taken, read_at))
+        tell_rivals({sku_id for _, sku_id in shown.values()}, read_at)
+        for listing_id, (theirs, _) in sorted(shown.items()):
+            rows = Listing.objects.filter(pk=listing_id, lease_token__isnull=True, acked_quantity__gt=theirs)
+            take_over(rows, theirs, read_at)
 
 
 def note_pool(

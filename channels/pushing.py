@@ -124,6 +124,9 @@ def mark_listings(listings: QuerySet[Listing], *, forget: bool = False, anew: bo
     for start in range(0, len(ids), 500):
         with transaction.atomic():
             part = Listing.objects.filter(pk__in=ids[start : start + 500])
+            if forget:
+                waiting = part.filter(unseen_since__isnull=False).values_list("sku", flat=True)
+                tell_rivals(set(waiting), now())  # not `at`: that marks what is stale by this call alone
             if on_postgres():
                 list(part.order_by("pk").select_for_update(no_key=True).values_list("pk"))
             part.filter(stale_since__isnull=True).update(stale_since=at, told_anew=anew, **changes)
@@ -459,6 +462,18 @@ def recompute(batch: Batch, shown: Mapping[int, int], at: dt.datetime) -> dict[i
     Fewer than a listing held are unseen sales, and are counted so in the new figures.
     """
     with transaction.atomic():
+        held = Listing.objects.filter(pk__in=list(shown), lease_token=batch.token)
+        tell_rivals(
+            {
+                sku
+                for pk, sku, most, acked, since in held.values_list(
+                    "pk", "sku", "held", "acked_quantity", "unseen_since"
+                )
+                if _beyond(most, acked, since is not None)
+                != _beyond(acked if most is None else most, shown[pk], True)
+            },
+            at,
+        )
         for listing_id, theirs in sorted(shown.items()):
             take_over(Listing.objects.filter(pk=listing_id, lease_token=batch.token), theirs, at)
     rows = list(
@@ -506,6 +521,9 @@ def note_booked(account_id: int, units: Mapping[int, int]) -> None:
         return
     with transaction.atomic():
         rows = Listing.objects.filter(account=account_id, pk__in=units, held__isnull=False)
+        # a figure told between the booking and this moment has taken the units twice
+        waiting = rows.filter(unseen_since__isnull=False).values_list("sku", flat=True)
+        tell_rivals(set(waiting), now())
         if on_postgres():
             list(rows.order_by("pk").select_for_update(no_key=True).values_list("pk"))
         change = Case(*(When(pk=pk, then=Value(number)) for pk, number in sorted(units.items())))
@@ -533,10 +551,22 @@ def give_up_unseen() -> int:
     return _free(Listing.objects.filter(unseen_since__lt=now() - UNSEEN_FOR, lease_token__isnull=True))
 
 
-def _with_contents(sku_ids: set[int]) -> list[int]:
-    """The SKUs and what is inside those that are kits: units of a kit are taken from its parts' listings too."""
-    inside = {part for parts in selectors.kit_parts(sku_ids).values() for part, _ in parts}
-    return sorted(sku_ids | inside)
+def _beyond(held: int | None, shown: int | None, counted: bool) -> int:
+    """Units that count as unseen sales of a listing that held `held` and shows `shown`."""
+    return max(0, held - shown) if counted and held is not None and shown is not None else 0
+
+
+def tell_rivals(sku_ids: set[int | None], at: dt.datetime) -> None:
+    """Unseen sales of these SKUs begin or end: every listing that shares their stock has another figure. Units of a
+    kit are taken from its parts' listings too.
+
+    To be called before the listings are written: it locks all of them in ascending order, so that no row is locked
+    after a higher one.
+    """
+    skus = {sku for sku in sku_ids if sku is not None}
+    if skus:
+        inside = {part for parts in selectors.kit_parts(skus).values() for part, _ in parts}
+        mark_stale(dict.fromkeys(sorted(skus | inside), at))
 
 
 def _free(listings: QuerySet[Listing]) -> int:
@@ -544,13 +574,11 @@ def _free(listings: QuerySet[Listing]) -> int:
     if not found:
         return 0
     with transaction.atomic():
+        tell_rivals(set(found.values()), now())
         rows = Listing.objects.filter(pk__in=found)
         if on_postgres():
             list(rows.order_by("pk").select_for_update(no_key=True).values_list("pk"))
-        count = (listings & rows).update(held=Least(F("held"), F("acked_quantity")), unseen_since=None)
-        at = now()
-        mark_stale(dict.fromkeys(_with_contents({sku for sku in found.values() if sku is not None}), at))
-    return count
+        return (listings & rows).update(held=Least(F("held"), F("acked_quantity")), unseen_since=None)
 
 
 # --- settling --------------------------------------------------------------------------------------

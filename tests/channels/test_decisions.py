@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from pytest_django import DjangoAssertNumQueries
 from channels import kpis, pushing, quantities
 from channels.drift import Facts, classify
 from channels.models import ChannelAccount, Listing, LocationMap
+from channels.session import access_of
 from inventory.models import Sku, Warehouse
 from oms.core.clock import now
 from oms.orders.models import ChannelWarehouse
@@ -162,6 +164,44 @@ def test_unseen_sales_of_a_kit_that_end_are_told_to_its_parts(
     assert figures(part) == [30]
     part.refresh_from_db()
     assert part.stale_since is not None
+
+
+@pytest.mark.parametrize("how", ["booked", "read", "forgotten by a retry"])
+def test_unseen_sales_that_end_are_told_to_their_rivals(
+    world: tuple[Warehouse, Warehouse, Sku], how: str
+) -> None:
+    east, _, sku = world
+    sold, rival = listing(sku, east), listing(sku, east)
+    token = uuid.uuid4()
+    Listing.objects.update(stale_since=None)
+    Listing.objects.filter(pk=sold.pk).update(
+        acked_quantity=3, held=5, unseen_since=now(), acked_at=now(), lease_token=token
+    )
+    assert figures(rival) == [28]
+    if how == "booked":  # the order's own movement has been told before, with these units taken twice
+        pushing.note_booked(sold.account_id, {sold.pk: 2})
+    elif how == "read":
+        access = access_of(sold.account)
+        pushing.recompute(pushing.Batch(access, token, (), now()), {sold.pk: 5}, now())
+    else:
+        pushing.mark_listings(Listing.objects.filter(pk=sold.pk), forget=True)
+    assert figures(rival) == [30]
+    rival.refresh_from_db()
+    assert rival.stale_since is not None
+
+
+def test_unseen_sales_that_a_look_finds_lower_the_rivals_at_once(
+    world: tuple[Warehouse, Warehouse, Sku],
+) -> None:
+    east, _, sku = world
+    sold, rival = listing(sku, east), listing(sku, east)
+    token = uuid.uuid4()
+    Listing.objects.update(stale_since=None)
+    Listing.objects.filter(pk=sold.pk).update(acked_quantity=30, held=30, acked_at=now(), lease_token=token)
+    pushing.recompute(pushing.Batch(access_of(sold.account), token, (), now()), {sold.pk: 26}, now())
+    assert figures(rival) == [26]
+    rival.refresh_from_db()
+    assert rival.stale_since is not None
 
 
 def test_a_batch_reads_the_same_however_large_it_is(
