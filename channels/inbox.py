@@ -406,8 +406,12 @@ def _units(account: ChannelAccount, numbers: Collection[str]) -> Sold:
 
 
 def _seen(account: ChannelAccount, before: Sold, after: Sold) -> None:
-    """What was booked is no unseen sale of its listing any more. A line that fits several listings (one per location)
-    counts for none: theirs are freed by the next order pull."""
+    """What was booked is no unseen sale of its listing any more.
+
+    An order does not tell from which location its channel took the units. A line that fits several listings (one per
+    location) counts for each: one that did not sell them is believed to show too few until it is told its next
+    figure, which is refused, read and set right. What is cancelled counts for none of them for the same reason.
+    """
     changes: dict[tuple[str, str], int] = {}
     for key, units in after.items():
         _, code, ref = key
@@ -424,8 +428,9 @@ def _seen(account: ChannelAccount, before: Sold, after: Sold) -> None:
     booked: dict[int, int] = {}
     for (code, ref), change in changes.items():
         fitting = by_code.get(code, []) if code else by_ref.get(ref, [])
-        if change and len(fitting) == 1:
-            booked[fitting[0]] = booked.get(fitting[0], 0) + change
+        if len(fitting) == 1 or change > 0:
+            for pk in fitting:
+                booked[pk] = booked.get(pk, 0) + change
     pushing.note_booked(account.pk, {pk: change for pk, change in booked.items() if change})
 
 

@@ -40,8 +40,9 @@ CHECKS = (
     "response_schema_conformance", "negative_data_rejection", "positive_data_acceptance", "missing_required_header",
     "unsupported_method", "allow_header_conformance",
 )  # fmt: skip
-#: a reference that leads nowhere is a fact, not a form; what names a map has, OpenAPI 3.0 cannot describe
-FACTS = {"does_not_exist", "name"}
+#: a reference that leads nowhere is a fact, not a form; what names a map has, OpenAPI 3.0 cannot describe; text of
+#: nothing but white space is as long as described and still says nothing
+FACTS = {"does_not_exist", "name", "blank"}
 
 
 class Refused(Failure):

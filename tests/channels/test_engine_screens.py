@@ -109,7 +109,8 @@ def test_the_api_sets_mode_and_risk(owner: Client, account: ChannelAccount) -> N
     address = f"/api/v1/listings/{listing.pk}/"
 
     def patch(**body: Any) -> Any:
-        return owner.patch(address, body, content_type="application/json")
+        tag = owner.get(address)["ETag"]
+        return owner.patch(address, body, content_type="application/json", HTTP_IF_MATCH=tag)
 
     answer = patch(buffer_mode="tuned", buffer_risk=0.02)
     assert answer.status_code == 200, answer.content

@@ -11,7 +11,7 @@ from fulfillment.models import LabelPurchase, RoutingPolicy, Shipment
 from oms.core.models import User
 from oms.orders.models import Order
 from tests.api.test_resources import bearer
-from tests.factories import make_user
+from tests.factories import make_user, make_warehouse
 
 pytestmark = pytest.mark.django_db
 
@@ -89,6 +89,7 @@ def test_a_person_decides_about_a_label_whose_answer_was_lost(
 
 
 def test_rules_are_published_whole_and_over_what_was_seen(api: APIClient, owner: User) -> None:
+    make_warehouse("WEST")
     rule = {
         "name": "West first",
         "when": {"field": "region", "op": "in", "value": ["CA"]},
