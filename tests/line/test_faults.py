@@ -11,13 +11,14 @@ from typing import Any
 import httpx
 import pytest
 
-from channels import pulls
+from channels import pulls, pushing
 from channels.connectors.shopify.webhooks import sign
 from channels.models import ChannelEffect, InboxMessage, Listing
 from fulfillment.models import Shipment
 from inventory.models import Reservation, StockMovement
 from oms.core import tokens
 from oms.core.actor import SYSTEM
+from oms.core.clock import now
 from oms.core.models import ExceptionItem
 from oms.orders.models import Order, OrderLine
 from oms.orders.services import map_external_sku
@@ -274,5 +275,10 @@ def test_a_quantity_arrives_in_the_end(
 
     assert brand.client.wait_until(told, seconds=30), list(stale.values_list("external_sku", "last_error"))
     assert brand.client.faults(brand.SHOP[channel])["planned"] == []  # it did break
+    # a lower figure whose answer was lost may be a sale as well: it counts as one until an order pull brings nothing
+    assert brand.shown(channel) <= 55
+    for account in brand.accounts.values():
+        pushing.forget_unseen(account.pk, before=now())
+    assert brand.client.wait_until(told, seconds=30)
     assert (brand.shown("shopify"), brand.shown("amazon")) == (55, 55)
     clean()
