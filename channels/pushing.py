@@ -83,7 +83,7 @@ def mark_stale(changes: Mapping[int, dt.datetime]) -> int:
                 WHERE l.fulfilment = 'merchant' AND l.state <> 'ended' ORDER BY l.id FOR NO KEY UPDATE OF l
             )
             UPDATE channels_listing SET version = version + 1,
-                told_anew = (told_anew AND stale_since >= locked.at),
+                told_anew = COALESCE(told_anew AND stale_since >= locked.at, FALSE),
                 stale_since = CASE WHEN stale_since IS NULL OR (told_anew AND stale_since < locked.at)
                     THEN locked.at ELSE stale_since END
             FROM locked WHERE channels_listing.id = locked.id RETURNING channels_listing.id
@@ -92,7 +92,7 @@ def mark_stale(changes: Mapping[int, dt.datetime]) -> int:
         sql = f"""
             WITH told (sku_id, at) AS (VALUES {values})
             UPDATE channels_listing SET version = version + 1,
-                told_anew = (told_anew AND stale_since >= told.at),
+                told_anew = COALESCE(told_anew AND stale_since >= told.at, FALSE),
                 stale_since = CASE WHEN stale_since IS NULL OR (told_anew AND stale_since < told.at)
                     THEN told.at ELSE stale_since END
             FROM told WHERE channels_listing.sku_id = told.sku_id AND fulfilment = 'merchant' AND state <> 'ended'

@@ -39,6 +39,10 @@ OPEN = """id => { const one = document.getElementById(id); one.open ? one.close(
 ELSEWHERE = {
     "control:import-template": "a file",
     "inventory:evidence": "a file",
+    "inventory:evidence-file": "a file",
+    "control:export-file": "a file",
+    "inventory:serial": "only units with a serial number have it: tests/returns",
+    "fulfillment:rule": "only a house that has made a rule has it: tests/fulfillment/test_rule_builder.py",
     "inventory:export": "a file",
     "threepl:file": "a file",
     "control:import-errors": "a file",
