@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
-
+from channels.sandbox.sender import Sender, Undelivered
 from channels.sandbox.shop import Shop
 
 
@@ -50,10 +49,7 @@ class WebhookSender:
     """Keeps a few connections to each receiver. A delivery that is not answered 2xx in time is tried again."""
 
     def __init__(self) -> None:
-        limits = httpx.Limits(max_connections=32, max_keepalive_connections=32)
-        self.client = httpx.AsyncClient(
-            timeout=httpx.Timeout(5.0, connect=1.0), limits=limits, trust_env=False
-        )
+        self.sender = Sender()
         self.deliveries: deque[Delivery] = deque(maxlen=10_000)
         self.tasks: set[asyncio.Task[None]] = set()
         self.slots = asyncio.Semaphore(32)
@@ -111,12 +107,10 @@ class WebhookSender:
             async with self.slots:
                 delivery.attempts += 1
                 try:
-                    answer = await self.client.post(
-                        delivery.url, headers=delivery.headers, content=delivery.body
-                    )
-                    delivery.status, delivery.error = answer.status_code, ""
-                except httpx.HTTPError as error:
-                    delivery.status, delivery.error = 0, f"{type(error).__name__}: {error}"
+                    delivery.status = await self.sender.post(delivery.url, delivery.headers, delivery.body)
+                    delivery.error = ""
+                except Undelivered as error:
+                    delivery.status, delivery.error = 0, str(error)
             if 200 <= delivery.status < 300:
                 delivery.state = "delivered"
                 shop.count("webhooks_delivered")
@@ -133,4 +127,4 @@ class WebhookSender:
         for task in list(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        await self.client.aclose()
+        self.sender.close()

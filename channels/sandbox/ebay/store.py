@@ -921,7 +921,8 @@ async def _challenge(call: Call, endpoint: str, token: str) -> None:
     code = hashlib.sha256(str(call.world.serial("challenge")).encode()).hexdigest()[:36]
     wanted = hashlib.sha256(f"{code}{token}{endpoint}".encode()).hexdigest()
     try:
-        answer = await call.world.sender.client.get(endpoint, params={"challenge_code": code})
+        async with httpx.AsyncClient(timeout=5.0, trust_env=False) as client:
+            answer = await client.get(endpoint, params={"challenge_code": code})
         told = answer.json().get("challengeResponse") if answer.status_code == 200 else None
     except (httpx.HTTPError, ValueError, AttributeError):
         told = None
