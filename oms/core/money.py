@@ -14,6 +14,7 @@ _MINOR = {
     "UGX": 0, "VND": 0, "VUV": 0, "XAF": 0, "XOF": 0, "XPF": 0,
     "BHD": 3, "IQD": 3, "JOD": 3, "KWD": 3, "LYD": 3, "OMR": 3, "TND": 3,
 }  # fmt: skip
+_COINS = tuple(Decimal(1).scaleb(-digits) for digits in range(4))
 
 
 def minor_digits(currency: str) -> int:
@@ -23,7 +24,7 @@ def minor_digits(currency: str) -> int:
 
 def quantize(amount: Decimal, currency: str) -> Decimal:
     """Round half up to the currency's smallest coin."""
-    return amount.quantize(Decimal(1).scaleb(-minor_digits(currency)), ROUND_HALF_UP)
+    return amount.quantize(_COINS[minor_digits(currency)], ROUND_HALF_UP)
 
 
 def plain(amount: Decimal) -> Decimal:

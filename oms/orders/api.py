@@ -44,6 +44,9 @@ class OrderLineSerializer(DerivedOnceMixin, serializers.ModelSerializer[OrderLin
         read_only_fields = fields
 
     def get_sku(self, line: OrderLine) -> str | None:
+        if "sku_code" in line.__dict__:  # a page of orders brings it along
+            code: str | None = line.__dict__["sku_code"]
+            return code
         return line.sku.code if line.sku is not None else None
 
 
@@ -89,7 +92,7 @@ class OrderSerializer(SparseFieldsMixin, serializers.ModelSerializer[Order]):
     @extend_schema_field(serializers.ListField(child=serializers.CharField()))
     def get_warehouses(self, order: Order) -> list[str]:
         facts = getattr(self.context.get("view"), "facts", {}).get(order.pk)
-        return sorted(facts.codes) if facts is not None else selectors.warehouse_codes(order)
+        return sorted((facts or selectors.row_facts([order])[order.pk]).codes)
 
 
 class OrderDetailSerializer(OrderSerializer):
@@ -279,7 +282,7 @@ class OrderViewSet(Resource[Order]):
         found = selectors.visible(principal_of(self.request))
         if self.action == "list":
             return selectors.for_api(found)
-        return selectors.for_list(found).select_related("channel", "contact").prefetch_related("holds")
+        return selectors.for_api(found).select_related("contact").prefetch_related("holds")
 
     def paginate_queryset(self, queryset: Any) -> Any:
         """A page of the list, and where its orders are: without an object per allocation."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import json
 from typing import Any
 
@@ -404,3 +405,45 @@ def test_log_in_throttle_counts_failures_per_account_and_address() -> None:
         for number in range(60):
             throttle.failed(f"user{number}", "203.0.113.9")
         assert throttle.seconds_to_wait("carol", "203.0.113.9") > 0
+
+
+class WeightSerializer(SparseFieldsMixin, serializers.ModelSerializer):  # type: ignore[type-arg]
+    twice = serializers.SerializerMethodField()
+    owner = serializers.CharField(source="user.username", read_only=True)
+
+    class Meta:
+        model = ApiToken
+        fields = ["id", "name", "user", "owner", "last_used_at", "twice"]
+
+    def get_twice(self, token: ApiToken) -> str:
+        return token.name * 2
+
+
+def test_rows_are_read_as_the_framework_reads_them() -> None:
+    user = User.objects.create(username="ana")
+    tokens.issue(user, "till", ["orders:read"], actor=SYSTEM)
+    token = ApiToken.objects.get()
+    plain = type("Plain", (serializers.ModelSerializer,), {
+        "Meta": WeightSerializer.Meta, "twice": serializers.SerializerMethodField(),
+        "owner": serializers.CharField(source="user.username", read_only=True),
+        "get_twice": WeightSerializer.get_twice,
+    })  # fmt: skip
+    assert WeightSerializer(token).data == plain(token).data
+    assert WeightSerializer([token, token], many=True).data == plain([token, token], many=True).data
+
+
+def test_an_answer_leaves_no_rows_behind(client: Client, bearer: str) -> None:
+    """View, request and serializers point at each other: a page must not live on until the collector comes."""
+    for number in range(20):
+        ExceptionItem.objects.create(kind="test", dedup_key=f"k{number}", title=f"t{number}")
+    call(client, "GET", "/api/v1/items/?limit=20", bearer)
+    gc.collect()
+    gc.disable()
+    try:
+        answer = call(client, "GET", "/api/v1/items/?limit=20", bearer)
+        assert len(answer.json()["results"]) == 20
+        del answer
+        left = [one for one in gc.get_objects() if isinstance(one, ExceptionItem)]
+    finally:
+        gc.enable()
+    assert left == []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
+from django.core.exceptions import ObjectDoesNotExist
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
@@ -63,8 +65,9 @@ def _follow(row: Any, path: str) -> Any:
 class DerivedOnceMixin:
     # no docstring: the schema would take it for the description of each serializer
     #
-    # DRF derives the fields of a model anew for each serializer it makes, which costs milliseconds in each request.
-    # Here they are derived once per class and copied.
+    # DRF derives the fields of a model anew for each serializer it makes, and asks each field of each row how to
+    # find its value; both cost milliseconds in each request. Here fields are derived once per class and copied, and
+    # how they are read is settled once per serializer.
 
     def get_fields(self) -> dict[str, Any]:
         own = type(self).__dict__
@@ -72,6 +75,41 @@ class DerivedOnceMixin:
             type(self)._derived = super().get_fields()  # type: ignore[attr-defined,misc]
         derived: dict[str, Any] = copy.deepcopy(own["_derived"])
         return derived
+
+    def to_representation(self, row: Any) -> dict[str, Any]:
+        steps = self.__dict__.get("_steps")
+        if steps is None:
+            readable = self._readable_fields  # type: ignore[attr-defined]
+            steps = self._steps = [
+                (field.field_name, _reader(field, type(row)), field.to_representation) for field in readable
+            ]
+        answer: dict[str, Any] = {}
+        for name, read, represent in steps:
+            try:
+                value = read(row)
+            except serializers.SkipField:
+                continue
+            answer[name] = None if value is None else represent(value)
+        return answer
+
+
+def _reader(field: serializers.Field[Any, Any, Any, Any], kind: type) -> Callable[[Any], Any]:
+    """How a field finds its value in a row: as DRF does, but without asking each row anew what the value is."""
+    source = field.source or ""
+    if source == "*":
+        return lambda row: row
+    related = isinstance(field, (serializers.RelatedField, serializers.ManyRelatedField))
+    if related or callable(getattr(kind, source.split(".")[0], None)):
+        return field.get_attribute
+    quick = attrgetter(source)
+
+    def read(row: Any) -> Any:
+        try:
+            return quick(row)
+        except (AttributeError, ObjectDoesNotExist):  # an optional relation that is not there
+            return field.get_attribute(row)
+
+    return read
 
 
 class SparseFieldsMixin(DerivedOnceMixin):

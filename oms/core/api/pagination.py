@@ -8,6 +8,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.utils.serializer_helpers import ReturnList
 from rest_framework.utils.urls import replace_query_param
 
 from oms.core.paging import keyset_page
@@ -30,6 +31,8 @@ class KeysetPagination(BasePagination):
         return page.items
 
     def get_paginated_response(self, data: Any) -> Response:
+        if isinstance(data, ReturnList):
+            _let_go(data.serializer)
         return Response({"results": data, "next": self.next_link})
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
@@ -60,3 +63,12 @@ class KeysetPagination(BasePagination):
                 "schema": {"type": "string"},
             },
         ]
+
+
+def _let_go(serializer: Any) -> None:
+    """Serializers and their fields point at each other, and what was fetched for a row points back at the row: such
+    rings keep the whole page until the collector comes, so the rows are taken out of them."""
+    for row in serializer.instance:
+        getattr(row, "_prefetched_objects_cache", {}).clear()
+    for one in (serializer, serializer.child):
+        one.instance, one._args = None, ()
