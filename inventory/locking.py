@@ -175,14 +175,17 @@ def read_levels(pairs: Iterable[Pair]) -> dict[Pair, Balances]:
 
 
 def _many(pairs: list[Pair], lock: str) -> dict[Pair, Balances]:
-    """Hundreds of levels: two arrays cost less than a placeholder for each."""
+    """Hundreds of levels: two arrays cost less than a placeholder for each.
+
+    The inner SELECT hides their length from the planner, which for two thousand rows reads the whole table instead.
+    """
     names = ", ".join(f"l.{bucket}" for bucket in BUCKETS)
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
             SELECT l.sku_id, l.warehouse_id, {names}, l.average_cost
             FROM inventory_stocklevel l
-            JOIN unnest(%s::bigint[], %s::bigint[]) AS want (sku, warehouse)
+            JOIN unnest((SELECT %s::bigint[]), (SELECT %s::bigint[])) AS want (sku, warehouse)
               ON l.sku_id = want.sku AND l.warehouse_id = want.warehouse
             ORDER BY l.sku_id, l.warehouse_id {lock}
             """,  # noqa: S608 - names of ours
@@ -203,39 +206,62 @@ def lock_reservations(ids: Iterable[int]) -> dict[int, Reservation]:
 
 
 def change_levels(
-    deltas: Mapping[Pair, Mapping[str, int]], averages: Mapping[Pair, Decimal] | None = None
+    deltas: Mapping[Pair, Mapping[str, int]],
+    averages: Mapping[Pair, Decimal] | None = None,
+    *,
+    seen: Mapping[Pair, int] | None = None,
 ) -> dict[Pair, Balances]:
     """Add signed `deltas` per bucket to existing levels and return the new balances of those changed.
 
     A level that is missing, or whose change would promise more than there is, is left as it was and does not
-    appear in the answer: the caller decides. Rows are locked in ascending order inside the statement, because
-    a plain multi-row UPDATE locks in whatever order its plan visits them.
+    appear in the answer: the caller decides. So is, with `seen` (units on hand, for every level), one whose on hand
+    is another by now. Rows are locked in ascending order inside the statement, because a plain multi-row UPDATE
+    locks in whatever order its plan visits them.
     """
     require_transaction()
     pairs = sorted(deltas)
     changed: dict[Pair, Balances] = {}
     if on_postgres() and len(pairs) >= ARRAYS_FROM:
-        return _change_chunk(pairs, deltas, averages or {})
+        return _change_chunk(pairs, deltas, averages or {}, seen)
     for start in range(0, len(pairs), CHUNK):
-        changed.update(_change_chunk(pairs[start : start + CHUNK], deltas, averages or {}))
+        changed.update(_change_chunk(pairs[start : start + CHUNK], deltas, averages or {}, seen))
     return changed
 
 
 def _change_chunk(
-    pairs: list[Pair], deltas: Mapping[Pair, Mapping[str, int]], averages: Mapping[Pair, Decimal]
+    pairs: list[Pair],
+    deltas: Mapping[Pair, Mapping[str, int]],
+    averages: Mapping[Pair, Decimal],
+    seen: Mapping[Pair, int] | None,
 ) -> dict[Pair, Balances]:
     postgres = on_postgres()
     arrays: list[list[Any]] = []
     if postgres and len(pairs) >= ARRAYS_FROM:
+        moved = [bucket for bucket in BUCKETS if any(bucket in delta for delta in deltas.values())]
         arrays = [[sku for sku, _ in pairs], [warehouse for _, warehouse in pairs]]
-        arrays += [[deltas[pair].get(bucket, 0) for pair in pairs] for bucket in BUCKETS]
-        arrays.append([averages.get(pair) for pair in pairs])
-        types = ", ".join(["%s::bigint[]"] * 2 + ["%s::int[]"] * len(BUCKETS) + ["%s::numeric[]"])
-        source = f"SELECT * FROM unnest({types})"  # noqa: S608 - types of ours
+        arrays += [[deltas[pair].get(bucket, 0) for pair in pairs] for bucket in moved]
+        types = ["bigint"] * 2 + ["int"] * len(moved)
+        named = ["sku", "warehouse", *moved]
+        if averages:
+            arrays.append([averages.get(pair) for pair in pairs])
+            types.append("numeric")
+            named.append("average_to")
+        if seen is not None:
+            arrays.append([seen[pair] for pair in pairs])
+            types.append("int")
+            named.append("on_hand_seen")
+        columns = ["sku", "warehouse", *(bucket if bucket in moved else "0" for bucket in BUCKETS)]
+        columns += ["average_to" if averages else "NULL::numeric"] + ["on_hand_seen"] * (seen is not None)
+        # as in `_many`, the planner shall not know how many rows there are
+        source = (
+            f"SELECT {', '.join(columns)} FROM unnest({', '.join(f'(SELECT %s::{name}[])' for name in types)})"  # noqa: S608
+            f" AS t ({', '.join(named)})"
+        )
     else:
         # only integers of ours go into the text; averages (decimals) are parameters
         source = "VALUES " + ", ".join(
-            f"({pair[0]:d}, {pair[1]:d}, {', '.join(f'{deltas[pair].get(bucket, 0):d}' for bucket in BUCKETS)})"
+            f"({pair[0]:d}, {pair[1]:d}, {', '.join(f'{deltas[pair].get(bucket, 0):d}' for bucket in BUCKETS)}"
+            f"{'' if seen is None else f', {seen[pair]:d}'})"
             for pair in pairs
         )
     held = (
@@ -254,12 +280,13 @@ def _change_chunk(
         average = ", average_cost = coalesce(average_to, average_cost)"
     # every column name is unambiguous, because SQLite's RETURNING knows no alias
     sql = f"""
-        WITH want (sku, warehouse, {", ".join(f"{bucket}_by" for bucket in BUCKETS)}{", average_to" if arrays else ""})
-          AS ({source}){held if postgres else ""}
+        WITH want (sku, warehouse, {", ".join(f"{bucket}_by" for bucket in BUCKETS)}{", average_to" if arrays else ""}
+          {"" if seen is None else ", on_hand_seen"}) AS ({source}){held if postgres else ""}
         UPDATE inventory_stocklevel
         SET {", ".join(f"{bucket} = {bucket} + {bucket}_by" for bucket in BUCKETS)}{average}
         FROM {"held" if postgres else "want"} AS d
         WHERE sku_id = sku AND warehouse_id = warehouse AND {GUARD}
+          {"" if seen is None else "AND on_hand = on_hand_seen"}
         RETURNING sku_id, warehouse_id, {", ".join(BUCKETS)}, average_cost
     """  # noqa: S608 - every value above is an integer or a parameter
     with connection.cursor() as cursor:

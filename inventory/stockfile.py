@@ -49,10 +49,10 @@ class StockLine:
     bin_id: int | None = None
     expected: int | None = None
     kind: str = ""
+    pair: Pair = field(init=False)
 
-    @property
-    def pair(self) -> Pair:
-        return self.sku.id, self.warehouse_id
+    def __post_init__(self) -> None:
+        self.pair = self.sku.id, self.warehouse_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +74,10 @@ class Decided:
     problem: str = ""
     column: str = ""
     average: Decimal = Decimal(0)
+    change: int = field(init=False)
 
-    @property
-    def change(self) -> int:
-        return self.after - self.before
+    def __post_init__(self) -> None:
+        self.change = self.after - self.before
 
     @property
     def value(self) -> Decimal:
@@ -206,8 +206,9 @@ class Posted:
 def post(lines: Sequence[StockLine], *, actor: Actor, reference: str, replay: bool = True) -> Posted:
     """Write a chunk of rows, once per key, in one transaction. Rows with a problem are left out and come back.
 
-    `replay` False skips the look for keys posted before: for a file of which nothing was posted yet. A rival who
-    posts the same keys all the same is found by the unique key (`LostRace`: run again with `replay`).
+    `replay` False skips the look for keys posted before and the locks before the decision: for a file of which
+    nothing was posted yet. A rival who posts the same keys all the same is found by the unique key, one who moves a
+    level between the decision and the writing by its figure (`LostRace`: run again with `replay`).
     """
     answer = Posted()
     if not lines:
@@ -218,25 +219,18 @@ def post(lines: Sequence[StockLine], *, actor: Actor, reference: str, replay: bo
         known = set(StockMovement.objects.filter(key__in=keys).values_list("key", flat=True))
         fresh = [line for line in lines if line.key not in known]
         answer.known = len(lines) - len(fresh)
-    levels = _standing(lock_levels({line.pair for line in fresh}))
+    pairs = {line.pair for line in fresh}
+    levels = _standing(lock_levels(pairs) if replay else read_levels(pairs))
     answer.decided = decide(fresh, levels, _in_bins(fresh))
     moving = [one for one in answer.decided if one.change]
     if not moving:
         return answer
-    usual = str(business.get("valuation"))
-    binned = _binned({one.line.pair for one in moving if one.change < 0})
-    docks = bins.dock_of({one.line.warehouse_id for one in moving if one.change > 0})
-    slow_pairs = {
-        one.line.pair
-        for one in moving
-        if one.line.bin_id is not None
-        or one.line.sku.tracked
-        or (one.line.sku.valuation or usual) == Sku.Valuation.FIFO
-        or (one.line.unit_cost is not None and one.change > 0)
-        or one.line.pair in binned
-        or (one.change > 0 and one.line.warehouse_id in docks)
-    }
+    slow_pairs = _slow(moving)
+    if slow_pairs and not replay:
+        return post(lines, actor=actor, reference=reference)  # their rules read and write more than one level
     _quick([one for one in moving if one.line.pair not in slow_pairs], levels, actor, reference)
+    if not replay and _slow(moving, anew=True):  # units went into bins before the levels were ours
+        raise LostRace("a level came under other rules while the file was written")
     slow = [one for one in moving if one.line.pair in slow_pairs]
     if slow:
         post_movements(
@@ -251,6 +245,27 @@ def post(lines: Sequence[StockLine], *, actor: Actor, reference: str, replay: bo
             actor=actor,
         )  # fmt: skip
     return answer
+
+
+def _slow(moving: Sequence[Decided], *, anew: bool = False) -> set[Pair]:
+    """Levels whose change has rules of its own: bins, lots and serials, costs. `anew`: what changes by itself."""
+    binned = _binned({one.line.pair for one in moving if one.change < 0})
+    docks = bins.dock_of({one.line.warehouse_id for one in moving if one.change > 0})
+    if anew and not docks:
+        return binned
+    usual = str(business.get("valuation"))
+    found = set()
+    for one in moving:
+        line = one.line
+        if (
+            line.bin_id is not None
+            or line.sku.tracked
+            or (line.sku.valuation or usual) == Sku.Valuation.FIFO
+            or (line.unit_cost is not None and one.change > 0)
+            or (one.change > 0 and line.warehouse_id in docks)
+        ):
+            found.add(line.pair)
+    return found | binned
 
 
 def _binned(pairs: set[Pair]) -> set[Pair]:
@@ -270,7 +285,7 @@ def _kind(line: StockLine) -> str:
 
 
 def _quick(moving: list[Decided], levels: Mapping[Pair, Standing], actor: Actor, reference: str) -> None:
-    """Change levels that are locked, and write rows and news column by column."""
+    """Change levels that stand as they were read, and write rows and news column by column."""
     if not moving:
         return
     deltas: dict[Pair, dict[str, int]] = {}
@@ -279,11 +294,11 @@ def _quick(moving: list[Decided], levels: Mapping[Pair, Standing], actor: Actor,
         level["on_hand"] += one.change
     missing = sorted(pair for pair in deltas if pair not in levels)
     if missing:
-        StockLevel.objects.bulk_create(
-            [StockLevel(sku_id=sku, warehouse_id=place) for sku, place in missing], ignore_conflicts=True
-        )
-    after = change_levels(deltas)
-    if len(after) != len(deltas):  # a new level was filled by a rival between our reading and writing
+        columns = {"sku_id": [sku for sku, _ in missing], "warehouse_id": [place for _, place in missing]}
+        insert_columns(StockLevel, len(missing), columns, leave_known=True)
+    seen = {pair: levels.get(pair, NOTHING).on_hand for pair in deltas}
+    after = change_levels(deltas, seen=seen)
+    if len(after) != len(deltas):
         raise LostRace("a level changed while the file was written")
     averages = [after[one.line.pair].average_cost for one in moving]
     moment = now()

@@ -224,8 +224,11 @@ def _conversion(
     return convert
 
 
-def insert_columns(model: type[models.Model], size: int, columns: dict[str, Any]) -> None:
+def insert_columns(
+    model: type[models.Model], size: int, columns: dict[str, Any], *, leave_known: bool = False
+) -> None:
     """Insert `size` rows given by column: a list has one value per row, anything else is the same in all of them.
+    `leave_known`: rows that a unique key knows already are passed by.
 
     For tens of thousands of plain rows whose keys nobody asks for. Fields not named take their default, which
     must not be a different one per row. Inside the caller's transaction.
@@ -243,6 +246,7 @@ def insert_columns(model: type[models.Model], size: int, columns: dict[str, Any]
     values = {name: _stored(known[name], given[name]) for name in names}
     into = ", ".join(quote(known[name].name) for name in names)
     head = f"INSERT INTO {quote(model._meta.db_table)} ({into})"
+    tail = " ON CONFLICT DO NOTHING" if leave_known else ""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             taken = ", ".join(
@@ -253,14 +257,14 @@ def insert_columns(model: type[models.Model], size: int, columns: dict[str, Any]
             labels = ", ".join(quote(known[name].name) for name in lists)
             parameters = [values[name] for name in names if name not in lists]
             cursor.execute(
-                f"{head} SELECT {taken} FROM unnest({arrays}) AS r ({labels})",  # noqa: S608 - names of ours
+                f"{head} SELECT {taken} FROM unnest({arrays}) AS r ({labels}){tail}",  # noqa: S608 - names of ours
                 [*parameters, *(pg_array(values[name]) for name in lists)],
             )
             return
         marks = ", ".join("%s" for _ in names)
         filled = [values[name] if name in lists else repeat(values[name], size) for name in names]
         rows: list[Sequence[Any]] = list(zip(*filled, strict=False))
-        cursor.executemany(f"{head} VALUES ({marks})", rows)
+        cursor.executemany(f"{head} VALUES ({marks}){tail}", rows)
 
 
 def _stored(column: _Column, given: Any) -> Any:

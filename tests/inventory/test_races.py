@@ -12,9 +12,10 @@ import pytest
 from django.db import connection, transaction
 from django.db.models import Sum
 
-from inventory import locking, operations, reservations
-from inventory.models import Reservation, StockLevel, StockMovement
+from inventory import locking, operations, putaway, reservations, stockfile
+from inventory.models import Bin, Reservation, StockLevel, StockMovement
 from inventory.reservations import ReserveLine
+from inventory.selectors import Code
 from oms.core import metrics
 from oms.core.actor import SYSTEM, Actor
 from oms.core.errors import Conflict
@@ -250,4 +251,58 @@ def test_two_who_decide_at_once_decide_once(assert_invariants):
     assert StockLevel.objects.get().on_hand == 100 - 6 * approved
     assert StockMovement.objects.filter(kind="adjust").count() == approved
     assert all(request.decided_by_id != lena.user_id for request in requests)
+    assert_invariants()
+
+
+def _line(sku, warehouse, units: int, key: str) -> stockfile.StockLine:
+    code = Code(sku.pk, sku.code, sku.kind, False, sku.unit_cost, sku.valuation)
+    return stockfile.StockLine(1, code, warehouse.pk, units, False, key)
+
+
+def _meanwhile(work: Callable[[], object]) -> None:
+    """On another connection, committed before this returns."""
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("rival", ["sale", "bins"])
+def test_a_count_decided_before_a_rival_moved_the_level_is_decided_again(
+    monkeypatch, rival, assert_invariants
+):
+    """A file reads without locks at first: what moved until it writes must be seen, bins included."""
+    sku, east = make_sku(), make_warehouse()
+    add_stock(sku, east, 10)
+    other = make_sku()
+    add_stock(other, east, 10)
+    step = "decide" if rival == "sale" else "_quick"
+    plain, turns = getattr(stockfile, step), []
+
+    def interrupted(*args, **kwargs):
+        turns.append(1)
+        if (
+            len(turns) == 1 and rival == "bins"
+        ):  # the first dock takes all units that lay nowhere in particular
+            dock = {"warehouse_id": east.pk, "code": "DOCK", "kind": Bin.Kind.DOCK}
+            _meanwhile(lambda: putaway.save_bin(**dock, actor=SYSTEM))
+        answer = plain(*args, **kwargs)
+        if len(turns) == 1 and rival == "sale":
+            _meanwhile(lambda: add_stock(sku, east, -4))
+        return answer
+
+    monkeypatch.setattr(stockfile, step, interrupted)
+    lines = [_line(sku, east, 8, "file:1"), _line(other, east, 3, "file:2")]
+    done = stockfile.post(lines, actor=SYSTEM, reference="count.csv", replay=False)
+    assert len(turns) == 2
+    assert [one.after for one in done.decided] == [8, 3]
+    assert StockLevel.objects.get(sku=sku).on_hand == 8
+    assert StockMovement.objects.get(key="file:1").quantity == (2 if rival == "sale" else -2)
     assert_invariants()

@@ -139,8 +139,8 @@ def _ledger(goods: list[Sku], places: list[Warehouse], steps: int, hot_rows: int
         cursor.execute(
             f"""
             INSERT INTO inventory_reservation (uid, sku_id, warehouse_id, quantity, consumed, released, state,
-                                               reference, channel_code, firm, created_at)
-            SELECT {zero}, sku_id, warehouse_id, reserved, 0, 0, 'open', 'BENCH', '', {no}, {at.format(0)}
+                                               reference, channel_code, min_shelf_days, firm, created_at)
+            SELECT {zero}, sku_id, warehouse_id, reserved, 0, 0, 'open', 'BENCH', '', 0, {no}, {at.format(0)}
             FROM inventory_stocklevel WHERE reserved > 0
             """  # noqa: S608 - only numbers and names of ours
         )
