@@ -119,7 +119,7 @@ def _ledger(goods: list[Sku], places: list[Warehouse], steps: int, hot_rows: int
             SELECT {first}, {low}, 'on_hand', CASE WHEN h.n % 2 = 1 THEN 3 ELSE -2 END,
                    h.n / 2 + CASE WHEN h.n % 2 = 1 THEN 3 ELSE 0 END,
                    CASE WHEN h.n % 2 = 1 THEN 'receipt' ELSE 'ship' END,
-                   '', 'S-' || h.n, 'task:bench', '', 4.0000, 4.0000,
+                   '', 'BENCH', 'task:bench', '', 4.0000, 4.0000,
                    4.0000 * (h.n / 2 + CASE WHEN h.n % 2 = 1 THEN 3 ELSE 0 END), {hot}, {hot}, 'h:' || h.n
             FROM {series.format(1, hot_rows, "h")} ORDER BY h.n
             """  # noqa: S608 - only numbers and names of ours
@@ -152,7 +152,11 @@ def _recall(report: Report, sku: Sku, place: Warehouse, hot_rows: int) -> None:
     lot = Lot.objects.create(sku=sku, code="L-1")
     shop = world.channel("shop", [place])
     first = StockMovement.objects.get(key="h:1").pk
-    with transaction.atomic(), quiet():
+    with transaction.atomic(), quiet(), connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE inventory_stockmovement SET reference = 'S-' || substr(key, 3) WHERE id >= %s AND key LIKE 'h:%%'",
+            [first],
+        )
         insert(
             BinMovement, rows,
             id="n", movement_id=f"{first} + n - 1", warehouse_id=str(place.pk), sku_id=str(sku.pk), lot_id=str(lot.pk),
