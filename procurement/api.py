@@ -75,6 +75,7 @@ class LineSerializer(serializers.ModelSerializer[PurchaseOrderLine]):
             "unit_price",
             "pack_price",
             "expected_on",
+            "agreed_on",
         ]
         read_only_fields = fields
 
@@ -181,6 +182,17 @@ class ConfirmRequest(Form):
     expected_on = serializers.DateField(
         required=False, help_text="the day the supplier promises, when it is another"
     )
+
+
+class RescheduleRequest(Form):
+    expected_on = serializers.DateField(help_text="the day the goods come now")
+    line = serializers.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=BIG,
+        help_text="id of the one line that moves; left out: the order",
+    )
+    reason = serializers.CharField(max_length=160, required=False, allow_blank=True, default="")
 
 
 class SuggestionSerializer(SparseFieldsMixin, serializers.ModelSerializer[ReorderSuggestion]):
@@ -331,6 +343,26 @@ class PurchaseOrderViewSet(Resource[PurchaseOrder]):
         principal = principal_of(request)
         require(principal, "purchasing.edit", order.warehouse.code)
         purchase_orders.confirm(order.pk, actor=actor_of(principal), **ConfirmRequest.read(request))
+        return self._done(order.pk)
+
+    @extend_schema(request=RescheduleRequest, responses=PurchaseOrderSerializer)
+    @action(detail=True, methods=["post"])
+    def reschedule(self, request: Request, pk: str) -> Response:
+        """The goods come on another day: the whole order, or one line. Orders that wait for them get their new dates.
+
+        A line with a date of its own keeps it when the order moves; after sending, `agreed_on` keeps the first one.
+        """
+        order = self.get_object()
+        principal = principal_of(request)
+        require(principal, "purchasing.edit", order.warehouse.code)
+        data = RescheduleRequest.read(request)
+        purchase_orders.reschedule(
+            order.pk,
+            data["expected_on"],
+            line_id=data.get("line"),
+            reason=data["reason"],
+            actor=actor_of(principal),
+        )
         return self._done(order.pk)
 
     @extend_schema(request=None, responses=PurchaseOrderSerializer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from decimal import Decimal
 
 from django.db import models
@@ -173,6 +174,11 @@ class PurchaseOrderLine(models.Model):
     short = models.PositiveIntegerField(default=0)
     unit_price = MoneyAmountField()
     expected_on = models.DateField(null=True, blank=True, help_text="empty = the order's date")
+    agreed_on = models.DateField(
+        null=True,
+        blank=True,
+        help_text="date that stood when it was first moved after sending; the supplier is judged by it",
+    )
 
     class Meta:
         ordering = ["number"]
@@ -199,6 +205,11 @@ class PurchaseOrderLine(models.Model):
     def pack_price(self) -> Decimal | None:
         """Price of one pack in the order's currency; None for a line by each."""
         return self.unit_price * self.unit_size if self.unit else None
+
+    @property
+    def due_on(self) -> dt.date | None:
+        """When its open units are expected: its own date, else the order's."""
+        return self.expected_on or self.order.expected_on
 
     @property
     def open_quantity(self) -> int:

@@ -16,6 +16,7 @@ from oms.core.actor import Actor
 from oms.core.audit import record
 from oms.core.clock import business_day, now
 from oms.core.errors import Conflict, NotFound, UserError
+from oms.core.outbox import emit
 from procurement import states
 from procurement.models import PurchaseOrder, PurchaseOrderLine, Supplier
 from procurement.offers import default_offer, price_for
@@ -138,11 +139,7 @@ def change_quantity(line_id: int, quantity: int, *, actor: Actor) -> PurchaseOrd
         if line is None:
             raise NotFound("line: there is no such line.", field="line")
         order = locked(line.order_id)
-        if order.state in (
-            PurchaseOrder.State.CLOSED,
-            PurchaseOrder.State.CANCELLED,
-            PurchaseOrder.State.RECEIVED,
-        ):
+        if order.state in ENDED:
             raise Conflict(f"{order.number} is {order.state}: its quantities are final.", field="state")
         line.refresh_from_db()
         if quantity < max(1, line.received):
@@ -159,7 +156,71 @@ def change_quantity(line_id: int, quantity: int, *, actor: Actor) -> PurchaseOrd
             before={line.sku.code: before},
             after={line.sku.code: quantity},
         )
+        _tell(order, "quantity")
     return line
+
+
+#: an order in one of these states waits for nothing any more
+ENDED = (PurchaseOrder.State.CLOSED, PurchaseOrder.State.CANCELLED, PurchaseOrder.State.RECEIVED)
+
+
+def reschedule(
+    order_id: int, expected_on: dt.date, *, actor: Actor, line_id: int | None = None, reason: str = ""
+) -> PurchaseOrder:
+    """The goods come on another day: the whole order, or one line of it.
+
+    A line with a date of its own keeps it when the order moves. After sending, each line that moves remembers the
+    day it was agreed for, by which the supplier is judged. Orders that wait for these goods get their new dates
+    through the news. The same day again changes nothing. Raises `UserError` (day), `NotFound`, `Conflict` when
+    nothing is on its way any more.
+    """
+    if not dt.date(2000, 1, 1) <= expected_on <= business_day() + dt.timedelta(days=1830):
+        raise UserError(
+            f"expected_on: {expected_on} is no day on which goods can come; give one within five years.",
+            field="expected_on",
+        )
+    with transaction.atomic():
+        order = locked(order_id)
+        if order.state in ENDED:
+            raise Conflict(
+                f"{order.number} is {order.state}: nothing is on its way, so no date can move.", field="state"
+            )
+        lines = list(order.lines.select_related("sku", "order"))
+        moving = [
+            line for line in lines if (line.expected_on is None if line_id is None else line.pk == line_id)
+        ]
+        if line_id is not None and not moving:
+            raise NotFound(f"line: {order.number} has no line {line_id}.", field="line")
+        if line_id is not None and not moving[0].open_quantity:
+            raise Conflict(f"line: nothing of {moving[0].sku} is on its way any more.", field="line")
+        before = order.expected_on if line_id is None else moving[0].due_on
+        if before == expected_on:
+            return order
+        if order.state not in (PurchaseOrder.State.DRAFT, PurchaseOrder.State.APPROVED):
+            for line in moving:
+                if line.open_quantity and line.agreed_on is None and line.due_on is not None:
+                    PurchaseOrderLine.objects.filter(pk=line.pk).update(agreed_on=line.due_on)
+        if line_id is None:
+            PurchaseOrder.objects.filter(pk=order.pk).update(expected_on=expected_on)
+        else:
+            PurchaseOrderLine.objects.filter(pk=line_id).update(expected_on=expected_on)
+        order.refresh_from_db()
+        name = "expected_on" if line_id is None else moving[0].sku.code
+        told = {"reason": reason.strip()[:160]} if reason.strip() else {}
+        record(
+            actor,
+            "purchase_order.rescheduled",
+            order,
+            before={name: before},
+            after={name: expected_on, **told},
+        )
+        _tell(order, "expected_on")
+    return order
+
+
+def _tell(order: PurchaseOrder, *changed: str) -> None:
+    """News for who waits for the goods. Inside the transaction of the change."""
+    emit("purchase_order.changed", str(order.pk), changed=list(changed))
 
 
 def locked(order_id: int) -> PurchaseOrder:
@@ -179,6 +240,7 @@ def _move(order_id: int, to: str, *, actor: Actor, **fields: object) -> Purchase
         PurchaseOrder.objects.filter(pk=order.pk).update(state=to, **fields)
         order.refresh_from_db()
         record(actor, f"purchase_order.{to}", order, before={"state": before}, after={"state": to})
+        _tell(order, "state", *fields)
     return order
 
 
@@ -221,4 +283,5 @@ def close(order_id: int, *, actor: Actor) -> PurchaseOrder:
             order,
             after={"short": sum(line.short for line in order.lines.all())},
         )
+        _tell(order, "state", "short")
     return order

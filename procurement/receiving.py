@@ -130,5 +130,6 @@ def receive(
         PurchaseOrder.objects.filter(pk=order.pk).update(state=state)
         record(actor, "purchase_order.received", order, after={"receipt": receipt.number, "open": open_units})
         emit("receipt.posted", str(receipt.pk), at=now().isoformat())
+        emit("purchase_order.changed", str(order.pk), changed=["received"])
         operations.receive_purchase(goods, reference=order.number, actor=actor)
     return receipt

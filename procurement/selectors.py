@@ -39,7 +39,7 @@ def incoming(sku_ids: Iterable[int] | None = None) -> list[Incoming]:
             line.sku_id,
             line.order.warehouse_id,
             line.open_quantity,
-            line.expected_on or line.order.expected_on,
+            line.due_on,
             line.order_id,
         )
         for line in lines
@@ -101,6 +101,6 @@ def _result(line: Any) -> PurchaseResult:
         ordered=line.quantity,
         received=line.received,
         rejected=line.damaged or 0,
-        promised_on=line.expected_on or line.order.expected_on,
+        promised_on=line.agreed_on or line.due_on,
         ended_on=business_day(ended) if ended else None,
     )

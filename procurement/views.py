@@ -202,6 +202,7 @@ def _order_page(request: HttpRequest, item: PurchaseOrder, tally: _Tally | None 
         "can_receive": item.state in states.RECEIVABLE
         and can(request.user, "purchasing.receive", item.warehouse.code),
         "moves": states.MOVES[item.state],
+        "on_its_way": item.state not in purchase_orders.ENDED,
         "may_edit": can(request.user, "purchasing.edit", item.warehouse.code),
         "see_costs": can(request.user, "costs.view"),
         "form_key": tally.key if tally else new_form_key(),
@@ -302,7 +303,21 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
     elif step == "send":
         purchase_orders.send(pk, actor=actor)
     elif step == "confirm":
-        purchase_orders.confirm(pk, actor=actor)
+        purchase_orders.confirm(pk, actor=actor, expected_on=_posted_day(request, "expected_on"))
+    elif step == "reschedule":
+        day = _posted_day(request, "expected_on")
+        if day is None:
+            raise UserError("expected_on: say on which day the goods come now.", field="expected_on")
+        purchase_orders.reschedule(
+            pk,
+            day,
+            line_id=posted_whole(request, "line") or None,
+            reason=request.POST.get("reason", ""),
+            actor=actor,
+        )
+        messages.success(
+            request, "The date moved. Orders that wait for these goods get their new dates in a moment."
+        )
     elif step == "cancel":
         purchase_orders.cancel(pk, actor=actor)
     elif step == "close":
@@ -317,7 +332,9 @@ def _posted_day(request: HttpRequest, name: str) -> dt.date | None:
     try:
         return dt.date.fromisoformat(text) if text else None
     except ValueError:
-        raise UserError(f"expires_on: '{text}' is not a date like 2027-05-31.", field=name) from None
+        raise UserError(
+            f"{name.split('-')[0]}: '{text}' is not a date like 2027-05-31.", field=name
+        ) from None
 
 
 @screen("purchasing.edit")

@@ -220,6 +220,7 @@ KINDS: dict[str, str] = {
     "no_route": "No route found",
     "outbox_dead": "Event gave up",
     "pool_unmapped": "Unknown SKUs in an outside pool",
+    "promise_lost": "Promised date lost",
     "push_dead": "Channel refuses a quantity",
     "push_failed": "Stock push failing",
     "refund_by_hand": "Refund to be paid by hand",

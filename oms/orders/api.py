@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import django_filters
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.decorators import action
@@ -26,12 +26,15 @@ from oms.core.errors import Conflict, UserError
 from oms.orders import bulk as orders_bulk
 from oms.orders import entry, selectors, services
 from oms.orders.drafts import ContactDraft
-from oms.orders.models import Hold, Order, OrderEvent, OrderLine, SalesChannel
+from oms.orders.models import Hold, Order, OrderEvent, OrderLine, Promise, SalesChannel
 
 
 class OrderLineSerializer(DerivedOnceMixin, serializers.ModelSerializer[OrderLine]):
     sku = serializers.SerializerMethodField(
         help_text="our SKU code; null while the channel's code is not mapped"
+    )
+    promise_on = serializers.SerializerMethodField(
+        help_text="when what is short is expected from goods on order; null when nothing short is covered"
     )
     unit_price = MoneyField("unit_price", "order.currency")
     discount = MoneyField("discount", "order.currency")
@@ -40,7 +43,8 @@ class OrderLineSerializer(DerivedOnceMixin, serializers.ModelSerializer[OrderLin
     class Meta:
         model = OrderLine
         fields = ["id", "external_id", "sku", "external_sku", "title", "kind", "quantity", "pack_size", "reserved",
-                  "shipped", "cancelled", "short", "returned", "unit_price", "discount", "tax"]  # fmt: skip
+                  "shipped", "cancelled", "short", "promise_on", "returned", "unit_price", "discount",
+                  "tax"]  # fmt: skip
         read_only_fields = fields
 
     def get_sku(self, line: OrderLine) -> str | None:
@@ -48,6 +52,10 @@ class OrderLineSerializer(DerivedOnceMixin, serializers.ModelSerializer[OrderLin
             code: str | None = line.__dict__["sku_code"]
             return code
         return line.sku.code if line.sku is not None else None
+
+    @extend_schema_field(serializers.DateField(allow_null=True))
+    def get_promise_on(self, line: OrderLine) -> str | None:
+        return line.promise_on.isoformat() if line.short and line.promise_on else None
 
 
 class HoldSerializer(DerivedOnceMixin, serializers.ModelSerializer[Hold]):
@@ -447,6 +455,66 @@ class OrderViewSet(Resource[Order]):
         return Response(TimelineSerializer(newest[::-1], many=True).data)
 
 
+class PromiseSerializer(SparseFieldsMixin, serializers.ModelSerializer[Promise]):
+    id = serializers.IntegerField(source="line_id", read_only=True, help_text="id of the order line")
+    order = serializers.IntegerField(source="line.order_id", read_only=True)
+    order_number = serializers.CharField(source="line.order.number", read_only=True)
+    channel = serializers.CharField(source="line.order.channel.code", read_only=True)
+    sku = serializers.CharField(source="line.sku.code", read_only=True)
+    short = serializers.IntegerField(source="line.short", read_only=True)
+    promise_on = serializers.DateField(
+        source="line.promise_on",
+        read_only=True,
+        allow_null=True,
+        help_text="null: nothing on order covers it",
+    )
+    purchase_order = serializers.IntegerField(source="purchase_id", read_only=True, allow_null=True)
+    was_purchase_order = serializers.IntegerField(source="was_purchase_id", read_only=True, allow_null=True)
+    fate = serializers.ChoiceField(
+        choices=["given", "moved", "lost"], read_only=True, help_text="of the last change"
+    )
+
+    class Meta:
+        model = Promise
+        fields = ["id", "order", "order_number", "channel", "sku", "short", "promise_on", "was_on", "purchase_order",
+                  "was_purchase_order", "fate", "changed_at"]  # fmt: skip
+        read_only_fields = fields
+
+
+class PromiseFilter(django_filters.FilterSet):
+    purchase_order = django_filters.NumberFilter(
+        method="by_purchase", label="id: it rests on this purchase order, or did before its last change"
+    )
+    sku = django_filters.CharFilter(field_name="line__sku__code", lookup_expr="iexact", max_length=80)
+
+    class Meta:
+        model = Promise
+        fields = ["purchase_order", "sku"]
+
+    def by_purchase(self, found: QuerySet[Promise], name: str, value: Decimal) -> QuerySet[Promise]:
+        return found.filter(Q(purchase=int(value)) | Q(was_purchase=int(value)))
+
+
+class PromiseViewSet(Resource[Promise]):
+    """When lines that wait for goods get them, and what it was before the last change; one per waiting line."""
+
+    queryset = Promise.objects.none()
+    serializer_class = PromiseSerializer
+    filterset_class = PromiseFilter
+    keyset_order = ("line_id",)
+    lookup_value_regex = "[0-9]{1,18}"
+    http_method_names = ["get", "head", "options"]
+    required_scopes = {"GET": "orders:read"}
+
+    def get_queryset(self) -> QuerySet[Promise]:
+        if getattr(self, "swagger_fake_view", False):
+            return Promise.objects.none()
+        return Promise.objects.filter(
+            line__order__in=selectors.visible(principal_of(self.request))
+        ).select_related("line__order__channel", "line__sku")
+
+
 def register(router: BaseRouter) -> None:
     """Name this app's resources under /api/v1/."""
     router.register("orders", OrderViewSet, basename="order")
+    router.register("promises", PromiseViewSet, basename="promise")

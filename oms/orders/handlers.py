@@ -6,7 +6,8 @@ from oms.core.actor import task_actor
 from oms.core.doorbell import ring
 from oms.core.models import OutboxEvent
 from oms.core.outbox import subscribe
-from oms.orders import allocation
+from oms.orders import allocation, promises
+from procurement.models import PurchaseOrderLine
 
 
 @subscribe("stock.increased")
@@ -20,6 +21,22 @@ def wake_waiting_orders(events: list[OutboxEvent]) -> None:
 def settle_lost_reservations(events: list[OutboxEvent]) -> None:
     """A count, damage or an operator's snapshot took stock away that was promised."""
     allocation.settle_lost({int(event.key) for event in events}, actor=task_actor("stock"))
+
+
+@subscribe("purchase_order.changed")
+def redate_waiting_orders(events: list[OutboxEvent]) -> None:
+    """Goods come on another day, fewer or not at all: who waits for them gets another date."""
+    bought = PurchaseOrderLine.objects.filter(order__in={int(event.key) for event in events})
+    for sku_id in sorted(allocation.is_waited_for(bought.values_list("sku_id", flat=True).distinct())):
+        ring("oms.orders.tasks.renew_promises", str(sku_id))
+
+
+@subscribe("order.created", "order.changed")
+def promise_waiting_orders(events: list[OutboxEvent]) -> None:
+    """A line came in short, was served or is wanted no more: those behind it move up."""
+    keys = {int(event.key) for event in events if event.data.get("changed") != ["promise"]}
+    for sku_id in sorted(promises.wanted_skus(keys)) if keys else ():
+        ring("oms.orders.tasks.renew_promises", str(sku_id))
 
 
 @subscribe("sku.merged")

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from inventory.models import Reservation, Sku, Warehouse
 from oms.core.fields import CurrencyField, EncryptedJSONField, MoneyAmountField
+from procurement.models import PurchaseOrder
 
 
 class SalesChannel(models.Model):
@@ -291,6 +292,32 @@ class OrderLine(models.Model):
     @property
     def unallocated(self) -> int:
         return self.quantity - self.reserved - self.shipped - self.cancelled - self.short
+
+
+class Promise(models.Model):
+    """Where the day of a waiting line (`OrderLine.promise_on`) comes from, and what it was before its last change."""
+
+    line = models.OneToOneField(OrderLine, on_delete=models.CASCADE, primary_key=True, related_name="promise")
+    purchase = models.ForeignKey(
+        PurchaseOrder,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="promises",
+        help_text="its arrival completes the line; empty: nothing on order does",
+    )
+    was_on = models.DateField(null=True, blank=True, help_text="the day before the last change")
+    was_purchase = models.ForeignKey(
+        PurchaseOrder, on_delete=models.SET_NULL, null=True, blank=True, related_name="former_promises"
+    )
+    changed_at = models.DateTimeField(default=timezone.now)
+
+    @property
+    def fate(self) -> str:
+        """Of its last change: given, moved, or lost."""
+        if self.line.promise_on is None:
+            return "lost"
+        return "given" if self.was_on is None else "moved"
 
 
 class Allocation(models.Model):

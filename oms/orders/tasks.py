@@ -7,7 +7,15 @@ import datetime as dt
 from oms.core.actor import task_actor
 from oms.core.clock import business_day
 from oms.core.doorbell import periodic
-from oms.orders import allocation, bulk, demand, pii, services, supply  # noqa: F401 - bulk registers its job
+from oms.orders import (  # bulk registers its job
+    allocation,
+    bulk,  # noqa: F401
+    demand,
+    pii,
+    promises,
+    services,
+    supply,
+)
 
 #: cancellations still change demand this many days later
 ROLL_UP_DAYS = 35
@@ -16,6 +24,21 @@ ROLL_UP_DAYS = 35
 def allocate_waiting(subject: str) -> None:
     """Offer new stock of one SKU (subject: its id) to waiting orders."""
     allocation.allocate_waiting([int(subject)], actor=task_actor("allocation"))
+
+
+def renew_promises(subject: str) -> None:
+    """Serve what can be served of one SKU (subject: its id), then date what still waits for it.
+
+    In this order: what has just arrived is stock, not a lost promise.
+    """
+    allocate_waiting(subject)
+    promises.renew([int(subject)], actor=task_actor("promises"))
+
+
+@periodic(seconds=3600)
+def renew_all_promises(subject: str = "") -> None:
+    """What no single news tells: stock of a kit's other parts, channels served by other warehouses."""
+    promises.renew(promises.waiting_skus(), actor=task_actor("promises"))
 
 
 @periodic(seconds=30)

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from oms.orders import fence_views, views, waiting_views
+from oms.orders import fence_views, promise_views, views, waiting_views
 
 app_name = "orders"
 urlpatterns = [
@@ -9,6 +9,7 @@ urlpatterns = [
     path("bulk/", views.bulk_action, name="bulk"),
     path("fences/", fence_views.ring_fences, name="fences"),
     path("waiting/", waiting_views.waiting, name="waiting"),
+    path("promises/", promise_views.promised, name="promises"),
     path("<str:number>/", views.detail, name="detail"),
     path("<str:number>/hold/", views.hold, name="hold"),
     path("<str:number>/release/", views.release, name="release"),

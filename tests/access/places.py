@@ -62,7 +62,7 @@ from oms.core.actor import SYSTEM, actor_of
 from oms.core.models import Job, SavedView, User
 from oms.orders.drafts import ContactDraft
 from oms.orders.intake import take
-from oms.orders.models import FxRate, Order
+from oms.orders.models import FxRate, Order, Promise
 from procurement.models import PurchaseOrder, PurchaseOrderLine, ReorderSuggestion, Supplier
 from returns.models import Rma, RmaLine
 from tests.factories import T0, add_stock, line_draft, make_channel, make_sku, make_warehouse, order_draft
@@ -176,6 +176,7 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "api:reservation": both["held"],
         "api:supplier": (supplier.pk, None),
         "api:purchase-order": both["purchase"],
+        "api:promise": both["promise"],
         "api:order": both["order"],
         "api:shipment": both["shipment"],
         "api:return": both["rma"],
@@ -319,6 +320,7 @@ def _place(place: str, shop: str, prefix: str, sku: Sku) -> dict[str, Any]:
         ).pk,
         "rma": rma.pk,
         "purchase": purchase.pk,
+        "promise": Promise.objects.create(line=order.lines.get(), purchase=purchase).pk,
         "listing": listing.pk,
         "drift": drift.pk,
         "oversell": oversell.pk,

@@ -139,12 +139,14 @@ def test_the_whole_line_is_told(receiver: Receiver, mug: Sku, east: Warehouse) -
     happen("shipment.shipped", shipment.pk)
     happen("return.inspected", rma.pk)
     happen("receipt.posted", receipt.pk)
+    happen("purchase_order.changed", purchase.pk, changed=["expected_on"])
     happen("stock.changed", mug.pk)
     happen("sync.failed", f"listing:{listing.pk}", detail="no such item")
     happen("sync.failed", f"effect:{effect.pk}", detail="no such order")
     while tell(target.pk):
         pass
     told = {(body["type"], body["data"]["url"]): body["data"] for body in receiver.bodies}
+    assert told["po.changed", f"/api/v1/purchase-orders/{purchase.pk}/"]["changed"] == ["expected_on"]
     assert {kind for kind, _ in told} == set(service.EVENTS)
     order_url = f"/api/v1/orders/{order.pk}/"
     assert told["order.created", order_url]["number"] == order.number

@@ -16,7 +16,7 @@ from oms.core.clock import now
 from oms.core.doorbell import ring
 from oms.core.models import OutboxEvent
 from oms.orders.models import Order
-from procurement.models import Receipt
+from procurement.models import PurchaseOrder, Receipt
 from returns.models import Rma
 
 
@@ -113,6 +113,18 @@ def _receipts(events: list[OutboxEvent]) -> dict[int, Told]:
     }  # fmt: skip
 
 
+def _purchases(events: list[OutboxEvent]) -> dict[int, Told]:
+    rows = PurchaseOrder.objects.select_related("warehouse", "supplier").filter(pk__in=_by_key(events))
+    found = {row.pk: row for row in rows}
+    return {
+        event.pk: Told(f"po:{row.pk}", {
+            "id": row.pk, "number": row.number, "supplier": row.supplier.code, "warehouse": row.warehouse.code,
+            "changed": event.data.get("changed", []), "url": f"/api/v1/purchase-orders/{row.pk}/",
+        })
+        for event in events if (row := found.get(int(event.key)))
+    }  # fmt: skip
+
+
 def _failures(events: list[OutboxEvent]) -> dict[int, Told]:
     told = {}
     for event in events:
@@ -148,6 +160,7 @@ SOURCES: dict[str, tuple[str, Describe]] = {
     "stock.changed": ("inventory.changed", _skus),
     "return.inspected": ("return.inspected", _returns),
     "receipt.posted": ("po.received", _receipts),
+    "purchase_order.changed": ("po.changed", _purchases),
     "sync.failed": ("sync.failed", _failures),
 }
 

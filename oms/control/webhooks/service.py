@@ -30,6 +30,7 @@ EVENTS: dict[str, str] = {
     "inventory.changed": "what can be sold of a SKU may have changed",
     "return.inspected": "returned units were judged",
     "po.received": "goods of a purchase order arrived",
+    "po.changed": "a purchase order moved on, or its quantities or dates did",
     "sync.failed": "a channel refused a quantity or a message for good",
 }
 TASK = "oms.control.tasks.send_webhooks"
