@@ -63,6 +63,7 @@ class Code:
     tracked: bool = False
     unit_cost: Decimal = Decimal(0)
     valuation: str = ""
+    serial_tracked: bool = False
 
 
 def find_codes(codes: Collection[str]) -> dict[str, Code]:
@@ -73,7 +74,7 @@ def find_codes(codes: Collection[str]) -> dict[str, Code]:
 
     def take(rows: Iterable[tuple[Any, ...]]) -> None:
         for fold, pk, code, kind, by_lot, by_serial, cost, method, target in rows:
-            found[fold] = Code(pk, code, kind, by_lot or by_serial, cost, method)
+            found[fold] = Code(pk, code, kind, by_lot or by_serial, cost, method, bool(by_serial))
             if target:
                 merged[fold] = target
 
@@ -82,7 +83,7 @@ def find_codes(codes: Collection[str]) -> dict[str, Code]:
     take(_code_rows(rest, "value", "sku__"))
     if merged:
         targets = {
-            row[0]: Code(row[0], row[1], row[2], row[3] or row[4], row[5], row[6])
+            row[0]: Code(row[0], row[1], row[2], row[3] or row[4], row[5], row[6], row[4])
             for row in Sku.objects.filter(pk__in=set(merged.values())).values_list(*_CODE)
         }
         found.update({fold: targets[pk] for fold, pk in merged.items()})

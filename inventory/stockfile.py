@@ -16,10 +16,10 @@ from django.db import IntegrityError
 from django.db.models import Count, DecimalField, Exists, F, Max, Min, OuterRef, Q, Subquery, Sum, Value
 from django.db.models.functions import Abs, Coalesce
 
-from inventory import approvals, bins, valuation
+from inventory import approvals, bins, selectors, valuation
 from inventory.ledger import Bucket, Kind, Movement, post_movements
 from inventory.locking import Balances, LostRace, Pair, change_levels, lock_levels, read_levels, stock_service
-from inventory.models import BinStock, CostEntry, CostLayer, Sku, StockLevel, StockMovement
+from inventory.models import BinStock, CostEntry, CostLayer, Sku, StockLevel, StockMovement, Warehouse
 from inventory.selectors import Code
 from oms.core import business
 from oms.core.actor import Actor
@@ -34,7 +34,8 @@ class StockLine:
     """One row: `quantity` eaches as a count (`add` False) or a signed change. `number` names it to people.
 
     `expected` is the on hand that the file was made with: a level that moved since is refused. `unit_cost` is per
-    unit in the SKU's currency and counts for units that come in.
+    unit in the SKU's currency and counts for units that come in. `sellable`: the count is of units that can be sold,
+    not of all that are there. `numbered`: every unit has a serial number, which a file does not tell.
     """
 
     number: int
@@ -49,6 +50,8 @@ class StockLine:
     bin_id: int | None = None
     expected: int | None = None
     kind: str = ""
+    sellable: bool = False
+    numbered: bool = False
     pair: Pair = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,11 +60,15 @@ class StockLine:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a decision needs of a level, in eaches: `held` is promised or unfit. `average` is its unit cost."""
+    """What a decision needs of a level, in eaches: `held` is promised or unfit. `average` is its unit cost.
+
+    `kept`: what cannot be sold beside that, as safety stock or because its date is over.
+    """
 
     on_hand: int = 0
     held: int = 0
     average: Decimal = Decimal(0)
+    kept: int = 0
 
 
 @dataclass(slots=True)
@@ -111,6 +118,10 @@ def decide(
             held = in_bin.get((line.bin_id, pair[0]), 0)
             change = line.quantity if line.add else line.quantity - held
             in_bin[line.bin_id, pair[0]] = held + change
+        elif line.sellable and not line.add:
+            withheld = level.held + level.kept
+            shown = max(0, before - withheld)
+            change = 0 if line.quantity == shown else line.quantity + withheld - before
         else:
             change = line.quantity if line.add else line.quantity - before
         after = before + change
@@ -120,6 +131,13 @@ def decide(
             )  # fmt: skip
             told = f"On hand of {line.sku.code} {was} and is {before} now: export it again."
             answer.append(Decided(line, before, before, told, "expected"))
+        elif change and line.numbered:
+            way = f"{change} units cannot be added" if change > 0 else f"{-change} units cannot be taken away"
+            told = (
+                f"Every unit of {line.sku.code} has a serial number, and a file names none: {way}. Receive them, or "
+                "adjust by hand, with their numbers."
+            )
+            answer.append(Decided(line, before, before, told, "quantity"))
         elif change and after < level.held:
             why = (
                 f"{level.held} of {line.sku.code} are promised or unavailable, {after} would be left. "
@@ -141,7 +159,7 @@ def decide(
 
 def preview(lines: Sequence[StockLine], carry: Mapping[Pair, int] | None = None) -> list[Decided]:
     """What `post` would do now; nothing is locked or written. `carry`: on hand as earlier rows would leave it."""
-    levels = _standing(read_levels({line.pair for line in lines}))
+    levels = _kept(lines, _standing(read_levels({line.pair for line in lines})))
     if carry:
         for line in lines:
             if line.pair in carry:
@@ -154,6 +172,21 @@ def count_as_of(lines: Iterable[StockLine], moment: dt.datetime, prefix: str) ->
     `prefix`) is added. A bin that was counted on a level that moved is refused when it is posted.
     """
     counts = [line for line in lines if not line.add]
+    shown = [line for line in counts if line.sellable]
+    counts = [line for line in counts if not line.sellable]
+    if shown:  # what could be sold then is not known any more once anything of the level moved
+        touched = set(
+            StockMovement.objects.filter(
+                sku__in={line.sku.id for line in shown},
+                warehouse__in={line.warehouse_id for line in shown},
+                created_at__gt=moment,
+            )
+            .exclude(key__startswith=prefix)
+            .values_list("sku", "warehouse")
+        )
+        for line in shown:
+            if line.pair in touched:
+                line.expected = -1
     since = (
         StockMovement.objects.filter(
             sku__in={line.sku.id for line in counts},
@@ -179,6 +212,19 @@ def _standing(balances: Mapping[Pair, Balances]) -> dict[Pair, Standing]:
     return {
         pair: Standing(level.on_hand, level.on_hand - level.available, level.average_cost)
         for pair, level in balances.items()
+    }
+
+
+def _kept(lines: Sequence[StockLine], standing: dict[Pair, Standing]) -> dict[Pair, Standing]:
+    """With what lists of sellable units leave out beside promised and unfit ones, where a row counts these."""
+    skus = {line.sku.id for line in lines if line.sellable}
+    if not skus:
+        return standing
+    seen = selectors.levels(skus, {line.warehouse_id for line in lines if line.sellable})
+    return standing | {
+        pair: replace(standing[pair], kept=view.safety + view.expired)
+        for pair, view in seen.items()
+        if pair in standing
     }
 
 
@@ -220,7 +266,9 @@ def post(lines: Sequence[StockLine], *, actor: Actor, reference: str, replay: bo
         fresh = [line for line in lines if line.key not in known]
         answer.known = len(lines) - len(fresh)
     pairs = {line.pair for line in fresh}
-    levels = _standing(lock_levels(pairs) if replay else read_levels(pairs))
+    # what can be sold follows promises, too, which the writing does not look at
+    locked = replay or any(line.sellable for line in fresh)
+    levels = _kept(fresh, _standing(lock_levels(pairs) if locked else read_levels(pairs)))
     answer.decided = decide(fresh, levels, _in_bins(fresh))
     moving = [one for one in answer.decided if one.change]
     if not moving:
@@ -469,7 +517,11 @@ def restore_averages(prefix: str, reversed_ids: Sequence[int], *, actor: Actor) 
 
 def undo_lines(prefix: str, start: int, size: int) -> list[StockLine]:
     """The reversals of rows posted under `prefix`, newest first, from the `start`-th on."""
-    rows = StockMovement.objects.filter(key__startswith=prefix).select_related("sku").order_by("-id")
+    rows = (
+        StockMovement.objects.filter(key__startswith=prefix)
+        .select_related("sku", "warehouse")
+        .order_by("-id")
+    )
     return [_reversal(row) for row in rows[start : start + size]]
 
 
@@ -478,8 +530,14 @@ def _reversal(row: StockMovement) -> StockLine:
     return StockLine(
         number=row.pk,
         sku=Code(
-            sku.pk, sku.code, sku.kind, sku.lot_tracked or sku.serial_tracked, sku.unit_cost, sku.valuation
-        ),
+            sku.pk,
+            sku.code,
+            sku.kind,
+            sku.lot_tracked or sku.serial_tracked,
+            sku.unit_cost,
+            sku.valuation,
+            sku.serial_tracked,
+        ),  # fmt: skip
         warehouse_id=row.warehouse_id,
         quantity=-row.quantity,
         add=True,
@@ -488,4 +546,5 @@ def _reversal(row: StockMovement) -> StockLine:
         note=row.reference,
         bin_id=row.bin_id,
         kind=Kind.CORRECTION,
+        numbered=sku.serial_tracked and row.warehouse.kind != Warehouse.Kind.THREEPL,
     )

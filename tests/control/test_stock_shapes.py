@@ -10,7 +10,7 @@ import pytest
 from django.db import transaction
 from django.test import Client
 
-from inventory import reservations, stockfile, valuation
+from inventory import operations, reservations, stockfile, valuation
 from inventory.models import (
     AdjustmentReason,
     Bin,
@@ -30,6 +30,7 @@ from oms.control.imports.report import Report
 from oms.control.imports.stock import StockFile
 from oms.control.models import ImportFile
 from oms.core.actor import SYSTEM
+from oms.core.clock import now
 from oms.core.errors import Conflict, UserError
 from oms.core.models import User
 from tests.control.test_import_screens import upload, work
@@ -233,6 +234,99 @@ def test_a_wrong_cell_of_any_shape_is_told_and_never_0(
     report = applied(path, **choices)
     assert report.counts["errors"] == 1 and "change" not in report.counts, report.counts
     assert (on_hand(mug, east), on_hand(mug, pool)) == (5, 5)
+
+
+@pytest.mark.parametrize("units", ["6", "2"])
+@pytest.mark.parametrize(
+    ("profile", "text", "choices", "column"),
+    [
+        ("stock", "sku,warehouse,quantity,mode\nCAM,EAST,{units},set\n", {}, "quantity"),
+        ("stock", "sku,warehouse,bin,quantity,mode\nCAM,EAST,A-1,{units},set\n", {}, "quantity"),
+        ("stock", "sku,warehouse,Qty,mode\nCAM,EAST,{change},add\n", {}, "Qty"),
+        ("shopify_inventory", SHOPIFY + shopify("CAM", "4", "{units}"), {}, "On hand (new)"),
+        (
+            "amazon_price_quantity",
+            "sku\tprice\tquantity\nCAM\t\t{units}\n",
+            {"warehouse_code": "EAST"},
+            "quantity",
+        ),
+        ("linnworks_stock", "SKU*,Stock Level*,Location*\nCAM,{units},EAST\n", {}, "Stock Level*"),
+        (
+            "hub_stock",
+            "sku code,LOCATION CODE,Quantity On Hand\nCAM,EAST,{units}\n",
+            {"mode": "set"},
+            "Quantity On Hand",
+        ),
+        (
+            "pickware_relative",
+            "articleNumber;warehouse;binLocation;physicalStock;purchasePrice\nCAM;EAST;;{change};\n",
+            {"mode": "add"},
+            "physicalStock",
+        ),
+    ],
+    ids=["own", "own-bin", "own-add", "shopify", "amazon", "linnworks", "hub", "pickware"],
+)
+def test_no_shape_makes_or_drops_a_unit_that_has_a_serial_number(
+    east: Warehouse, tmp_path: Path, profile: str, text: str, choices: dict[str, str], column: str, units: str,
+    assert_invariants: Any,
+) -> None:  # fmt: skip
+    """Two of the four units have a number, so that a rule about numbers alone would let two go."""
+    camera = make_sku("CAM", serial_tracked=True)
+    Bin.objects.create(warehouse=east, code="A-1")
+    goods = operations.PurchasedGoods(camera.pk, east.pk, 2, Decimal(5), "r", serials=("S1", "S2"))
+    operations.receive_purchase([goods], reference="PO-1", actor=SYSTEM)
+    add_stock(camera, east, 2)
+    path = put(tmp_path, text.replace("{units}", units).replace("{change}", str(int(units) - 4)))
+    assert service.choose_profile(path, "stock").name == profile
+    report, rows = seen(path, **choices)
+    assert (report.counts["errors"], rows) == (1, [])
+    report = applied(path, **choices)
+    [problem] = report.problems
+    assert (problem.row, problem.column) == (2, column)
+    assert "Every unit of CAM has a serial number, and a file names none" in problem.message
+    assert "Receive them, or adjust by hand, with their numbers." in problem.message
+    assert on_hand(camera, east) == 4
+    assert_invariants()
+    same = put(tmp_path, text.replace("{units}", "4").replace("{change}", "0"), "same.csv")
+    if "A-1" not in text:
+        assert applied(same, **choices).counts["errors"] == 0, "a count that agrees needs no number"
+
+
+def test_a_house_that_keeps_its_numbers_to_itself_is_counted_by_file(tmp_path: Path) -> None:
+    outside, camera = make_warehouse("3PL", kind="3pl"), make_sku("CAM", serial_tracked=True)
+    assert applied(put(tmp_path, "sku,warehouse,quantity,mode\nCAM,3PL,6,set\n")).counts["errors"] == 0
+    assert on_hand(camera, outside) == 6
+
+
+def test_an_amazon_quantity_is_what_can_be_sold(
+    east: Warehouse, tmp_path: Path, assert_invariants: Any
+) -> None:
+    mug = make_sku("MUG")
+    add_stock(mug, east, 10)
+    reservations.reserve([ReserveLine("L-1", mug.pk, 3, (east.pk,))], actor=SYSTEM)
+    operations.set_safety(mug.pk, east.pk, 2, actor=SYSTEM)
+    head = "sku\tprice\tquantity\n"
+    report, rows = seen(put(tmp_path, f"{head}MUG\t\t5\n"), warehouse_code="EAST")
+    assert (report.counts["same"], rows) == (1, [("MUG", 10, 10)]), "3 promised and 2 kept are not for sale"
+    assert seen(put(tmp_path, f"{head}MUG\t\t8\n"), warehouse_code="EAST")[1] == [("MUG", 10, 13)]
+    applied(put(tmp_path, f"{head}MUG\t\t0\n"), warehouse_code="EAST")
+    assert on_hand(mug, east) == 5
+    assert_invariants()
+
+
+def test_an_amazon_file_that_waited_is_refused_where_anything_moved(east: Warehouse) -> None:
+    mug, tee = make_sku("MUG"), make_sku("TEE")
+    for sku in (mug, tee):
+        add_stock(sku, east, 10)
+    asked = now()
+    reservations.reserve([ReserveLine("L-1", mug.pk, 3, (east.pk,))], actor=SYSTEM)
+    lines = [
+        StockLine(n, Code(sku.pk, sku.code), east.pk, 12, False, f"k:{n}", sellable=True)
+        for n, sku in enumerate((mug, tee), 2)
+    ]
+    stockfile.count_as_of(lines, asked, "k:")
+    first, second = stockfile.preview(lines)
+    assert "moved since the file was made" in first.problem and (second.problem, second.after) == ("", 12)
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.test import Client
 
-from inventory import bulk
-from inventory.models import Bin, Sku, StockLevel, StockMovement, Warehouse
+from inventory import bulk, operations, reservations
+from inventory.merging import merge_skus
+from inventory.models import Bin, Lot, Sku, StockLevel, StockMovement, Warehouse
+from inventory.operations import PurchasedGoods
+from inventory.reservations import ReserveLine
 from oms.control.imports import service
 from oms.control.imports.profiles import PROFILES
 from oms.core import jobs
+from oms.core.actor import SYSTEM
+from oms.core.clock import business_day
 from oms.core.models import Job, User
 from tests.factories import add_stock, make_kit, make_sku, make_user, make_warehouse
 
@@ -80,6 +87,118 @@ def test_an_untouched_export_comes_back_as_0_changes(
     before = StockMovement.objects.count()
     service.apply(path, found, service.options_for("stock", **choices), actor=bulk.Actor("user", "t"))
     assert StockMovement.objects.count() == before
+
+
+@pytest.mark.parametrize(
+    ("shape", "profile", "place"),
+    [
+        ("own", "stock", ""),
+        ("own", "stock", "EAST"),
+        ("shopify", "shopify_inventory", ""),
+        ("linnworks", "linnworks_stock", ""),
+        ("amazon", "amazon_price_quantity", "EAST"),
+        ("amazon", "amazon_price_quantity", "WEST"),
+    ],
+)
+def test_a_hard_stock_list_comes_back_as_0_changes_in_every_shape(
+    client: Client, owner: User, tmp_path: Path, shape: str, profile: str, place: str, assert_invariants: Any
+) -> None:
+    """Lots (one expired), bins, kits, numbers, promised, unfit and safety units, warehouses of one name, and text that
+    tempts a spreadsheet."""
+    east, west = make_warehouse("EAST", name="Main, house"), make_warehouse("WEST", name="main, house")
+    odd, pool = make_warehouse("-NORTH", name='=SUM("A")'), make_warehouse("FBA", kind="fba")
+    confused = make_warehouse("SOUTH", name="East")
+    codes = [
+        "=1+1",
+        "+44",
+        "-7",
+        "@cmd",
+        "'quoted",
+        "'=x",
+        "00012",
+        "1E5",
+        "TRUE",
+        "2026-01-02",
+        'A,"B"',
+        "A;B|C",
+        "ÄÖ",
+    ]
+    risky = [make_sku(code) for code in codes]
+    for number, sku in enumerate(risky):
+        add_stock(sku, [east, west, odd, confused][number % 4], number + 1)
+        add_stock(sku, east, 2)
+    milk = make_sku("MILK", lot_tracked=True)
+    today = business_day()
+    for code, days, units in (("OLD", -3, 5), ("NEW", 90, 7)):
+        lot = Lot.objects.create(sku=milk, code=code, expires_on=today + dt.timedelta(days=days))
+        operations.adjust(
+            sku_id=milk.pk,
+            warehouse_id=east.pk,
+            quantity=units,
+            reason="found",
+            actor=SYSTEM,
+            key=code,
+            lot_id=lot.pk,
+        )
+    shelf = Bin.objects.create(warehouse=east, code="A-1")
+    operations.adjust(
+        sku_id=risky[0].pk,
+        warehouse_id=east.pk,
+        quantity=4,
+        reason="found",
+        actor=SYSTEM,
+        key="b",
+        bin_id=shelf.pk,
+    )
+    camera = make_sku("CAM", serial_tracked=True)
+    goods = PurchasedGoods(camera.pk, west.pk, 2, Decimal(5), "r", serials=("S1", "S2"))
+    operations.receive_purchase([goods], reference="PO-1", actor=SYSTEM)
+    mug, full = make_sku("MUG", valuation="fifo"), make_sku("FULL")
+    add_stock(mug, east, 10, unit_cost=Decimal("1.3333"))
+    add_stock(full, west, 3)
+    add_stock(mug, pool, 9)
+    reservations.reserve([ReserveLine("L-1", mug.pk, 3, (east.pk,))], actor=SYSTEM)
+    operations.change_state(
+        sku_id=mug.pk, warehouse_id=east.pk, quantity=2, source="sellable", target="damaged", reason="dropped",
+        actor=SYSTEM, key="d",
+    )  # fmt: skip
+    operations.set_safety(full.pk, west.pk, 5, actor=SYSTEM)
+    operations.set_safety(mug.pk, east.pk, 1, actor=SYSTEM)
+    make_kit("PAIR", {mug: 2})
+    box = make_sku("BOX", kind="prebuilt")
+    add_stock(box, east, 2)
+    merged = make_sku("GONE")
+    merge_skus(merged.pk, mug.pk, actor=SYSTEM)
+
+    text = download(client, shape=shape, **({"warehouse": place} if place else {}))
+    path = tmp_path / "back.csv"
+    path.write_bytes(text.encode("utf-8-sig"))
+    found = service.choose_profile(path, "stock")
+    assert found.name == profile
+    options = service.options_for("stock", warehouse_code=place if shape == "amazon" else "")
+    report = service.check(path, found, options)
+    assert (report.counts["change"], report.counts["errors"]) == (0, 0), [
+        one.message for one in report.problems
+    ]
+    levels = StockLevel.objects.exclude(warehouse=pool)
+    if place:
+        levels = levels.filter(warehouse__code=place)
+    assert report.counts["same"] + report.counts["untouched"] == levels.count() > 3
+    before = StockMovement.objects.count()
+    service.apply(path, found, options, actor=bulk.Actor("user", "t"))
+    assert StockMovement.objects.count() == before
+    assert_invariants()
+
+
+def test_a_shape_without_a_warehouse_is_written_for_one(client: Client, owner: User, east: Warehouse) -> None:
+    make_warehouse("WEST")
+    answer = client.get("/stock/export/", {"shape": "amazon"})
+    assert (
+        answer.status_code == 400 and "has no column for the warehouse; choose one" in answer.content.decode()
+    )
+    make_warehouse("FBA", kind="fba")
+    Warehouse.objects.filter(code="WEST").update(is_active=False)
+    assert client.get("/stock/export/", {"shape": "amazon"}).status_code == 200
 
 
 def test_export_follows_the_filters_and_the_rights(client: Client, owner: User, east: Warehouse) -> None:

@@ -57,6 +57,7 @@ class Profile:
     #: word for rows of this shape that ask nothing of us, "" for the others; gets the cells by our names
     skip: Callable[[Callable[[str], str]], str] | None = None
     negative_is_zero: bool = False
+    sellable: bool = False  # counts say what can be sold: promised, unfit and safety units come on top
     snapshot: bool = False  # the operator's own figures of its pool
 
     def bind(self, headers: Iterable[str], chosen: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -529,12 +530,13 @@ STOCK_SHAPES = (
         frozenset({"sku", "price", "quantity"}),
         (
             Column("sku", needed=True),
-            Column("quantity", needed=True, help="empty = no change"),
+            Column("quantity", needed=True, help="units that can be sold; empty = no change"),
             Column("fulfillment_channel"),
         ),
         foreign=frozenset({"warehouse", "mode", "ordernumber"}),
         modes=("set",),
         skip=_no_change,
+        sellable=True,
     ),
     Profile(
         "amazon_fba_inventory",

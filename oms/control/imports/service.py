@@ -332,6 +332,11 @@ def _apply_adjustment(
     sku = selectors.resolve_codes([item.code]).get(item.code)
     if sku is None:
         raise UserError(f"SKU '{item.code}' is unknown.", field="StockCode")
+    if sku.serial_tracked:
+        raise UserError(
+            f"Every unit of {sku} has a serial number, and a file names none: adjust by hand, with the numbers.",
+            field="Quantity",
+        )
     warehouse = _warehouse(options)
     key = f"import:{options['channel'].code}:{item.key}"
     if StockMovement.objects.filter(key=key).exists():

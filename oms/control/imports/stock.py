@@ -232,7 +232,8 @@ class StockFile:
                     StockLine(
                         row.number, code, place.pk, row.quantity, row.add, f"{prefix}{row.number}", row.reason,
                         row.note, row.cost, self._bins[place.pk, row.bin.upper()] if row.bin else None,
-                        row.expected,
+                        row.expected, sellable=self.profile.sellable,
+                        numbered=code.serial_tracked and place.kind != Warehouse.Kind.THREEPL,
                     )
                 )  # fmt: skip
         return lines
