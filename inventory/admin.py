@@ -66,6 +66,10 @@ class SkuResource(SafeResource):
         )  # fmt: skip
         skip_unchanged = True
 
+    def before_save_instance(self, instance: Sku, row: Any, **kwargs: Any) -> None:
+        """What the form refuses is refused in a file, too."""
+        instance.clean()
+
 
 class WarehouseResource(SafeResource):
     class Meta:

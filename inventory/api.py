@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import django_filters
+from django.core.exceptions import ValidationError
 from django.db.models import Prefetch, QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers
@@ -23,6 +24,7 @@ from inventory import (
     building,
     kits,
     merging,
+    numbering,
     operations,
     packs,
     reservations,
@@ -170,6 +172,14 @@ class SkuSerializer(StrictMixin, SparseFieldsMixin, serializers.ModelSerializer[
         known = selectors.resolve_codes([value]).get(value)
         if known is not None and (self.instance is None or known.pk != self.instance.pk):
             raise serializers.ValidationError(f"'{value}' already finds {known.code}; choose another code.")
+        return value
+
+    def validate_serial_tracked(self, value: bool) -> bool:
+        if self.instance is not None and not value:
+            try:
+                Sku(pk=self.instance.pk, code=self.instance.code).clean()
+            except ValidationError as error:
+                raise serializers.ValidationError(error.message_dict["serial_tracked"]) from None
         return value
 
 
@@ -437,6 +447,20 @@ class AdjustAnswer(serializers.Serializer[Any]):
     )
 
 
+class NumberRequest(Form):
+    sku = serializers.CharField(max_length=80)
+    warehouse = serializers.CharField(max_length=20)
+    serials = serializers.ListField(
+        child=serializers.CharField(max_length=60), min_length=1, max_length=numbering.MOST,
+        help_text="one per unit that has none",
+    )  # fmt: skip
+
+
+class NumberAnswer(serializers.Serializer[Any]):
+    numbered = serializers.IntegerField()
+    left = serializers.IntegerField(help_text="units that still have no number")
+
+
 class AdjustManyRequest(Form):
     items = AdjustRequest(many=True, min_length=1, max_length=bulk.MOST)  # type: ignore[call-arg]
 
@@ -526,6 +550,20 @@ class StockViewSet(Base):
             "released": {str(pk): units for pk, units in outcome.lost.items()},
         }
         return Response(AdjustAnswer(body).data, 201)
+
+    @extend_schema(request=NumberRequest, responses={201: NumberAnswer})
+    @action(detail=False, methods=["post"])
+    def number(self, request: Request) -> Response:
+        """Give serial numbers to units on hand that have none. No balance changes."""
+        data = NumberRequest.read(request)
+        warehouse = the_warehouse(data["warehouse"], self.principal(), "stock.adjust")
+        left = numbering.number(
+            sku_id=the_sku(data["sku"]).pk,
+            warehouse_id=warehouse.pk,
+            numbers=data["serials"],
+            actor=self.actor(),
+        )
+        return Response(NumberAnswer({"numbered": len(data["serials"]), "left": left}).data, 201)
 
     @extend_schema(
         parameters=[AsOfQuery],

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Upper
@@ -114,6 +115,19 @@ class Sku(models.Model):
 
     def __str__(self) -> str:
         return self.code
+
+    def clean(self) -> None:
+        """Serial numbers are not given up while units in the house have one. Raises `ValidationError`."""
+        if self.pk and not self.serial_tracked:
+            units = SerialUnit.State
+            held = self.serials.filter(state__in=(units.IN_STOCK, units.MOVING, units.RETURNED)).count()
+            if held:
+                raise ValidationError(
+                    {
+                        "serial_tracked": f"{held} units of {self.code} in the house have a serial number; ship or "
+                        "write them off before the SKU goes without."
+                    }
+                )
 
     @property
     def name(self) -> str:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from django.contrib import messages
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_http_methods
 
-from inventory import operations, scanning, serials
-from inventory.models import AdjustmentReason, SerialUnit
+from inventory import numbering, operations, scanning, serials
+from inventory.models import AdjustmentReason, SerialUnit, Warehouse
+from inventory.screens import visible_warehouses
 from oms.core.access import can, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.errors import NotFound
 from oms.core.paging import keyset_page
-from oms.core.screens import form_key, new_form_key, page, screen
+from oms.core.screens import first_time, form_key, new_form_key, page, posted_whole, screen
 
 VIEWS = (("", "All"), *SerialUnit.State.choices)
 
@@ -28,10 +30,12 @@ def _visible(request: HttpRequest) -> QuerySet[SerialUnit]:
     )
 
 
-@screen("stock.view")
-@require_GET
+@screen("stock.view", write="stock.adjust")
+@require_http_methods(["GET", "POST"])
 def serial_list(request: HttpRequest) -> HttpResponse:
-    """Numbered units, the newest first; a scan or part of a number finds them."""
+    """Numbered units, the newest first; a scan or part of a number finds them. Units without a number get theirs."""
+    if request.method == "POST":
+        return _number(request)
     view, query = request.GET.get("view", ""), request.GET.get("q", "").strip()
     found = _visible(request)
     if view in SerialUnit.State.values:
@@ -48,6 +52,9 @@ def serial_list(request: HttpRequest) -> HttpResponse:
         "q": query,
         "view": view,
         "filtered": bool(view or query),
+        "nameless": numbering.nameless([place.pk for place in visible_warehouses(request.user)])[:100],
+        "may_number": can(request.user, "stock.adjust"),
+        "form_key": new_form_key(),
         "tabs": [
             {"label": label, "url": f"?view={key}" if key else "?", "count": None, "active": key == view}
             for key, label in VIEWS
@@ -55,6 +62,24 @@ def serial_list(request: HttpRequest) -> HttpResponse:
     }
     fragment = "inventory/_serial_rows.html" if request.GET.get("cursor") else "inventory/_serials.html"
     return page(request, "inventory/serials.html", context, fragment=fragment)
+
+
+def _number(request: HttpRequest) -> HttpResponse:
+    sku, place = posted_whole(request, "sku"), posted_whole(request, "warehouse")
+    mine = Warehouse.objects.filter(
+        scope_of(request.user, "stock.adjust").q(warehouse="code"), pk=place
+    ).first()
+    if mine is None:
+        raise NotFound("warehouse: there is no such warehouse.")
+    given = serials.parse(request.POST.get("serials", "")[:100_000])
+    with transaction.atomic():
+        if first_time(request):
+            left = numbering.number(
+                sku_id=sku, warehouse_id=mine.pk, numbers=given, actor=actor_of(request.user)
+            )
+            rest = f"; {left} are left without" if left else "; every unit has a number now"
+            messages.success(request, f"{len(given)} numbered{rest}.")
+    return redirect("inventory:serials")
 
 
 @screen("stock.view", write="stock.adjust")

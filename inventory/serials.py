@@ -102,7 +102,7 @@ def receive(
 
     Inside the caller's transaction. Raises `Conflict`.
     """
-    known = _known(sku, serials)
+    known = known_by(sku, serials)
     fresh = []
     for serial in serials:
         unit = known.get(serial.upper())
@@ -134,7 +134,7 @@ def leave(
 
     Raises `Conflict` for a number that is not in stock there.
     """
-    known = _known(sku, serials)
+    known = known_by(sku, serials)
     for serial in serials:
         unit = known.get(serial.upper())
         if unit is None or unit.state != State.IN_STOCK or unit.warehouse_id != warehouse_id:
@@ -154,7 +154,7 @@ def come_back(
 
     Inside the caller's transaction. Raises `Conflict` for a number that never left.
     """
-    known = _known(sku, serials)
+    known = known_by(sku, serials)
     for serial in serials:
         unit = known.get(serial.upper())
         if unit is None or unit.state != State.SHIPPED:
@@ -237,7 +237,8 @@ def find(serial: str, sku_id: int | None = None) -> list[SerialUnit]:
     return list(rows.select_related("sku__product", "warehouse", "lot").order_by("-updated_at")[:20])
 
 
-def _known(sku: Sku, serials: Sequence[str]) -> dict[str, SerialUnit]:
+def known_by(sku: Sku, serials: Sequence[str]) -> dict[str, SerialUnit]:
+    """Units of the SKU with these numbers, by the number in capitals; locked inside a transaction."""
     rows = (
         SerialUnit.objects.annotate(fold=Upper("serial"))
         .filter(sku=sku, fold__in=[one.upper() for one in serials])
