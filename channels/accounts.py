@@ -24,7 +24,7 @@ from channels.connectors.base import (
 )
 from channels.drift import HEALS, Heal
 from channels.models import ChannelAccount, Listing, LocationMap
-from channels.pushing import mark_listings
+from channels.pushing import mark_listings, tell_rivals
 from channels.session import do, proved
 from inventory.models import Sku, Warehouse
 from inventory.selectors import found_by, resolve_codes
@@ -491,6 +491,8 @@ def set_rules(
     clear_cap: bool = False,
     stop_at: int | None = None,
     pack_size: int | None = None,
+    preorder_percent: int | None = None,
+    clear_preorder: bool = False,
 ) -> Listing:
     """Change what holds a listing's figure back; the channel is told within the sync target. A buffer given by a person
     stays: no measurement changes it from then on.
@@ -500,7 +502,10 @@ def set_rules(
     listing = Listing.objects.filter(pk=listing_id).first()
     if listing is None:
         raise NotFound("listing: no such listing.", field="listing")
-    wanted = {"buffer": buffer, "percent": percent, "cap": cap, "stop_at": stop_at, "pack_size": pack_size}
+    wanted = {
+        "buffer": buffer, "percent": percent, "cap": cap, "stop_at": stop_at, "pack_size": pack_size,
+        "preorder_percent": preorder_percent,
+    }  # fmt: skip
     changes: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
     for name, value in changes.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 0 or value > 1_000_000:
@@ -509,8 +514,14 @@ def set_rules(
         raise UserError("percent: use 0 to 100.", field="percent")
     if changes.get("pack_size", 1) < 1:
         raise UserError("pack_size: a pack holds at least 1.", field="pack_size")
+    if not 1 <= changes.get("preorder_percent", 1) <= 100:
+        raise UserError(
+            "preorder_percent: use 1 to 100, or leave it empty to sell stock.", field="preorder_percent"
+        )
     if clear_cap:
         changes["cap"] = None
+    if clear_preorder:
+        changes["preorder_percent"] = None
     if "buffer" in changes and listing.buffer_mode != Listing.BufferMode.FIXED:
         changes |= {"buffer_mode": Listing.BufferMode.FIXED.value, "buffer_risk": None, "buffer_why": ""}
     before = {name: getattr(listing, name) for name in changes}
@@ -522,6 +533,9 @@ def set_rules(
         mark_listings(
             Listing.objects.filter(pk=listing_id, sku__isnull=False, fulfilment=Listing.Fulfilment.MERCHANT)
         )
+        if "preorder_percent" in changes and listing.sku_id:
+            # it leaves the stock to others, or takes its part of it; what comes is shared anew
+            tell_rivals({listing.sku_id}, now())
     listing.refresh_from_db()
     return listing
 

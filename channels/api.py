@@ -294,7 +294,7 @@ class ListingSerializer(SparseFieldsMixin, serializers.ModelSerializer[Listing])
         fields = [
             "id", "channel", "external_id", "external_sku", "location_id", "title", "sku", "fulfilment", "state",
             "pack_size", "buffer", "buffer_mode", "buffer_risk", "buffer_why", "percent", "cap", "stop_at",
-            "version", "acked_version", "stale_since",
+            "preorder_percent", "version", "acked_version", "stale_since",
             "acked_quantity", "acked_at", "read_quantity", "read_at", "last_error", "dead",
         ]  # fmt: skip
         read_only_fields = fields
@@ -314,6 +314,10 @@ class ListingRequest(Form):
     cap = serializers.IntegerField(min_value=0, max_value=1_000_000, required=False, allow_null=True)
     stop_at = serializers.IntegerField(min_value=0, max_value=1_000_000, required=False)
     pack_size = serializers.IntegerField(min_value=1, max_value=100_000, required=False)
+    preorder_percent = serializers.IntegerField(
+        min_value=1, max_value=100, required=False, allow_null=True,
+        help_text="sells this share of what is on order instead of stock; null = sells stock",
+    )  # fmt: skip
     state = serializers.ChoiceField(choices=["active", "paused"], required=False)
 
 
@@ -368,8 +372,8 @@ class ListingViewSet(Base):
         if mode == Listing.BufferMode.TUNED and "buffer" in given:
             raise UserError("buffer: a tuned buffer is set by itself; leave it out.", field="buffer")
         if given:
-            clear = "cap" in given and given["cap"] is None
-            accounts.set_rules(listing.pk, actor=self.actor(), clear_cap=clear, **given)
+            clear, stock = (name in given and given[name] is None for name in ("cap", "preorder_percent"))
+            accounts.set_rules(listing.pk, actor=self.actor(), clear_cap=clear, clear_preorder=stock, **given)
         if mode is None and "buffer_risk" in data:
             mode = Listing.BufferMode.TUNED if "buffer" not in given else Listing.BufferMode.FIXED
         if mode is not None:

@@ -255,6 +255,8 @@ def _incident(line: OrderLine, evidence: _Evidence) -> OversellIncident | None:
     listing = evidence.listing_of(line)
     if listing is None or not evidence.was_shown(listing, second.placed_at):
         return None
+    if listing.preorder_percent is not None:
+        return None  # it sold what is on order, and that is what the line waits for
     movement = evidence.last_taker(line)
     first = evidence.order_of(movement)
     push = evidence.push_after(listing, movement)

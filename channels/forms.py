@@ -108,6 +108,13 @@ class RulesForm(forms.Form):
     pack_size = forms.IntegerField(
         min_value=1, max_value=100_000, label="Pack", help_text="eaches in one sold unit"
     )
+    preorder_percent = forms.IntegerField(
+        min_value=1,
+        max_value=100,
+        required=False,
+        label="Preorder percent",
+        help_text="sells this share of what is on order; empty = sells stock",
+    )
     state = forms.ChoiceField(choices=[("active", "Active"), ("paused", "Paused")], label="State")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from channels import blackbox, effects, inbox
+from channels import blackbox, effects, inbox, presale
 from channels import engines as engines  # registers what the dispatcher runs
 from channels.models import Listing
 from channels.pushing import mark_stale, push_again
@@ -12,6 +12,8 @@ from inventory.selectors import kit_parts
 from oms.core.doorbell import ring
 from oms.core.models import OutboxEvent
 from oms.core.outbox import subscribe
+from oms.orders.models import OrderLine
+from procurement.models import PurchaseOrderLine
 
 
 @subscribe("stock.changed", urgent=True)
@@ -79,6 +81,23 @@ def order_created(events: list[OutboxEvent]) -> None:
     effects.plan_acknowledge(ids)
     if blackbox.suspect(ids):
         ring("channels.tasks.find_oversells")
+
+
+@subscribe("purchase_order.changed")
+def goods_on_order_changed(events: list[OutboxEvent]) -> None:
+    """Listings that sell what is on order show another figure."""
+    if presale.any_listing():
+        bought = PurchaseOrderLine.objects.filter(order__in={int(event.key) for event in events})
+        presale.mark(bought.values_list("sku_id", flat=True).distinct())
+
+
+@subscribe("order.created", "order.changed")
+def orders_wait_for_goods(events: list[OutboxEvent]) -> None:
+    """What an order waits for is sold: listings that sell what is on order show less, and more when it is given up."""
+    if presale.any_listing():
+        keys = {int(event.key) for event in events if event.data.get("changed") != ["promise"]}
+        lines = OrderLine.objects.filter(order__in=keys, sku__isnull=False)
+        presale.mark(lines.values_list("sku_id", flat=True).distinct())
 
 
 @subscribe("breaker.closed", urgent=True)

@@ -120,6 +120,11 @@ class Listing(models.Model):
     percent = models.PositiveSmallIntegerField(default=100)
     cap = models.PositiveIntegerField(null=True, blank=True)
     stop_at = models.PositiveIntegerField(default=0, help_text="show 0 when the figure is at or below this")
+    preorder_percent = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        help_text="sells this share of what is on order instead of stock; empty = stock",
+    )
     # level-triggered sync
     version = models.BigIntegerField(default=0)
     acked_version = models.BigIntegerField(default=0)
@@ -165,6 +170,10 @@ class Listing(models.Model):
                 condition=Q(acked_version__lte=F("version")), name="listing_ack_within_version"
             ),
             models.CheckConstraint(condition=Q(percent__lte=100), name="listing_percent_range"),
+            models.CheckConstraint(
+                condition=Q(preorder_percent__isnull=True) | Q(preorder_percent__range=(1, 100)),
+                name="listing_preorder_range",
+            ),
             models.CheckConstraint(condition=Q(pack_size__gt=0), name="listing_pack_positive"),
             models.CheckConstraint(
                 condition=Q(acked_version__lt=F("version"), stale_since__isnull=False)
@@ -183,6 +192,9 @@ class Listing(models.Model):
             ),
             models.Index(fields=["account", "external_sku"], name="listing_external_sku_idx"),
             models.Index(fields=["account", "variant_id"], name="listing_variant_idx"),
+            models.Index(
+                fields=["sku"], condition=Q(preorder_percent__isnull=False), name="listing_preorder_idx"
+            ),
         ]
 
     @property

@@ -11,6 +11,7 @@ before the stock: the other way round a unit could be counted by nobody.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -34,7 +35,9 @@ from inventory.availability import (
 )  # fmt: skip
 from inventory.models import Sku, Warehouse
 from oms.core import business
+from oms.orders import supply
 from oms.orders.models import ChannelWarehouse
+from procurement.selectors import on_order
 
 OPERATED = (Warehouse.Kind.FBA, Warehouse.Kind.WFS)
 #: units that one listing may sell between our look at it and our write, on a channel that cannot compare and set
@@ -58,11 +61,13 @@ class ListingFacts:
     cap: int | None
     stop_at: int
     min_shelf_days: int
+    preorder_percent: int | None
 
 
 FACT_FIELDS = (
     "id", "account_id", "account__sales_channel_id", "account__sales_channel__code", "account__connector", "sku_id",
     "location_id", "pack_size", "buffer", "percent", "cap", "stop_at", "account__sales_channel__min_shelf_life_days",
+    "preorder_percent",
 )  # fmt: skip
 
 
@@ -81,6 +86,9 @@ class _World:
     published: Mapping[int, tuple[int, ...]]  # sales channel → warehouses
     places: Mapping[tuple[int, str], int]  # (account, location) → warehouse
     unseen: Mapping[tuple[int, int], int]  # (sku, warehouse) → units sold in orders that we have not booked
+    incoming: Mapping[tuple[int, int], int]  # (sku, warehouse) → eaches on order, where a listing sells these
+    waiting: Mapping[int, int]  # sku → eaches of them that are sold already
+    sharers: Mapping[int, int]  # sku → listings that sell them
 
     def warehouses(self, listing: ListingFacts) -> tuple[int, ...]:
         if listing.location_id:
@@ -99,6 +107,15 @@ class _World:
         """Counted SKUs behind the listing with the pools it sees."""
         found = []
         for sku_id, per_unit in self.counted(listing):
+            if listing.preorder_percent is not None:
+                coming = sum(self.incoming.get((sku_id, place), 0) for place in self.warehouses(listing))
+                found.append(
+                    Part(
+                        str(sku_id), (), per_unit, fences=self.fences.get(sku_id, ()), incoming=coming,
+                        waiting=self.waiting.get(sku_id, 0), sharers=self.sharers.get(sku_id, 1),
+                    )
+                )  # fmt: skip
+                continue
             pools = []
             for warehouse in self.warehouses(listing):
                 level = self.levels.get((sku_id, warehouse))
@@ -115,7 +132,7 @@ class _World:
 def _rule(listing: ListingFacts) -> ListingRule:
     return ListingRule(
         channel=listing.channel_code, buffer=listing.buffer, percent=listing.percent, cap=listing.cap,
-        stop_at=listing.stop_at, pack=listing.pack_size,
+        stop_at=listing.stop_at, pack=listing.pack_size, preorder_percent=listing.preorder_percent,
     )  # fmt: skip
 
 
@@ -146,6 +163,7 @@ def _last_units(world: _World, listing: ListingFacts, limit: int) -> set[int]:
     """Counted SKUs of which the listing sees its last units: at most `limit` of the listing's own.
 
     What a listing sees decides, never what others see: three left in one place say nothing of fifty in another.
+    One that sells what is on order sees no stock.
     """
     return {
         int(part.sku)
@@ -180,6 +198,13 @@ def _read(listings: Sequence[ListingFacts]) -> _World:
     }
     warehouses = {place for group in published.values() for place in group}
     unseen: dict[tuple[int, int], int] = {}
+    ahead = {
+        sku_id
+        for listing in listings
+        if listing.preorder_percent is not None
+        for sku_id, _ in kits.get(listing.sku_id, [(listing.sku_id, 1)])
+    }
+    sold_ahead, sharers = _ahead(ahead) if ahead else (Counter[int](), Counter[int]())
     world = _World(
         kits=kits,
         levels=selectors.levels(counted, warehouses),
@@ -187,12 +212,28 @@ def _read(listings: Sequence[ListingFacts]) -> _World:
         published={channel: tuple(sorted(group)) for channel, group in published.items()},
         places=places,
         unseen=unseen,
+        incoming=on_order(ahead) if ahead else {},
+        waiting=sold_ahead,
+        sharers=sharers,
     )
     for listing, units in waiting:
         for sku_id, per_unit in world.counted(listing):
-            if sku_id in counted:
+            if listing.preorder_percent is not None:
+                sold_ahead[sku_id] += units * per_unit * listing.pack_size
+            elif sku_id in counted:
                 _take(world, unseen, listing, sku_id, units * per_unit * listing.pack_size)
     return world
+
+
+def _ahead(sku_ids: Collection[int]) -> tuple[Counter[int], Counter[int]]:
+    """Eaches that live orders wait for and live listings that sell what is on order, per counted SKU."""
+    waiting = Counter({sku: units for sku, units in supply.short_units().items() if sku in sku_ids})
+    sellers = [one for one in rivals_of(sku_ids) if one.preorder_percent is not None]
+    kits = selectors.kit_parts({one.sku_id for one in sellers})
+    sharers = Counter(
+        sku for one in sellers for sku in {part for part, _ in kits.get(one.sku_id, [(one.sku_id, 1)])}
+    )
+    return waiting, sharers
 
 
 def _unseen_listings() -> list[tuple[ListingFacts, int]]:
@@ -264,6 +305,8 @@ def _shares(
     stock: dict[tuple[str, str], int] = {}
     for listing in rivals.values():
         parts = world.parts(listing)
+        if listing.preorder_percent is not None:
+            continue
         if not any(int(part.sku) in scarce for part in parts):
             continue
         most = listing_quantity(parts, _rule(listing))
@@ -421,6 +464,8 @@ def exposure(sku_id: int) -> tuple[int, int, int]:
     seen: dict[str, int] = {}
     for listing in listings:
         assert world is not None
+        if listing.preorder_percent is not None:
+            continue  # it shows what comes, not what is there
         for part in world.parts(listing):
             if int(part.sku) == sku_id:
                 published += (acked.get(listing.id) or 0) * part.per_unit * listing.pack_size

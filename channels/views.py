@@ -513,6 +513,7 @@ def listing(request: HttpRequest, pk: int) -> HttpResponse:
             "cap",
             "stop_at",
             "pack_size",
+            "preorder_percent",
             "state",
         )
     }
@@ -535,7 +536,13 @@ def listing(request: HttpRequest, pk: int) -> HttpResponse:
             if tuned:
                 data.pop("buffer")
             with transaction.atomic():
-                accounts.set_rules(found.pk, actor=actor, clear_cap=data["cap"] is None, **data)
+                accounts.set_rules(
+                    found.pk,
+                    actor=actor,
+                    clear_cap=data["cap"] is None,
+                    clear_preorder=data["preorder_percent"] is None,
+                    **data,
+                )
                 tuning.set_mode(found.pk, mode, risk=risk if tuned else None, actor=actor)
             if state != found.state:
                 accounts.set_listing_state(found.pk, state, actor=actor)

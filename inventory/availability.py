@@ -48,6 +48,8 @@ class Part:
     buffer: int = 0
     fences: tuple[Fence, ...] = ()
     incoming: int = 0
+    waiting: int = 0  # eaches that orders wait for already: what comes is theirs first
+    sharers: int = 1  # listings that sell what comes of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ class ListingRule:
 
     `net_locations`: a warehouse below zero eats the stock of another one instead of counting as 0.
     `split_kits`: components of one kit may leave from different warehouses.
-    `preorder_percent`: the listing sells incoming units, this share of them, instead of stock.
+    `preorder_percent`: the listing sells incoming units, this share of them less what orders wait for, instead of
+    stock; listings that do so share them evenly.
     """
 
     channel: str = ""
@@ -125,7 +128,8 @@ def _per_warehouse(parts: Sequence[Part]) -> int:
 def _part_figures(part: Part, rule: ListingRule) -> tuple[int, int]:
     """One counted SKU after step 1 and after step 2 with its own buffer."""
     if rule.preorder_percent is not None:
-        base = max(0, part.incoming) * rule.preorder_percent // 100
+        coming = max(0, part.incoming) * rule.preorder_percent // 100
+        base = max(0, coming - part.waiting) // max(1, part.sharers)
     else:
         base = pooled(part.pools, net=rule.net_locations)
     return base, after_fences(base, part.fences, rule.channel) - part.buffer
