@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import django_filters
@@ -15,7 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
-from fulfillment import labels, packing, picking, rates, shipping
+from fulfillment import labels, packing, picking, rates, shipping, surplus
 from fulfillment.models import (
     LabelDocument,
     LabelPurchase,
@@ -176,6 +177,13 @@ class ShortRequest(Form):
     reason = serializers.ChoiceField(choices=list(picking.SHORT_REASONS.items()))
 
 
+class MoreFoundRequest(Form):
+    line = serializers.IntegerField(min_value=1, max_value=BIG, help_text="shipment line id")
+    units = serializers.IntegerField(min_value=1, max_value=1_000_000, help_text="more than the books say")
+    reason = serializers.CharField(max_length=60, help_text="of the list of reasons")
+    note = serializers.CharField(max_length=255, required=False, default="", allow_blank=True)
+
+
 class QuoteRequest(Form):
     quote = serializers.IntegerField(min_value=1, max_value=BIG, help_text="id of a rate")
 
@@ -186,7 +194,7 @@ class OneLabelRequest(Form):
     )
 
 
-class LabelFoundRequest(OneLabelRequest):
+class LabelMoreFoundRequest(OneLabelRequest):
     tracking_number = serializers.CharField(max_length=80, help_text="as it stands on the label")
 
 
@@ -307,11 +315,11 @@ class ShipmentViewSet(Resource[Shipment]):
         labels.void(self._label(shipment, OneLabelRequest.read(request)["label"]), actor=self._actor())
         return self._done(shipment.pk)
 
-    @extend_schema(request=LabelFoundRequest, responses=ShipmentSerializer)
+    @extend_schema(request=LabelMoreFoundRequest, responses=ShipmentSerializer)
     @action(detail=True, methods=["post"], url_path="label-bought")
     def label_bought(self, request: Request, pk: str) -> Response:
         """A purchase whose answer was lost did happen: here is its tracking number."""
-        shipment, data = self._mine("shipping.label"), LabelFoundRequest.read(request)
+        shipment, data = self._mine("shipping.label"), LabelMoreFoundRequest.read(request)
         label = self._label(shipment, data["label"])
         labels.decide_bought(label, tracking_number=data["tracking_number"], actor=self._actor())
         return self._done(shipment.pk)
@@ -342,6 +350,19 @@ class ShipmentViewSet(Resource[Shipment]):
         if not shipment.lines.filter(pk=data["line"]).exists():
             raise UserError(f"line: {shipment.number} has no line {data['line']}.", field="line")
         picking.short_pick(data["line"], data["missing"], reason=data["reason"], actor=self._actor())
+        return self._done(shipment.pk)
+
+    @extend_schema(request=MoreFoundRequest, responses=ShipmentSerializer)
+    @action(detail=True, methods=["post"], url_path="found-more")
+    def found_more(self, request: Request, pk: str) -> Response:
+        """More units lie there than the books say: they become stock, above your limit once a second person agrees."""
+        shipment, data = self._mine("shipping.work"), MoreFoundRequest.read(request)
+        if not shipment.lines.filter(pk=data["line"]).exists():
+            raise UserError(f"line: {shipment.number} has no line {data['line']}.", field="line")
+        surplus.found_more(
+            data["line"], data["units"], reason=data["reason"], note=data["note"], actor=self._actor(),
+            key=f"api:{uuid.uuid4().hex}",
+        )  # fmt: skip
         return self._done(shipment.pk)
 
     @extend_schema(request=None, responses=ShipmentSerializer)

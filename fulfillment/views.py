@@ -23,6 +23,7 @@ from fulfillment import (
     routing_service,
     selectors,
     shipping,
+    surplus,
 )
 from fulfillment.models import (
     LabelDocument,
@@ -32,13 +33,13 @@ from fulfillment.models import (
     Shipment,
 )
 from fulfillment.slips import packing_slip_pdf
-from inventory.models import Warehouse
+from inventory.models import AdjustmentReason, Warehouse
 from oms.core import csvsafe, lists
 from oms.core.access import can, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
-from oms.core.screens import is_fragment, screen
+from oms.core.screens import form_key, is_fragment, new_form_key, screen
 from oms.orders import allocation
 from oms.orders.models import Order
 from oms.orders.selectors import get_visible
@@ -185,6 +186,7 @@ STEPS: dict[str, str] = {
     "void": "shipping.label",
     "ship": "shipping.work",
     "short": "shipping.work",
+    "found": "shipping.work",
     "not-bought": "shipping.label",
     "bought": "shipping.label",
 }
@@ -241,6 +243,18 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
         picking.short_pick(
             line.pk, _number(request, "missing"), reason=request.POST.get("reason", ""), actor=actor
         )
+    elif step == "found":
+        line = item.lines.filter(pk=_number(request, "line")).first()
+        if line is None:
+            raise UserError("line: it does not belong to this shipment.", field="line")
+        done = surplus.found_more(
+            line.pk, _number(request, "units"), reason=request.POST.get("reason", ""),
+            note=request.POST.get("note", ""), actor=actor, key=f"form:{form_key(request)}",
+        )  # fmt: skip
+        messages.success(
+            request,
+            "A second person has to agree first." if done.request else "Booked: the units are in stock.",
+        )
     if request.POST.get("from") == "bench" and step in (
         "pack",
         "rates",
@@ -248,6 +262,7 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
         "label",
         "pick-all",
         "short",
+        "found",
     ):
         return redirect("fulfillment:bench", pk=pk)
     if request.POST.get("from") == "bench":
@@ -358,6 +373,12 @@ def bench(request: HttpRequest, pk: int) -> HttpResponse:
             verdict = picking.scan(pk, code, actor=actor)
         item = selectors.find(request.user, pk, "shipping.work")
     context = _page(request, item) | {"verdict": verdict}
+    context["form_key"] = new_form_key()
+    context["found_reasons"] = (
+        AdjustmentReason.objects.filter(is_active=True)
+        .exclude(direction=AdjustmentReason.Direction.OUT)
+        .values_list("code", "label")
+    )
     context["next_line"] = next((line for line in context["lines"] if line.picked < line.quantity), None)
     at_work = item.state in (Shipment.State.READY, Shipment.State.PICKING) and not context["blocked"]
     context["walk"] = picking.route([item]) if at_work and context["next_line"] else []

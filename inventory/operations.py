@@ -147,13 +147,14 @@ def found(
     key: str,
     reason: str = "found",
     reference: str = "",
+    note: str = "",
 ) -> Adjusted:
     """A pick or count found more than the books say: a movement of its own, never a silent clamp."""
     if quantity < 1:
         raise UserError("quantity: found stock is at least one unit.", field="quantity")
     return adjust(
         sku_id=sku_id, warehouse_id=warehouse_id, quantity=quantity, reason=reason, actor=actor, key=key,
-        reference=reference, kind=Kind.FOUND,
+        reference=reference, kind=Kind.FOUND, note=note,
     )  # fmt: skip
 
 

@@ -6,18 +6,19 @@ import datetime as dt
 
 import pytest
 
-from fulfillment import labels, packing, picking, routing_service, tasks
+from fulfillment import labels, packing, picking, routing_service, surplus, tasks
 from fulfillment.models import RoutingDecision, RoutingQueue, Shipment
 from fulfillment.rates import Offer, choose
-from inventory.models import StockLevel
-from oms.core.actor import SYSTEM, Actor
+from inventory.models import StockLevel, StockMovement
+from oms.core.actor import SYSTEM, Actor, actor_of
 from oms.core.clock import now
 from oms.core.errors import Conflict, UserError
 from oms.core.models import Doorbell, ExceptionItem
 from oms.core.outbox import drain
 from oms.orders import services
-from oms.orders.models import Order
-from tests.factories import make_sku
+from oms.orders.models import Order, OrderEvent
+from tests.api.test_resources import bearer
+from tests.factories import make_sku, make_user
 from tests.fulfillment.conftest import PICKER, rate
 
 
@@ -208,3 +209,39 @@ def test_cancelling_a_part_opens_the_box_again(world, carrier, assert_invariants
     packing.pack(shipment.pk, actor=SYSTEM)
     assert ExceptionItem.objects.get(kind="repack").closed_at is not None
     assert_invariants()
+
+
+def test_a_pick_that_finds_more_books_found_stock_with_its_reason(world, carrier, client, assert_invariants):
+    """I19: never a quiet clamp: a movement of its own, once, within what the picker may move alone."""
+    shipment = world.routed(2)
+    here, line = shipment.warehouse, shipment.lines.get()
+    finn = make_user("finn", "floor")
+    client.force_login(finn)
+    picking.claim(shipment.pk, actor=actor_of(finn))
+    bench = client.get(f"/floor/{shipment.pk}/")
+    assert "More: there is more here than the books say" in bench.content.decode()
+    before = StockLevel.objects.get(sku=world.sku, warehouse=here).on_hand
+    form = {
+        "from": "bench", "line": line.pk, "units": 3, "reason": "found", "form_key": bench.context["form_key"],
+    }  # fmt: skip
+    for _ in range(2):  # a double click
+        client.post(f"/shipments/{shipment.pk}/found/", form)
+    level = StockLevel.objects.get(sku=world.sku, warehouse=here)
+    row = StockMovement.objects.filter(sku=world.sku, kind="found").get()
+    assert (level.on_hand, row.quantity, row.reason, row.reference) == (
+        before + 3,
+        3,
+        "found",
+        shipment.number,
+    )
+    assert OrderEvent.objects.filter(order=shipment.order_id, kind="found").count() == 1
+    with pytest.raises(UserError, match="not on the list"):
+        surplus.found_more(line.pk, 1, reason="whim", actor=actor_of(finn), key="k1")
+    api, url = bearer(make_user("api")), f"/api/v1/shipments/{shipment.pk}/found-more/"
+    assert api.post(url, {"line": line.pk, "units": 1, "reason": "found"}).status_code == 200
+    assert api.post(url, {"line": line.pk + 99, "units": 1, "reason": "found"}).status_code == 400
+    assert StockLevel.objects.get(sku=world.sku, warehouse=here).on_hand == before + 4
+    picking.pick_all(shipment.pk, actor=actor_of(finn))
+    Shipment.objects.filter(pk=shipment.pk).update(state="shipped")
+    with pytest.raises(Conflict, match="adjust the stock instead"):
+        surplus.found_more(line.pk, 1, reason="found", actor=SYSTEM, key="k2")
