@@ -18,14 +18,16 @@ MOST = 100
 @screen("orders.view")
 @require_GET
 def promised(request: HttpRequest) -> HttpResponse:
-    """Lines that wait for the goods of one purchase order (`purchase`, its id): lost days first, then the latest."""
-    text = request.GET.get("purchase", "")
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 18 else 0
-    scope = scope_of(request.user, "purchasing.view")
-    purchase = PurchaseOrder.objects.filter(scope.q(warehouse="warehouse__code"), pk=number).first()
-    if purchase is None:
-        raise NotFound("purchase: there is no such purchase order.")
-    found = promises.of_purchase(purchase.pk)
+    """Promised days of lines that wait, of one purchase order (`purchase`, its id) or of all: lost ones first."""
+    text, purchase = request.GET.get("purchase", ""), None
+    found = promises.standing()
+    if text:
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 18 else 0
+        scope = scope_of(request.user, "purchasing.view")
+        purchase = PurchaseOrder.objects.filter(scope.q(warehouse="warehouse__code"), pk=number).first()
+        if purchase is None:
+            raise NotFound("purchase: there is no such purchase order.")
+        found = promises.of_purchase(purchase.pk)
     mine = found.filter(line__order__in=selectors.visible(request.user))
     count = mine.count()
     context = {

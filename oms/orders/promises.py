@@ -239,22 +239,24 @@ def _forget_served(sku_ids: set[int]) -> set[int | None]:
 # --- what people see ---------------------------------------------------------------------------------
 
 
-def of_purchase(purchase_id: int) -> QuerySet[Promise]:
-    """Promises that rest on a purchase order or did before their last change, of lines that still wait.
+def standing() -> QuerySet[Promise]:
+    """Promises of lines that still wait.
 
     Those without a day come first, then the last promised: the latest day, and of one day the last to be served.
     """
     return (
-        Promise.objects.filter(
-            Q(purchase=purchase_id) | Q(was_purchase=purchase_id), line__short__gt=0,
-            line__order__state__in=states.LIVE,
-        )
+        Promise.objects.filter(line__short__gt=0, line__order__state__in=states.LIVE)
         .select_related("line__order__channel", "line__sku", "purchase", "was_purchase")
         .order_by(
             F("line__promise_on").desc(nulls_first=True), F("was_on").desc(nulls_last=True),
             F("line__order__ship_by").desc(nulls_first=True), "-line__order__placed_at", "-line",
         )
     )  # fmt: skip
+
+
+def of_purchase(purchase_id: int) -> QuerySet[Promise]:
+    """Those that rest on a purchase order, or did before their last change."""
+    return standing().filter(Q(purchase=purchase_id) | Q(was_purchase=purchase_id))
 
 
 def dropped(purchase_id: int) -> QuerySet[Promise]:

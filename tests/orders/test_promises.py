@@ -387,6 +387,9 @@ def test_the_date_moves_from_the_page_and_the_page_lists_whose_day_moved(shop, c
     settle()
     page = client.get(f"/orders/promises/?purchase={order.pk}").content.decode()
     assert line.order.number in page and "1 Feb 2027" in page and "Moved" in page
+    everything = client.get("/orders/promises/").content.decode()
+    assert line.order.number in everything and f"PO-{order.pk}" in everything
+    assert client.get("/orders/promises/?purchase=999999").status_code == 404
     assert "expected 1 Feb 2027" in client.get(f"/orders/{line.order.number}/").content.decode()
     assert "1 Feb 2027" in client.get("/orders/waiting/").content.decode()
     answer = client.post(f"{url}reschedule/", {"expected_on": "soon"}, follow=True).content.decode()
