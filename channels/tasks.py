@@ -167,7 +167,7 @@ def sweep(subject: str) -> None:
     sync.sweep()
 
 
-@periodic(seconds=15)
+@periodic(seconds=5)
 def seek_unseen(subject: str) -> None:
     """Units that a channel sold and no order has brought: read its orders; free what has waited too long."""
     pushing.give_up_unseen()
