@@ -74,24 +74,27 @@ def accept(account: ChannelAccount, notifications: Sequence[Notification]) -> in
         fresh = _insert_new(list(rows.values()))
         if fresh and any(kind_of(row.topic) != "quantity" for row in rows.values()):
             emit("inbox.received", str(account.pk))
-    return fresh
+    if repeated := sorted(rows.keys() - fresh):
+        code = account.sales_channel.code
+        log.info("duplicate delivery", extra={"channel": code, "count": len(repeated), "ids": repeated[:20]})
+    return len(fresh)
 
 
-def _insert_new(rows: Sequence[InboxMessage]) -> int:
-    """INSERT that leaves known deliveries alone and says how many were new, which `bulk_create` does not."""
+def _insert_new(rows: Sequence[InboxMessage]) -> set[str]:
+    """INSERT that leaves known deliveries alone and says which were new, which `bulk_create` does not."""
     fields = [field for field in InboxMessage._meta.concrete_fields if not field.primary_key]
     names = ", ".join(connection.ops.quote_name(str(field.column)) for field in fields)
     one = f"({', '.join(['%s'] * len(fields))})"
     sql = (
         f"INSERT INTO channels_inboxmessage ({names}) VALUES {', '.join([one] * len(rows))} "  # noqa: S608 (fixed names)
-        "ON CONFLICT (account_id, delivery_id) DO NOTHING RETURNING id"
+        "ON CONFLICT (account_id, delivery_id) DO NOTHING RETURNING delivery_id"
     )
     values = [
         field.get_db_prep_save(getattr(row, field.attname), connection) for row in rows for field in fields
     ]
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
-        return len(cursor.fetchall())
+        return {delivery_id for (delivery_id,) in cursor.fetchall()}
 
 
 def accept_unreadable(account: ChannelAccount, delivery_id: str, topic: str, raw: bytes, error: str) -> None:

@@ -30,6 +30,7 @@ PAGE = 50
 COLUMNS = 10
 
 _ICONS = {
+    "promise": "calendar-clock", "found": "package-plus",
     "received": "inbox", "reserved": "lock", "short": "package-x", "allocated": "package-check", "hold": "circle-pause",
     "cancelled": "ban", "routed": "route", "shipment": "truck", "shipped": "truck", "delivered": "circle-check",
     "note": "message-square", "tags": "tag", "money": "banknote", "trouble": "triangle-alert", "return": "undo-2",

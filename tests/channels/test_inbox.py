@@ -41,14 +41,20 @@ def knock(
 
 
 def test_a_message_is_stored_once_with_few_queries(
-    client: Client, shopify: Shop, django_assert_max_num_queries: DjangoAssertNumQueries
+    client: Client,
+    shopify: Shop,
+    django_assert_max_num_queries: DjangoAssertNumQueries,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     body = json.dumps({"id": 77, "updated_at": "2026-11-23T10:00:00Z"}).encode()
     with django_assert_max_num_queries(6):  # BEGIN, COMMIT and 4: the account, the message, its news, NOTIFY
         assert knock(client, shopify, body).status_code == 200
     assert OutboxEvent.objects.filter(topic="inbox.received", key=str(shopify.account.pk)).count() == 1
-    for _ in range(4):
-        assert knock(client, shopify, body).status_code == 200
+    with caplog.at_level("INFO", "lading.channels"):
+        for _ in range(4):
+            assert knock(client, shopify, body).status_code == 200
+    told = [record for record in caplog.records if record.getMessage() == "duplicate delivery"]
+    assert len(told) == 4 and told[0].ids == [InboxMessage.objects.get().delivery_id]  # type: ignore[attr-defined]
     assert InboxMessage.objects.filter(account=shopify.account).count() == 1
     assert OutboxEvent.objects.filter(topic="inbox.received").count() == 1
 
