@@ -98,8 +98,10 @@ def _reader(field: serializers.Field[Any, Any, Any, Any], kind: type) -> Callabl
     source = field.source or ""
     if source == "*":
         return lambda row: row
-    related = isinstance(field, (serializers.RelatedField, serializers.ManyRelatedField))
-    if related or callable(getattr(kind, source.split(".")[0], None)):
+    of_its_own = (
+        type(field).get_attribute is not serializers.Field.get_attribute
+    )  # a relation, a computed column
+    if of_its_own or callable(getattr(kind, source.split(".")[0], None)):
         return field.get_attribute
     quick = attrgetter(source)
 
