@@ -16,6 +16,7 @@ from channels.connectors.base import BadSignature, ChannelError, Notification, g
 from channels.models import ChannelAccount
 from channels.session import access_of, drive
 from channels.tasks import hook_address
+from oms.core.knocks import AGAIN_AFTER, within_patience
 
 MAX_BODY = 1024 * 1024
 #: what an unknown address is checked against: the same work, never a match
@@ -44,10 +45,12 @@ def _challenged(request: HttpRequest, hook_key: str) -> HttpResponse:
 
 @csrf_exempt
 @require_http_methods(["GET", "POST"])
+@within_patience
 def receive(request: HttpRequest, hook_key: str) -> HttpResponse:
     """200 once the message is stored (again for a repeated one), 401 without detail, 413 above 1 MiB.
 
-    503 when the channel's public key cannot be fetched now: it sends the message again.
+    503 with Retry-After when it cannot be stored or the channel's public key cannot be fetched now: the channel sends
+    it again, and what it does not send again the next pull finds.
     """
     if request.method == "GET":
         return _challenged(request, hook_key)
@@ -69,7 +72,7 @@ def receive(request: HttpRequest, hook_key: str) -> HttpResponse:
     except BadSignature:
         return HttpResponse(status=401)
     except ChannelError:
-        return HttpResponse(status=503)
+        return HttpResponse(status=503, headers={"Retry-After": str(AGAIN_AFTER)})
     except (ValueError, TypeError, AttributeError) as error:
         # signed, so it is from the channel; asking for it again would bring the same bytes
         delivery = hashlib.sha256(raw).hexdigest()

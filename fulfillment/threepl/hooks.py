@@ -12,6 +12,7 @@ from django.views.decorators.http import require_POST
 from fulfillment.models import ThreePLAccount
 from fulfillment.threepl import inbox, signing
 from oms.core.clock import now
+from oms.core.knocks import within_patience
 
 MAX_BODY = 1024 * 1024
 #: what an unknown address is checked against: the same work, never a match
@@ -20,8 +21,10 @@ _NOBODY = secrets.token_hex(32)
 
 @csrf_exempt
 @require_POST
+@within_patience
 def receive(request: HttpRequest, hook_key: str) -> HttpResponse:
-    """200 once the message is stored (again for a repeated one), 401 without detail, 413 above 1 MiB."""
+    """200 once the message is stored (again for a repeated one), 401 without detail, 413 above 1 MiB, 503 with
+    Retry-After when it cannot be stored now."""
     length = request.META.get("CONTENT_LENGTH") or "0"
     if not length.isdigit() or int(length) > MAX_BODY:
         return HttpResponse(status=413)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from threading import Barrier
 from typing import Any, TypeVar
 
+from django.conf import settings
 from django.db import OperationalError, connection, transaction
 
 from oms.core import metrics
@@ -68,6 +70,25 @@ def in_transaction(work: Callable[[], T], *, attempts: int = 5, lock_seconds: in
             metrics.CONFLICTS.inc()
             time.sleep(random.uniform(0.2, 1) * 0.01 * 2**attempt)
     raise AssertionError("unreachable")
+
+
+@contextlib.contextmanager
+def short_wait(seconds: float) -> Iterator[None]:
+    """Statements inside wait no longer than this for SQLite's one writer, and raise `OperationalError` then.
+
+    PostgreSQL has many writers: nothing changes there.
+    """
+    if connection.vendor != "sqlite":
+        yield
+        return
+    connection.ensure_connection()
+    raw = connection.connection  # the driver's own connection: a pragma is no query of ours
+    raw.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+    try:
+        yield
+    finally:
+        usual = settings.DATABASES["default"].get("OPTIONS", {}).get("timeout", 5)
+        raw.execute(f"PRAGMA busy_timeout = {int(usual * 1000)}")
 
 
 def drop_broken_connection() -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+import sqlite3
 from typing import Any
 
 import pytest
+from django.db import OperationalError, connection
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from channels import inbox, pulls
 from channels.connectors.shopify.webhooks import sign
 from channels.models import InboxMessage
+from oms.core import knocks
 from oms.core.actor import SYSTEM
 from oms.core.models import ExceptionItem, OutboxEvent
 from oms.orders.models import Order, OrderLine
@@ -68,6 +71,44 @@ def test_who_is_refused(client: Client, shopify: Shop) -> None:
     other = knock(client, shopify, body, **{"X-Shopify-Shop-Domain": "else.myshopify.com"})
     assert other.status_code == 401
     assert not InboxMessage.objects.exists()
+
+
+def test_a_message_that_cannot_be_stored_now_is_asked_for_again(
+    client: Client, shopify: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database is away, or busy: the sender keeps its message. It is stored when it comes again."""
+
+    def broken(*args: Any) -> int:
+        raise OperationalError("the connection is lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox, "accept", broken)
+        refused = knock(client, shopify, b'{"id": 1}')
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
+    assert not InboxMessage.objects.exists()
+    assert knock(client, shopify, b'{"id": 1}').status_code == 200
+    assert InboxMessage.objects.count() == 1
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL has many writers")
+def test_a_writer_that_holds_sqlite_is_waited_for_shortly(
+    client: Client, shopify: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(knocks, "WAIT_SECONDS", 0.1)
+    connection.ensure_connection()
+    (usual,) = connection.connection.execute("PRAGMA busy_timeout").fetchone()
+    assert usual > 2000
+    other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        refused = knock(client, shopify, b'{"id": 1}')
+        assert refused.status_code == 503 and refused.headers["Retry-After"]
+        assert not InboxMessage.objects.exists()
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+    assert knock(client, shopify, b'{"id": 1}').status_code == 200
+    assert connection.connection.execute("PRAGMA busy_timeout").fetchone() == (usual,)
 
 
 def test_both_secrets_are_good_while_one_is_rotated(client: Client, shopify: Shop) -> None:
