@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import bisect
 import datetime as dt
+import logging
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -27,13 +29,18 @@ from channels.models import (
     StockPush,
 )
 from inventory.models import StockLevel, StockMovement
+from oms.core.actor import Actor
 from oms.core.clock import now
-from oms.core.db import on_postgres
-from oms.core.exceptions_inbox import raise_new
+from oms.core.db import lost_conflict, on_postgres
+from oms.core.doorbell import ring
+from oms.core.errors import NotFound
+from oms.core.exceptions_inbox import close_item, close_items, raise_item, raise_new
 from oms.core.inserts import insert_rows
 from oms.core.models import ExceptionItem
 from oms.orders.models import ChannelWarehouse, Order, OrderLine
 from procurement import selectors as purchasing
+
+log = logging.getLogger("lading.channels")
 
 Hop = OversellIncident.Hop
 
@@ -168,6 +175,8 @@ def _ms(start: dt.datetime, end: dt.datetime) -> int:
 
 #: orders that are looked into at once
 ORDERS = 200
+#: a suspect that cannot be looked into is tried so often, with growing pauses, before a person is told
+MAX_ATTEMPTS = 5
 #: what one batch shares is read for orders that came in within the same hour
 TOGETHER = dt.timedelta(hours=1)
 #: the pushes shown in a timeline
@@ -190,25 +199,81 @@ def suspect(order_ids: Sequence[int]) -> int:
 
 
 def drain() -> int:
-    """Look into every suspected order, the oldest first; returns how many lines were sold twice.
+    """Look into every suspected order that is due, the oldest first; returns how many lines were sold twice.
 
     A suspect leaves the list in the transaction that writes its black box, so none is lost and none is told twice.
+    One that cannot be looked into waits by itself.
     """
     told, last = 0, 0
     while True:
-        waiting = OversellSuspect.objects.filter(pk__gt=last).order_by("pk")
-        suspects = dict(waiting.values_list("pk", "order")[:ORDERS])
+        waiting = OversellSuspect.objects.filter(pk__gt=last, next_attempt_at__lte=now()).order_by("pk")
+        suspects = list(waiting[:ORDERS])
         if not suspects:
             return told
-        last = max(suspects)
-        found = _investigate(list(suspects.values()))
-        with transaction.atomic():
-            mine = OversellSuspect.objects.filter(pk__in=suspects).order_by("pk")
-            if on_postgres():  # SQLite writes one transaction after the other
-                mine = mine.select_for_update(skip_locked=True)
-            orders = set(mine.values_list("order", flat=True))  # another worker may have been faster
-            told += _store([incident for incident in found if incident.order_id in orders])
-            OversellSuspect.objects.filter(order__in=orders).delete()
+        last = suspects[-1].pk
+        told += _look_into(suspects)
+
+
+def _look_into(suspects: Sequence[OversellSuspect]) -> int:
+    """Write the black boxes of these; where one of them breaks us, halves are tried until it is alone."""
+    try:
+        return _write(suspects)
+    except Exception as error:
+        if lost_conflict(error):
+            raise  # no fault of theirs: the next turn is theirs
+        if len(suspects) == 1:
+            _put_off(suspects[0], error)
+            return 0
+    half = len(suspects) // 2
+    return _look_into(suspects[:half]) + _look_into(suspects[half:])
+
+
+def _write(suspects: Sequence[OversellSuspect]) -> int:
+    found = _investigate([suspect.order_id for suspect in suspects])
+    with transaction.atomic():
+        mine = OversellSuspect.objects.filter(pk__in=[suspect.pk for suspect in suspects]).order_by("pk")
+        if on_postgres():  # SQLite writes one transaction after the other
+            mine = mine.select_for_update(skip_locked=True)
+        orders = set(mine.values_list("order", flat=True))  # another worker may have been faster
+        told = _store([incident for incident in found if incident.order_id in orders])
+        OversellSuspect.objects.filter(order__in=orders).delete()
+        failed = [suspect.order_id for suspect in suspects if suspect.attempts and suspect.order_id in orders]
+        if failed:
+            close_items([_key(order_id) for order_id in failed], "the black box is written")
+    return told
+
+
+def _key(order_id: int) -> str:
+    return f"oversell-suspect:{order_id}"
+
+
+def _put_off(suspect: OversellSuspect, error: Exception) -> None:
+    """Try it again later; after five times a person is told, and it waits for that person."""
+    attempts, words = suspect.attempts + 1, f"{type(error).__name__}: {error}"[:400]
+    log.exception("a black box cannot be written", extra={"order": suspect.order_id, "attempts": attempts})
+    given_up = attempts >= MAX_ATTEMPTS
+    pause = dt.timedelta(seconds=30 * 2**attempts * random.uniform(0.8, 1.2))
+    with transaction.atomic():
+        OversellSuspect.objects.filter(pk=suspect.pk).update(
+            attempts=attempts, error=words, next_attempt_at=None if given_up else now() + pause
+        )
+        if given_up:
+            order = Order.objects.select_related("channel").get(pk=suspect.order_id)
+            raise_item(
+                "oversell_unread", _key(order.pk), f"{order.number}: why it came in short cannot be told",
+                detail=f"{words}. The order itself is booked; only its black box is missing.",
+                url=f"/orders/{order.number}/", channel_code=order.channel.code,
+            )  # fmt: skip
+
+
+def look_again(order_id: int, *, actor: Actor) -> None:
+    """Look into a suspected order again that was given up. Raises `NotFound`."""
+    with transaction.atomic():
+        given_up = OversellSuspect.objects.filter(order=order_id, next_attempt_at__isnull=True)
+        if not given_up.update(attempts=1, next_attempt_at=now(), error=""):
+            raise NotFound("order: its black box does not wait for a person any more.", field="order")
+        close_item(_key(order_id), "looked into again", actor=actor)
+        ring("channels.tasks.find_oversells")
 
 
 def _store(incidents: Sequence[OversellIncident]) -> int:

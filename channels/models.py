@@ -421,6 +421,11 @@ class OversellSuspect(models.Model):
     """An order that a channel sold and that came in short: waits until its black box is written."""
 
     order = models.OneToOneField(Order, on_delete=models.CASCADE, related_name="+")
+    attempts = models.PositiveSmallIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(
+        null=True, default=timezone.now, help_text="empty: it could not be written, a person was told"
+    )
+    error = models.CharField(max_length=400, blank=True)
 
 
 class OversellIncident(models.Model):

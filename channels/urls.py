@@ -16,6 +16,7 @@ urlpatterns = [
     path("drifts/<int:pk>/heal/", views.heal, name="heal"),
     path("drifts/<int:pk>/accept/", views.accept, name="accept"),
     path("oversells/<int:pk>/", views.oversell, name="oversell"),
+    path("oversells/orders/<int:order_id>/again/", views.look_again, name="look_again"),
     path("effects/<int:pk>/", views.effect, name="effect"),
     path("messages/<int:pk>/", views.message, name="message"),
     path("orders/<int:order_id>/panel/", views.order_panel, name="order_panel"),

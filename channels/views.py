@@ -15,6 +15,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from channels import (
     accounts,
+    blackbox,
     budgets,
     bulk,
     drift,
@@ -727,6 +728,19 @@ def message(request: HttpRequest, pk: int) -> HttpResponse:
     work(pk, actor=actor_of(request.user))
     messages.success(request, "Done.")
     return redirect(back_to(request, reverse("channels:detail", args=[found.account.sales_channel.code])))
+
+
+@screen("channels.manage")
+@require_POST
+def look_again(request: HttpRequest, order_id: int) -> HttpResponse:
+    """Write the black box of an order that could not be looked into."""
+    order = Order.objects.filter(pk=order_id).select_related("channel").first()
+    if order is None:
+        raise NotFound("order: no such order.")
+    require(request.user, "channels.manage", channel_code=order.channel.code)
+    blackbox.look_again(order.pk, actor=actor_of(request.user))
+    messages.success(request, "It is looked into again.")
+    return redirect(back_to(request, reverse("channels:detail", args=[order.channel.code])))
 
 
 # --- panels ----------------------------------------------------------------------------------------

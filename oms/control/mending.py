@@ -30,6 +30,7 @@ _BY_KEY: dict[str, tuple[str, str, str, dict[str, str]]] = {
     "push_dead": ("channels.manage", "Push again", "channels:retry", {}),
     "inbox_dead": ("channels.manage", "Read again", "channels:message", {"action": "replay"}),
     "effect_rejected": ("channels.manage", "Send again", "channels:effect", {"action": "retry"}),
+    "oversell_unread": ("channels.manage", "Look again", "channels:look_again", {}),
     "no_route": ("orders.route", "Route again", "fulfillment:route_order", {}),
 }
 _SHIPMENT = re.compile(r"^/shipments/(\d+)")

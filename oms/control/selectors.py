@@ -219,6 +219,7 @@ KINDS: dict[str, str] = {
     "low_stock": "Running low",
     "no_route": "No route found",
     "outbox_dead": "Event gave up",
+    "oversell_unread": "Black box cannot be written",
     "pool_unmapped": "Unknown SKUs in an outside pool",
     "promise_lost": "Promised date lost",
     "push_dead": "Channel refuses a quantity",

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import time_machine
+from django.db import OperationalError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,15 +28,20 @@ from channels.models import (
 )
 from inventory.availability import Claim, Told, exposure, partition, safe_now
 from inventory.models import Sku, Warehouse
+from oms.control import mending
+from oms.core.actor import SYSTEM
 from oms.core.clock import now
+from oms.core.errors import NotFound
+from oms.core.exceptions_inbox import raise_item
 from oms.core.models import ExceptionItem
-from oms.orders.models import SalesChannel
+from oms.orders.models import Order, SalesChannel
 from tests.factories import (
     T0,
     add_stock,
     line_draft,
     make_channel,
     make_sku,
+    make_user,
     make_warehouse,
     order_draft,
 )
@@ -441,6 +447,101 @@ def test_the_black_boxes_of_a_sku_cost_the_same_however_many_lines_were_sold_twi
     urls = {f"/channels/oversells/{one.pk}/" for one in OversellIncident.objects.all()}
     assert items.count() == lines and set(items.values_list("url", flat=True)) == urls
     assert not OversellSuspect.objects.exists() and blackbox.drain() == 0
+
+
+def short_orders(shops: tuple[Warehouse, Sku, list[SalesChannel], list[Listing]], lines: int) -> list[int]:
+    """One order that is served and `lines` that come in short, all suspected; the ids of the short ones."""
+    from oms.core.actor import Actor
+    from oms.orders.intake import take
+
+    _, sku, (left, right), _ = shops
+    ids = []
+    for number in range(lines + 1):
+        at = now() + dt.timedelta(seconds=number - 100)
+        draft = order_draft(line_draft(sku, 1), placed_at=at, channel_updated_at=at)
+        (taken,) = take(
+            [draft], channel=(left, right)[number % 2], actor=Actor("channel", "t"), source="webhook"
+        )
+        assert taken.order_id is not None
+        ids.append(taken.order_id)
+    assert blackbox.suspect(ids) == lines
+    return ids[1:]
+
+
+def test_a_suspect_that_breaks_us_waits_alone_and_is_told(
+    shops: tuple[Warehouse, Sku, list[SalesChannel], list[Listing]], monkeypatch: pytest.MonkeyPatch,
+    assert_invariants: Callable[[], None],
+) -> None:  # fmt: skip
+    ids = short_orders(shops, 9)
+    bad = ids[3]
+    right = blackbox._incident
+
+    def breaks(line: Any, evidence: Any) -> Any:
+        if line.order_id == bad:
+            raise ZeroDivisionError("a time before the beginning")
+        return right(line, evidence)
+
+    monkeypatch.setattr(blackbox, "_incident", breaks)
+    assert blackbox.drain() == 8
+    assert set(OversellIncident.objects.values_list("order", flat=True)) == set(ids) - {bad}
+    suspect = OversellSuspect.objects.get()
+    assert (suspect.order_id, suspect.attempts) == (bad, 1)
+    assert suspect.error == "ZeroDivisionError: a time before the beginning"
+    pauses = []
+    for _ in range(blackbox.MAX_ATTEMPTS - 1):
+        assert suspect.next_attempt_at is not None
+        pauses.append(suspect.next_attempt_at - now())
+        assert blackbox.drain() == 0  # it is not its turn
+        OversellSuspect.objects.update(next_attempt_at=now())
+        blackbox.drain()
+        suspect.refresh_from_db()
+    assert pauses == sorted(pauses) and pauses[0] > dt.timedelta(seconds=40)
+    # given up: it stands before a person, and nothing tries it any more
+    assert (suspect.attempts, suspect.next_attempt_at) == (blackbox.MAX_ATTEMPTS, None)
+    item = ExceptionItem.objects.get(kind="oversell_unread")
+    order = Order.objects.get(pk=bad)
+    assert order.number in item.title and "ZeroDivisionError" in item.detail
+    assert item.url == f"/orders/{order.number}/" and item.closed_at is None
+    assert blackbox.drain() == 0
+
+    monkeypatch.setattr(blackbox, "_incident", right)
+    blackbox.look_again(bad, actor=SYSTEM)
+    assert blackbox.drain() == 1 and not OversellSuspect.objects.exists()
+    item.refresh_from_db()
+    assert item.closed_at is not None and OversellIncident.objects.filter(order=bad).count() == 1
+    with pytest.raises(NotFound):
+        blackbox.look_again(bad, actor=SYSTEM)
+    assert_invariants()
+
+
+def test_a_database_that_is_busy_is_no_fault_of_a_suspect(
+    shops: tuple[Warehouse, Sku, list[SalesChannel], list[Listing]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_orders(shops, 2)
+
+    def busy(*args: Any) -> Any:
+        raise OperationalError("database is locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(blackbox, "_investigate", busy)
+        with pytest.raises(OperationalError):
+            blackbox.drain()
+    assert set(OversellSuspect.objects.values_list("attempts", flat=True)) == {0}
+    assert blackbox.drain() == 2
+
+
+def test_the_button_beside_the_exception_looks_again(
+    shops: tuple[Warehouse, Sku, list[SalesChannel], list[Listing]], client: Any
+) -> None:
+    (bad,) = short_orders(shops, 1)
+    OversellSuspect.objects.update(attempts=blackbox.MAX_ATTEMPTS, next_attempt_at=None)
+    item = raise_item("oversell_unread", f"oversell-suspect:{bad}", "cannot be told", channel_code="right")
+    user = make_user(role="owner")
+    mend = mending.mends([item], user)[item.pk]
+    assert mend.label == "Look again"
+    client.force_login(user)
+    assert client.post(mend.url).status_code == 302
+    assert blackbox.drain() == 1
 
 
 def test_a_backorder_of_a_listing_that_showed_nothing_is_none(
