@@ -22,7 +22,7 @@ from channels.models import ChannelEffect, LocationMap
 from fulfillment import routing_service
 from fulfillment.models import HandOff, LabelPurchase, RoutingDecision, Shipment, ThreePLAccount, ThreePLCall
 from fulfillment.threepl import calls, handoff
-from inventory.models import Sku, StockLevel, Warehouse
+from inventory.models import Sku, SkuAlias, StockLevel, Warehouse
 from oms.core import doorbell
 from oms.core import outbox as news
 from oms.core.actor import SYSTEM, Actor
@@ -32,6 +32,7 @@ from oms.core.models import ExceptionItem
 from oms.orders import intake, services
 from oms.orders.models import ChannelWarehouse, Order, OrderEvent, SalesChannel
 from tests.channels.conftest import Shop, deliver
+from tests.control.test_stock_shapes import FBA_HEAD, applied
 from tests.factories import line_draft, make_channel, make_warehouse, order_draft
 
 ANNA = Actor("user", "anna")
@@ -200,6 +201,33 @@ def test_amazons_figures_do_not_take_the_same_units_twice(world, assert_invarian
     pulls.pull_pool(world.shop.account.pk)
     assert (world.level().on_hand, world.level().available) == (25, 25)
     assert not open_kinds()
+    assert_invariants()
+
+
+def test_a_report_brought_as_a_file_does_not_take_the_same_units_twice(world, tmp_path, assert_invariants):
+    """The report's fulfillable figure leaves out what Amazon has set aside, as the connection's does."""
+    given = world.handed(5)
+    assert given.state == "confirmed"
+
+    def report(fulfillable: int, reserved: int) -> Any:
+        path = tmp_path / f"fba-{fulfillable}-{reserved}.txt"
+        path.write_text(
+            FBA_HEAD + f"MUG-FBA\tX1\tB1\t{fulfillable + reserved}\t{fulfillable}\t0\t{reserved}\n"
+        )
+        return applied(path, warehouse_code="FBA-US")
+
+    SkuAlias.objects.create(sku=world.sku, kind=SkuAlias.Kind.CODE, value="MUG-FBA")
+    report(25, 5)
+    assert (world.level().on_hand, world.level().reserved, world.level().available) == (30, 5, 25)
+    HandOff.objects.filter(pk=given.pk).update(state="in_doubt")  # has Amazon set them aside? nobody knows
+    assert report(24, 6).counts["being_handed_over"] == 1
+    assert world.level().on_hand == 30
+    HandOff.objects.filter(pk=given.pk).update(state="confirmed")
+    world.listen()
+    world.happens(given, "ship", carrier="UPS", tracking="1ZMCF1")
+    assert (world.level().on_hand, world.level().available) == (25, 25)
+    report(23, 2)
+    assert (world.level().on_hand, world.level().available) == (23, 23)
     assert_invariants()
 
 

@@ -17,6 +17,7 @@ from inventory.models import (
     BinStock,
     CostEntry,
     Sku,
+    SkuAlias,
     StockLevel,
     StockMovement,
     Warehouse,
@@ -155,6 +156,30 @@ def test_an_fba_report_is_a_snapshot_of_the_pool_and_its_sum_is_checked(
     assert any("EAST is no FBA pool" in one.message for one in refused.problems)
     own = applied(put(tmp_path, "sku,warehouse,quantity,mode\nMUG,FBA,5,set\n", "own.csv"))
     assert "counted by its operator" in own.problems[0].message
+    assert_invariants()
+
+
+def test_an_fba_report_tells_what_is_on_its_way_and_adds_offers_of_one_sku_up(
+    tmp_path: Path, assert_invariants: Any
+) -> None:
+    pool, mug, tee = make_warehouse("FBA", kind="fba"), make_sku("MUG"), make_sku("TEE")
+    SkuAlias.objects.create(sku=mug, kind=SkuAlias.Kind.CODE, value="MUG-GIFT")
+    head = FBA_HEAD.rstrip("\n") + "\tafn-inbound-working-quantity\tafn-inbound-shipped-quantity\t"
+    head += "afn-inbound-receiving-quantity\n"
+    rows = "MUG\tX1\tB1\t12\t9\t2\t1\t4\t5\t6\nMUG-GIFT\tX2\tB2\t3\t3\t0\t0\t0\t1\t0\n"
+    path = put(tmp_path, head + rows + "TEE\tX3\tB3\t1\t1\t0\t0\t-1\t0\t0\n")
+    report, seen_rows = seen(path, warehouse_code="FBA")
+    assert seen_rows == [("MUG", 0, 11), ("MUG", 11, 14)]
+    assert report.counts["notes"] == 0
+    assert "cannot be negative" in report.problems[0].message
+    applied(path, warehouse_code="FBA")
+    level = StockLevel.objects.get(sku=mug, warehouse=pool)
+    assert (level.on_hand, level.damaged, level.in_transit) == (14, 2, 16)
+    assert not StockLevel.objects.filter(sku=tee).exclude(in_transit=0).exists()
+    # a file without these columns says nothing of them
+    applied(put(tmp_path, FBA_HEAD + "MUG\tX1\tB1\t10\t9\t1\t0\n", "short.csv"), warehouse_code="FBA")
+    level.refresh_from_db()
+    assert (level.on_hand, level.damaged, level.in_transit) == (10, 1, 16)
     assert_invariants()
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from channels import mcf
 from inventory import operations, selectors, stockfile
 from inventory.locking import Pair, retrying, stock_transaction
 from inventory.models import AdjustmentReason, Bin, StockLevel, StockMovement, Warehouse
@@ -44,6 +45,7 @@ class Asked:
     bin: str = ""
     expected: int | None = None
     unsellable: int = 0
+    inbound: int | None = None  # units on their way in; None where the file does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,7 @@ class StockFile:
                     self._amount(price) if price else None, values[where].strip(),
                     self._whole(was, "expected") if was else None,
                     self._unsellable(values, at, units) if self.profile.snapshot else 0,
+                    self._inbound(values, at) if self.profile.snapshot else None,
                 )  # fmt: skip
             except _Wrong as wrong:
                 yield Left(number, values, "", wrong.field, wrong.message)
@@ -186,6 +189,17 @@ class StockFile:
                 f"reserved {reserved}: the file was changed or cut; fetch it again.",
             )
         return unfit
+
+    def _inbound(self, values: list[str], at: Mapping[str, int]) -> int | None:
+        """Units that Amazon expects, whatever it has done about them so far."""
+        told = [
+            self._whole(values[at[name]].strip(), name)
+            for name in ("inbound_working", "inbound", "inbound_receiving")
+            if name in at
+        ]
+        if any(units < 0 for units in told):
+            raise _Wrong("inbound", f"{self._named('inbound')}: units on their way cannot be negative.")
+        return sum(told) if told else None
 
     # --- looking up ---------------------------------------------------------------------------------
 
@@ -300,7 +314,7 @@ class StockFile:
                 if one.problem:
                     self._problem(report, row, one.column, one.problem)
                     continue
-                if not line.add and line.bin_id is None and line.pair in carry:
+                if not line.add and line.bin_id is None and line.pair in carry and not self.profile.snapshot:
                     told = f"{line.sku.code} is counted a second time; the later row stands."
                     self._problem(report, row, "sku", told, "note")
                 carry[line.pair] = one.after
@@ -319,13 +333,22 @@ class StockFile:
                 warehouse_id__in={line.warehouse_id for line in lines},
             )
         }
+        held, unsure = _set_aside({line.warehouse_id for line in lines})
         answer = []
+        after: dict[Pair, int] = {}
         for line in lines:
             level = levels.get(line.pair)
-            kept = level.quarantine if level else 0
-            after = line.quantity + _unfit(rows[line.number]) + kept
+            # a second offer of the same goods adds to the first
+            before = after.get(line.pair, carry.get(line.pair))
             average = level.average_cost if level else Decimal(0)
-            answer.append(Decided(line, level.on_hand if level else 0, after, average=average))
+            on_hand = level.on_hand if level else 0
+            if before is None:
+                before, base = on_hand, (level.quarantine if level else 0) + held.get(line.pair, 0)
+            else:
+                base = before
+            units = on_hand if line.pair in unsure else base + line.quantity + _unfit(rows[line.number])
+            after[line.pair] = units
+            answer.append(Decided(line, before, units, average=average))
         return answer
 
     # --- writing ------------------------------------------------------------------------------------
@@ -392,16 +415,42 @@ class StockFile:
         by_number = {row.number: row for row in chunk}
         figures: dict[int, dict[int, operations.PoolFigure]] = {}
         for line in self.lines(chunk, Report(report.profile), prefix):
-            figure = operations.PoolFigure(line.sku.id, line.quantity, _unfit(by_number[line.number]))
-            figures.setdefault(line.warehouse_id, {})[line.sku.id] = figure
-        for place, of_place in figures.items():
-            result = operations.apply_pool_snapshot(
-                warehouse_id=place, figures=list(of_place.values()), taken_at=taken_at, actor=actor,
-                key=f"{prefix}{place}",
+            of_place = figures.setdefault(line.warehouse_id, {})
+            row = by_number[line.number]
+            inbound = row.inbound if isinstance(row, Asked) else None
+            before = of_place.get(line.sku.id, operations.PoolFigure(line.sku.id, 0))
+            # the same goods may have several offers there: together they are what the pool holds
+            of_place[line.sku.id] = operations.PoolFigure(
+                line.sku.id, before.sellable + line.quantity, before.damaged + _unfit(row), 0,
+                None if inbound is None else inbound + (before.in_transit or 0),
             )  # fmt: skip
+        for place, told in figures.items():
+            held, unsure = _set_aside({place})
+            sure = [
+                replace(figure, sellable=figure.sellable + held.get((sku_id, place), 0))
+                for sku_id, figure in told.items()
+                if (sku_id, place) not in unsure
+            ]
+            result = operations.apply_pool_snapshot(
+                warehouse_id=place, figures=sure, taken_at=taken_at, actor=actor, key=f"{prefix}{place}"
+            )
             report.counts["change"] += result.changed
             report.counts["same"] += result.same
             report.counts["newer_here"] += len(result.stale)
+            if len(sure) < len(told):
+                report.counts["being_handed_over"] += len(told) - len(sure)
+
+
+def _set_aside(places: Iterable[int]) -> tuple[dict[Pair, int], set[Pair]]:
+    """Units that Amazon keeps for orders which it ships for other channels: its fulfillable figure leaves them out
+    although they lie there until we book their shipment. The second: nobody knows yet whether it has set them aside."""
+    held: dict[Pair, int] = {}
+    unsure: set[Pair] = set()
+    for pool in Warehouse.objects.filter(pk__in=set(places), kind=Warehouse.Kind.FBA):
+        units, open_ = mcf.set_aside(pool)
+        held |= {(sku_id, pool.pk): count for sku_id, count in units.items()}
+        unsure |= {(sku_id, pool.pk) for sku_id in open_}
+    return held, unsure
 
 
 T = TypeVar("T")
