@@ -112,7 +112,9 @@ class Capabilities:
     poll_seconds: int = 300
     #: a pull begins so many seconds before the last one ended
     overlap_seconds: int = 3600
-    #: an order may be missing from the channel's list for so long after it was placed
+    #: an order may be missing from the channel's list for so long after it was placed: units seen sold count as sold
+    #: for that long. Where no document names a delay (Shopify, eBay, TikTok Shop, WooCommerce, custom shops), the list
+    #: and the figure come from the same place, and this allows for two clocks and one page
     visible_after_seconds: int = 10
     acknowledge: bool = False
     cancel: bool = False

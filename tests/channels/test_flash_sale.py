@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import random
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.db import transaction
+from django.db.models import F
 
 from channels import hooks, inbox, pulls, pushing, quantities, sync
-from channels.connectors.base import ChannelError
+from channels.connectors.base import Capabilities, ChannelError, get_connector
 from channels.models import Listing
 from channels.sandbox.client import SandboxRefused
 from inventory.ledger import Movement, post_movements
@@ -201,6 +203,37 @@ def test_a_resync_in_the_middle_of_a_sale_forgets_no_unit(shopify: Shop, stock: 
     look()
     look()
     assert shopify.available("MUG") + other.available("MUG") + 7 <= 50
+
+
+def test_amazons_list_is_not_believed_before_it_can_show_a_sale(amazon: Shop, shop_beside: Shop) -> None:
+    """Its search leaves the last two minutes out: a pull that began sooner says nothing of units seen sold."""
+    both(shop_beside, amazon)
+    amazon.buy("MUG", 3)
+    move(amazon, -20)
+    for _ in range(3):
+        look()
+    mug = amazon.listing("MUG")
+    assert mug.unseen_since is not None and mug.acked_at is not None
+    for seconds, counted in ((121, True), (rules("amazon").visible_after_seconds + 5, False)):
+        Listing.objects.filter(pk=mug.pk).update(
+            acked_at=now() - dt.timedelta(seconds=seconds), stale_since=None, acked_version=F("version")
+        )
+        assert pulls.pull_orders(amazon.account.pk) == {}  # the search does not show it yet
+        assert (amazon.listing("MUG").unseen_since is not None) is counted
+
+
+def rules(connector: str) -> Capabilities:
+    return get_connector(connector).capabilities
+
+
+def test_how_long_each_channels_list_may_lag() -> None:
+    assert rules("amazon").visible_after_seconds > 120
+    assert rules("walmart").visible_after_seconds == rules("walmart").overlap_seconds
+    for connector in ("shopify", "ebay", "tiktok", "woocommerce"):
+        assert rules(connector).visible_after_seconds == 10
+    for connector in ("amazon", "walmart", "shopify", "ebay", "tiktok", "woocommerce", "custom"):
+        # what shows late is still inside the window of the pull that shows it
+        assert rules(connector).visible_after_seconds <= rules(connector).overlap_seconds
 
 
 # --- a channel that cannot compare and set -----------------------------------------------------------

@@ -87,6 +87,7 @@ class Amazon(Connector):
         order_batch=1,
         list_above=8,
         overlap_seconds=300,
+        visible_after_seconds=150,  # the search shows nothing of its last two minutes
         fulfilled_by_channel=True,
         ships_for_others=True,
         cancel=True,

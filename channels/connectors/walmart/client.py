@@ -114,6 +114,8 @@ class Walmart(Connector):
         list_above=20,
         poll_seconds=120,
         overlap_seconds=900,
+        # an order whose payment is pending is sold there and never listed; how long that takes no document says
+        visible_after_seconds=900,
         acknowledge=True,
         cancel=True,
         refund=True,
