@@ -34,7 +34,7 @@ from oms.core.exceptions_inbox import raise_item
 from oms.core.inserts import insert_together, take_ids
 from oms.core.outbox import emit_many
 from oms.orders import holding, states, timeline, upkeep
-from oms.orders.drafts import LineDraft, OrderDraft
+from oms.orders.drafts import LineDraft, OrderDraft, label_supplier
 from oms.orders.models import (
     Allocation,
     FxRate,
@@ -669,6 +669,12 @@ class _Batch:
 
     def _shipped_elsewhere(self, work: _Work, units: int) -> None:
         text = f"The channel shows {_count(units, 'unit')} as shipped that did not leave through us"
+        if supplier := label_supplier(work.order.tags):
+            # there a bought label counts as shipped; the parcel still leaves from here
+            told = f"{supplier} shows a label for {_count(units, 'unit')}: enter its tracking number"
+            if not OrderEvent.objects.filter(order=work.order, text=told).exists():
+                work.note("label", told)
+            return
         known = Hold.objects.filter(order=work.order, reason=Hold.Reason.RULE).values_list(
             "note", "released_at"
         )
@@ -780,7 +786,8 @@ class _Batch:
         asks: dict[str, tuple[_Work, OrderLine]] = {}
         wanted: list[ReserveLine] = []
         candidates = tuple(place.id for place in self.serving.places)
-        for work in works:
+        # what is scarce goes to the earliest promise, as it does when stock shrinks
+        for work in sorted(works, key=lambda one: (holding.promise(one.order), one.order.external_id)):
             for line, units in work.asks:
                 assert line.sku_id is not None
                 name = holding.reference(work.order, line)

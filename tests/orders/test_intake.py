@@ -470,6 +470,24 @@ def test_units_shipped_elsewhere_stop_the_order(shop: SalesChannel, mug: Sku, ea
     assert ExceptionItem.objects.get(kind="shipped_elsewhere").seen == 1
 
 
+def test_what_is_scarce_goes_to_the_earliest_promise_of_a_batch(
+    shop: SalesChannel, mug: Sku, east: Warehouse, assert_invariants: Callable[[], None]
+) -> None:
+    """After an outage a whole page comes at once: not the order that the channel numbered first is served first."""
+    left = StockLevel.objects.get(sku=mug, warehouse=east).available
+    drafts = [
+        order_draft(
+            line_draft(mug, left), external_id=f"GAP-{number}", ship_by=T0 + dt.timedelta(hours=hours),
+            channel_updated_at=T0,
+        )
+        for number, hours in ((1, 72), (2, 5), (3, 48))
+    ]  # fmt: skip
+    put(shop, *drafts)
+    told = dict(OrderLine.objects.values_list("order__external_id", "reserved"))
+    assert told == {"GAP-1": 0, "GAP-2": left, "GAP-3": 0}
+    assert_invariants()
+
+
 # --- deadlines, money, text ---------------------------------------------------------------------
 
 
