@@ -1,8 +1,9 @@
 """Channels that allow only so many changes of one listing per day: what is told at once, and what may wait.
 
 A buyer cares for the difference between 2 and 0, not for the one between 480 and 478. Near zero every change is
-told at once; above it changes gather until the day's budget allows one. A tenth of the budget is kept for the
-changes to and from zero, so that a listing that sells out late in the day can still be ended.
+told at once, and so is a part of divided last units; above it changes gather until the day's budget allows one. A tenth
+of the budget is kept for the changes to and from zero, so that a listing that sells out late in the day can still be
+ended.
 """
 
 from __future__ import annotations
@@ -90,9 +91,12 @@ def paces(rows: Sequence[_Claimed], shown: Mapping[int, Shown], at: dt.datetime)
     for row in rows:
         if row.facts.id not in budgets:
             continue
+        figure = shown[row.facts.id]
+        # divided last units are told at once, however many they are: what is shown too much of is sold twice
+        near = max(NEAR, figure.quantity) if figure.divided else NEAR
         until = hold_until(
-            row.acked_quantity, shown[row.facts.id].quantity, spent=spent.get(row.facts.id, Spent()),
-            budget=budgets[row.facts.id], at=at,
+            row.acked_quantity, figure.quantity, spent=spent.get(row.facts.id, Spent()),
+            budget=budgets[row.facts.id], at=at, near=near,
         )  # fmt: skip
         if until is not None and until > at:
             found[row.facts.id] = until
