@@ -7,14 +7,17 @@ from typing import Any
 
 from django.conf import settings
 
-from channels import accounts
-from channels.models import ChannelAccount, LocationMap
+from channels import accounts, filedrop, mcf, pulls
+from channels.connectors.files import formats
+from channels.models import ChannelAccount, ChannelFile, Listing, LocationMap
 from channels.sandbox.client import SandboxClient, SandboxRefused
 from fulfillment.models import ThreePLAccount
 from fulfillment.threepl import accounts as threepl
 from inventory.models import StockLevel, Warehouse
 from oms.control.demo.catalogue import Item, items
 from oms.control.demo.seed import ACTOR, CHANNELS
+from oms.core.clock import now
+from oms.core.csvsafe import stream_csv
 from oms.core.errors import UserError
 from oms.orders.models import SalesChannel
 
@@ -23,6 +26,10 @@ LISTED = {"shopify-us": 0, "shopify-outlet": 150, "shopify-trade": 120, "amazon-
 #: units in Amazon's own warehouse, sold under a second offer of the same SKU
 FBA_OFFERS = 20
 SELLERS = {"amazon-us": ("AHARBOURUS", "ATVPDKIKX0DER"), "amazon-ca": ("AHARBOURCA", "A2EUQ1WTGCTBG2")}
+#: best sellers of which Amazon ships orders of other channels too
+SHIPPED_FOR_OTHERS = 6
+#: a chain of shops that exchanges files, and how many SKUs it sells
+STORES, STORES_SKUS = "corner-stores", 12
 #: the 3PL that runs the warehouse OHIO
 PARTNER = "midway"
 AMAZON_HOSTS = (
@@ -74,8 +81,64 @@ def connect(sandbox: str, say: Callable[[str], None] = lambda text: None) -> Non
                     account.pk, f"{settings.BASE_URL}/hooks/{account.hook_key}/", actor=ACTOR
                 )
                 say(f"{name}: {found.mapped} listings mapped, {len(topics)} notifications")
+            if code == "amazon-us":
+                _ship_for_others(world, account, fresh=fresh)
+                say(f"{name}: ships {SHIPPED_FOR_OTHERS} SKUs for other channels (MCF)")
         _partner(world, fresh=PARTNER not in there)
         say("Midway 3PL: connected")
+    if not SalesChannel.objects.filter(code=STORES).exists():
+        stores = _stores()
+        say(
+            f"Corner Stores: files in channels/{STORES}, {stores.taken} orders taken, {stores.refused} row refused"
+        )
+
+
+def _ship_for_others(world: SandboxClient, account: ChannelAccount, *, fresh: bool) -> None:
+    """Amazon's warehouse ships orders of our own shop and of the phone, where routing sends them there."""
+    if fresh:
+        world.set_settings(SELLERS["amazon-us"][0], outbound_ship_seconds=90)
+    pulls.pull_pool(account.pk)
+    tested = mcf.switch_on(account.pk, actor=ACTOR)
+    if not tested.ok:
+        raise UserError(tested.message)
+    theirs = Listing.objects.filter(account=account, fulfilment=Listing.Fulfilment.CHANNEL, sku__isnull=False)
+    for listing in theirs.order_by("pk")[:SHIPPED_FOR_OTHERS]:
+        mcf.allow(listing.pk, True, actor=ACTOR)
+
+
+def _stores() -> ChannelFile:
+    """A partner without an interface: its SKUs, its first orders and one row that it has to mend."""
+    sold = _listed("amazon-us")[:STORES_SKUS]
+    day = now().strftime("%Y-%m-%d")
+    header = (
+        "Order No,Order Date,Status,SKU,Qty,Unit Price,Currency,Ship To Name,Address,City,State,Zip,Country"
+    )
+    rows = [
+        [number, f"{day} 06:00", "paid", item.code, units, str(item.price), "USD", *buyer, "US"]
+        for number, item, units, buyer in (
+            ("70311", sold[0], "4", ("Corner Store Elm St", "12 Elm Street", "Boston", "MA", "02108")),
+            ("70311", sold[3], "2", ("Corner Store Elm St", "12 Elm Street", "Boston", "MA", "02108")),
+            ("70312", sold[5], "3", ("Corner Store Dock", "5 Dock Road", "Reno", "NV", "89501")),
+            ("70313", sold[1], "a dozen", ("Corner Store Oak Ave", "88 Oak Avenue", "Austin", "TX", "78704")),
+        )
+    ]
+    orders = "".join(stream_csv(header.split(","), rows))
+    sample = filedrop.sample_of(orders.encode())
+    account = accounts.connect(
+        connector="files", name="Corner Stores", code=STORES, prefix="CS", credentials={}, actor=ACTOR,
+        config={
+            "folder": STORES, "fetched": "no",
+            "orders": formats.propose(sample.header, sample.rows, {}).orders,
+        },
+        warehouse_ids=[Warehouse.objects.get(code="EAST").pk],
+    )  # fmt: skip
+    tested = accounts.test(account.pk, actor=ACTOR)
+    if not tested.ok:
+        raise UserError(f"Corner Stores: {tested.message}")
+    offers = "".join(stream_csv(["sku", "title"], [[item.code, item.title] for item in sold]))
+    filedrop.take(account.pk, "listings.csv", offers.encode(), actor=ACTOR)
+    accounts.import_listings(account.pk, actor=ACTOR)
+    return filedrop.take(account.pk, "orders-today.csv", orders.encode(), actor=ACTOR)
 
 
 def _partner(world: SandboxClient, *, fresh: bool) -> None:

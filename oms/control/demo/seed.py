@@ -341,11 +341,17 @@ def _channels(places: dict[str, Warehouse]) -> None:
             ChannelWarehouse.objects.create(
                 channel=channel, warehouse=places["FBA-US"], rank=9, fulfils=False
             )
+        if code == "shopify-us":  # Amazon ships what lies nowhere else (MCF)
+            ChannelWarehouse.objects.create(
+                channel=channel, warehouse=places["FBA-US"], rank=9, publishes=False
+            )
     manual = SalesChannel.objects.create(
         code="phone", name="Phone and files", kind="manual", prefix="PH", time_zone="America/New_York"
     )
-    for rank, place in enumerate(("EAST", "WEST"), start=1):
-        ChannelWarehouse.objects.create(channel=manual, warehouse=places[place], rank=rank)
+    for rank, place in enumerate(("EAST", "WEST", "FBA-US"), start=1):
+        ChannelWarehouse.objects.create(
+            channel=manual, warehouse=places[place], rank=rank, publishes=place != "FBA-US"
+        )
 
 
 #: account, service, name, price of the first pound by zone 2…8, per further pound, transit days by zone

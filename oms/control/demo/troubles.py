@@ -38,6 +38,7 @@ def make(say: Callable[[str], None] = lambda text: None) -> None:
     skus = _plenty()
     _refused_quantity("shopify-outlet", skus[0].code)
     _phone_orders(skus)
+    _for_amazon()
     _stock_work(skus)
     while outbox.drain():
         pass
@@ -145,6 +146,18 @@ def _phone_orders(skus: list[Sku]) -> None:
         order_id=paid.pk, items=[refunds.RefundItem(line.pk, 0, Decimal("5.00"))], actor=sam, key="demo",
         reason="late: promised five dollars back",
     )  # fmt: skip
+
+
+def _for_amazon() -> None:
+    """An order of ours that Amazon ships from its own warehouse: it goes out as soon as the workers run."""
+    pool = StockLevel.objects.filter(
+        warehouse__code="FBA-US", sku__mcf_allowed=True, on_hand__gt=F("reserved") + F("damaged") + 2
+    ).select_related("sku", "warehouse").order_by("sku__code").first()  # fmt: skip
+    if pool is not None:
+        order = _order(7, [(pool.sku, 2)], hours=1)
+        routing_service.assign(
+            order.pk, pool.warehouse_id, reason="the buyer asked for it by tomorrow", actor=_user("omar")
+        )
 
 
 def _picking(order: Order, sam: Actor, finn: Actor) -> Shipment | None:
