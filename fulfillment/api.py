@@ -198,6 +198,17 @@ class LabelMoreFoundRequest(OneLabelRequest):
     tracking_number = serializers.CharField(max_length=80, help_text="as it stands on the label")
 
 
+class LabelEnterRequest(Form):
+    carrier = serializers.CharField(max_length=80, help_text="as the channel calls it: USPS")
+    tracking_number = serializers.CharField(max_length=80, help_text="as it stands on the label")
+    parcel = serializers.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=BIG,
+        help_text="parcel id; left out: the first one without a label",
+    )
+
+
 class ShipmentFilter(django_filters.FilterSet):
     warehouse = django_filters.CharFilter(field_name="warehouse__code")
     state = django_filters.ChoiceFilter(choices=Shipment.State.choices)
@@ -322,6 +333,17 @@ class ShipmentViewSet(Resource[Shipment]):
         shipment, data = self._mine("shipping.label"), LabelMoreFoundRequest.read(request)
         label = self._label(shipment, data["label"])
         labels.decide_bought(label, tracking_number=data["tracking_number"], actor=self._actor())
+        return self._done(shipment.pk)
+
+    @extend_schema(request=LabelEnterRequest, responses=ShipmentSerializer)
+    @action(detail=True, methods=["post"], url_path="enter-label")
+    def enter_label(self, request: Request, pk: str) -> Response:
+        """A label that was bought elsewhere, at the selling channel or over a counter. Repeating it changes nothing."""
+        shipment, data = self._mine("shipping.label"), LabelEnterRequest.read(request)
+        labels.enter(
+            shipment.pk, carrier=data["carrier"], tracking_number=data["tracking_number"],
+            parcel_id=data.get("parcel"), actor=self._actor(),
+        )  # fmt: skip
         return self._done(shipment.pk)
 
     @extend_schema(request=OneLabelRequest, responses=ShipmentSerializer)

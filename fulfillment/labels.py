@@ -14,6 +14,7 @@ from decimal import Decimal
 
 from django.db import IntegrityError, transaction
 from django.db.models import Q
+from django.utils.text import slugify
 
 from fulfillment import states
 from fulfillment.carriers.base import (
@@ -24,7 +25,7 @@ from fulfillment.carriers.base import (
     Unsupported,
     connector_for,
 )
-from fulfillment.models import LabelDocument, LabelPurchase, Parcel, RateQuote, Shipment
+from fulfillment.models import CarrierAccount, LabelDocument, LabelPurchase, Parcel, RateQuote, Shipment
 from fulfillment.packing import live_parcels
 from fulfillment.rates import address_of, origin_of, parcel_spec, ship_date
 from fulfillment.shipments import locked, set_state, why_not_shippable
@@ -34,7 +35,11 @@ from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.exceptions_inbox import close_item, raise_item
 from oms.core.money import quantize
 from oms.orders import timeline
+from oms.orders.drafts import label_supplier
+from oms.orders.validation import clean
 
+#: the connector of carriers whose labels are bought outside of here
+OUTSIDE = "elsewhere"
 #: a requested row older than this belongs to a process that died between commit and answer
 STALE_REQUEST = dt.timedelta(seconds=45)
 #: when an unknown outcome is looked up again
@@ -59,6 +64,12 @@ def buy(shipment_id: int, *, actor: Actor, quote_id: int | None = None) -> list[
         blocked = why_not_shippable(shipment.order)
         if blocked:
             raise Conflict(f"label: {blocked}", field="order")
+        if supplier := label_supplier(shipment.order.tags):
+            raise Conflict(
+                f"label: {supplier} supplies the label of {shipment.order.number}; one of ours would not be scanned "
+                "there. Buy it there and enter its tracking number here.",
+                field="order",
+            )
         if shipment.state not in (Shipment.State.PACKED, Shipment.State.LABELLED):
             raise Conflict(
                 f"{shipment.number} is {shipment.get_state_display().lower()}: pack it before buying a label.",
@@ -76,6 +87,76 @@ def buy(shipment_id: int, *, actor: Actor, quote_id: int | None = None) -> list[
         _ask_carrier(purchase.pk, actor)
     _settle(shipment_id, actor)
     return list(LabelPurchase.objects.filter(parcel__shipment=shipment_id).order_by("pk"))
+
+
+def enter(
+    shipment_id: int, *, carrier: str, tracking_number: str, actor: Actor, parcel_id: int | None = None
+) -> LabelPurchase:
+    """Take over a label that was bought outside of here: at the selling channel, over a counter. Nobody is asked.
+
+    It goes to the named parcel of a packed shipment, else to the first one without a label. The same number again
+    changes nothing. Raises `UserError`, `Conflict`, `NotFound`.
+    """
+    number, name = clean(tracking_number, 80).replace(" ", "").upper(), clean(carrier, 80)
+    if not number:
+        raise UserError("tracking_number: enter the number on the label.", field="tracking_number")
+    if not name:
+        raise UserError("carrier: name the carrier on the label, for example USPS.", field="carrier")
+    with transaction.atomic():
+        shipment = locked(shipment_id)
+        known = LabelPurchase.objects.filter(tracking_number=number, state=LabelPurchase.State.PURCHASED)
+        rival = known.select_related("parcel__shipment").first()
+        if rival is not None and rival.parcel.shipment_id == shipment.pk:
+            return rival
+        if rival is not None:
+            raise Conflict(
+                f"tracking_number: {number} is the number of {rival.parcel.shipment.number} already.",
+                field="tracking_number",
+            )
+        if blocked := why_not_shippable(shipment.order):
+            raise Conflict(f"label: {blocked}", field="order")
+        if shipment.state != Shipment.State.PACKED:
+            raise Conflict(
+                f"{shipment.number} is {shipment.get_state_display().lower()}: a label is entered when it is packed.",
+                field="state",
+            )
+        parcel = _unlabelled(shipment, parcel_id)
+        account = _carrier_outside(name)
+        attempt = (parcel.purchases.order_by("-attempt").values_list("attempt", flat=True).first() or 0) + 1
+        made = LabelPurchase.objects.create(
+            parcel=parcel, attempt=attempt, key=purchase_key(parcel.pk, attempt), account=account,
+            reference=f"{shipment.number}-{parcel.number}-{attempt}", state=LabelPurchase.State.PURCHASED,
+            tracking_number=number, currency=account.currency, requested_by=str(actor), answered_at=now(),
+        )  # fmt: skip
+        Shipment.objects.filter(pk=shipment.pk).update(carrier_account=account, service_code="")
+        timeline.add(shipment.order_id, "label", f"Label bought elsewhere: {account}, {number}", actor=actor)
+        close_item(f"label:{parcel.pk}", "a label was entered")
+    _settle(shipment_id, actor)
+    return made
+
+
+def _unlabelled(shipment: Shipment, parcel_id: int | None) -> Parcel:
+    parcels = live_parcels(shipment)
+    if parcel_id is not None:
+        parcels = [parcel for parcel in parcels if parcel.pk == parcel_id]
+        if not parcels:
+            raise NotFound(f"parcel: {shipment.number} has no such parcel.", field="parcel")
+    for parcel in parcels:
+        if not parcel.purchases.filter(state__in=LabelPurchase.LIVE).exists():
+            return parcel
+    raise Conflict(f"label: every parcel of {shipment.number} has its label.", field="label")
+
+
+def _carrier_outside(name: str) -> CarrierAccount:
+    """The carrier of labels that are bought elsewhere: never asked for rates, known to channels by its name."""
+    row, _ = CarrierAccount.objects.get_or_create(
+        code=slugify(f"{OUTSIDE}-{name}")[:40],
+        defaults={
+            "name": name, "connector": OUTSIDE, "is_active": False,
+            "config": {"carrier_code": slugify(name).replace("-", "_")},
+        },
+    )  # fmt: skip
+    return row
 
 
 def _quote(shipment: Shipment, quote_id: int | None) -> RateQuote:
@@ -343,9 +424,11 @@ def void(purchase_id: int, *, actor: Actor) -> LabelPurchase:
             return purchase
         states.check(states.LABEL, purchase.reference, purchase.state, LabelPurchase.State.VOID_PENDING)
         LabelPurchase.objects.filter(pk=purchase_id).update(state=LabelPurchase.State.VOID_PENDING)
-    problem = connector_for(purchase.account).void(
-        tracking_number=purchase.tracking_number, carrier_ref=purchase.carrier_ref
-    )
+    problem = None
+    if purchase.account.connector != OUTSIDE:  # there the person who bought it gives it back
+        problem = connector_for(purchase.account).void(
+            tracking_number=purchase.tracking_number, carrier_ref=purchase.carrier_ref
+        )
     with transaction.atomic():
         shipment = locked(purchase.parcel.shipment_id)
         if problem:

@@ -41,6 +41,7 @@ from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
 from oms.core.screens import form_key, is_fragment, new_form_key, screen
 from oms.orders import allocation
+from oms.orders.drafts import label_supplier
 from oms.orders.models import Order
 from oms.orders.selectors import get_visible
 
@@ -159,6 +160,7 @@ def _page(request: HttpRequest, item: Shipment) -> dict[str, Any]:
         "may_work": can(request.user, "shipping.work", item.warehouse.code),
         "may_label": can(request.user, "shipping.label", item.warehouse.code),
         "see_costs": see_costs,
+        "supplier": label_supplier(item.order.tags),
         "blocked": "" if item.state in ("shipped", "delivered", "cancelled") else _blocked(item),
     }
 
@@ -189,6 +191,7 @@ STEPS: dict[str, str] = {
     "found": "shipping.work",
     "not-bought": "shipping.label",
     "bought": "shipping.label",
+    "enter": "shipping.label",
 }
 
 
@@ -221,6 +224,12 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
             messages.success(request, f"Label bought: {found.tracking_number}")
         elif found:
             messages.error(request, f"{found.get_state_display()}: {found.error}")
+    elif step == "enter":
+        labels.enter(
+            pk, carrier=request.POST.get("carrier", ""), tracking_number=request.POST.get("tracking_number", ""),
+            actor=actor,
+        )  # fmt: skip
+        messages.success(request, "The label is entered.")
     elif step in ("void", "not-bought", "bought"):
         purchase = LabelPurchase.objects.filter(parcel__shipment=pk, pk=_number(request, "label")).first()
         if purchase is None:
@@ -260,6 +269,7 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
         "rates",
         "choose",
         "label",
+        "enter",
         "pick-all",
         "short",
         "found",

@@ -14,6 +14,7 @@ from channels.sandbox.http import Answer, Request
 from channels.sandbox.shop import PLANNED_KINDS, Faults, LogEntry, Order, Planned, SandboxError, Shop
 from channels.sandbox.snapshot import dump
 from channels.sandbox.threepl import ThreePLWarehouse
+from channels.sandbox.tiktok import shop as tiktok
 from channels.sandbox.world import World
 
 Handler = Callable[[World, list[str], dict[str, Any], dict[str, str]], Any]
@@ -235,7 +236,8 @@ def get_order(world: World, parts: list[str], body: dict[str, Any], query: dict[
 @route("POST", "shops/{shop}/orders/{order}/{action}")
 def order_action(world: World, parts: list[str], body: dict[str, Any], query: dict[str, str]) -> Any:
     """pay · cancel {reason, restock} · request_cancel {reason} · edit {lines} · address {…} · hold {reason} · release ·
-    deliver · ship (the channel's own warehouse) · return {lines, reason, note, status} · touch."""
+    deliver · ship (the channel's own warehouse) · label {tracking, carrier} (the platform's own, bought in its seller
+    center: TikTok Shop) · return {lines, reason, note, status} · touch."""
     shop, order, action = world.shop(parts[0]), world.shop(parts[0]).order(parts[1]), parts[2]
     if action == "pay":
         shop.pay(order)
@@ -263,6 +265,10 @@ def order_action(world: World, parts: list[str], body: dict[str, Any], query: di
         if ship is None:
             raise SandboxError(f"{shop.kind} has no warehouse of its own; ship through its API.")
         ship(order)
+    elif action == "label":
+        if not isinstance(shop, tiktok.TikTokStore):
+            raise SandboxError(f"{shop.kind} supplies no labels; ship through its API.")
+        tiktok.buy_label(shop, order, str(body["tracking"]), str(body["carrier"]))
     elif action == "return":
         lines, reason = body["lines"], str(body.get("reason", "UNKNOWN"))
         shop.start_return(order, lines, reason, str(body.get("note", "")), str(body.get("status", "OPEN")))
@@ -272,7 +278,7 @@ def order_action(world: World, parts: list[str], body: dict[str, Any], query: di
     else:
         raise SandboxError(
             f"{action} is not an action; use pay, cancel, request_cancel, edit, address, hold, release, deliver, "
-            "ship, return or touch."
+            "ship, label, return or touch."
         )
     return dump(order)
 

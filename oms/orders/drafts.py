@@ -7,6 +7,7 @@ what the channel said; what we did with it (reserved, shipped, short) lives on t
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
@@ -15,6 +16,15 @@ ZERO = Decimal(0)
 
 #: pending = not paid, never ship, stock is held by policy; open = ours to ship; the rest are facts
 Status = Literal["pending", "open", "shipped", "delivered", "cancelled"]
+
+#: the tag of an order whose label its channel supplies begins so: one that we bought would not be scanned there
+LABEL_FROM = "label from "
+
+
+def label_supplier(tags: Iterable[str]) -> str:
+    """The channel that supplies the label of an order, by the order's tags; empty where we buy it."""
+    found = (tag.removeprefix(LABEL_FROM) for tag in tags if tag.startswith(LABEL_FROM))
+    return next(found, "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,20 +24,24 @@ from channels.connectors.tiktok.client import API_HOST, TikTok, _data
 from channels.models import ChannelEffect, Listing
 from channels.sandbox.tiktok import shop as played
 from channels.session import do
-from inventory.models import StockLevel
+from fulfillment import labels, packing, picking, shipping
+from fulfillment.models import LabelPurchase
+from fulfillment.shipments import ensure_shipments
+from inventory.models import Sku, StockLevel
 from oms.core import http
 from oms.core.actor import SYSTEM
-from oms.core.errors import UserError
+from oms.core.errors import Conflict, UserError
 from oms.core.masking import mask_text
+from oms.core.models import ExceptionItem
 from oms.orders import services
-from oms.orders.models import Order, OrderLine
+from oms.orders.models import Order, OrderEvent, OrderLine
 from oms.orders.validation import money_gap, normalise
 from returns import refunds
 from returns.models import Rma
 from tests.channels.conftest import SKUS, Shop, deliver, push_all
 from tests.channels.test_connectors import play
 from tests.channels.test_effects import shipped, work
-from tests.factories import add_stock
+from tests.factories import add_stock, make_user
 
 ACCESS = Access(
     7, "tiktok", "tt", {"shop_id": ""},
@@ -414,6 +418,47 @@ def test_an_unknown_carrier_is_named_with_those_that_are_known(tiktok: Shop) -> 
     assert (
         effect.state == "rejected" and "Acme Parcels" in effect.error and "USPS, UPS, FedEx" in effect.error
     )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_label_that_tiktok_supplies_is_entered_and_never_bought_here(
+    sandbox: Any, stock: Any, settings: Any, client: Any, assert_invariants: Callable[[], None]
+) -> None:
+    Sku.objects.update(weight_g=400, length_mm=100, width_mm=100, height_mm=100)
+    shop = connect(sandbox, stock, settings, settings={"platform_labels": True})
+    order = taken(shop)
+    assert order.tags == ["label from TikTok"]
+    (made,) = ensure_shipments(order.pk, actor=SYSTEM)
+    picking.claim(made.pk, actor=SYSTEM)
+    picking.pick_all(made.pk, actor=SYSTEM)
+    packing.pack(made.pk, actor=SYSTEM)
+    with pytest.raises(Conflict, match="TikTok supplies the label"):
+        labels.buy(made.pk, actor=SYSTEM)
+    client.force_login(make_user(role="owner"))
+    page = client.get(f"/shipments/{made.pk}/").content.decode()
+    assert "TikTok supplies the label of this order" in page
+    # bought in Seller Center: TikTok calls the units shipped, and the parcel still lies here
+    shop.client.act("tt", order.external_id, "label", tracking="9400111", carrier="USPS")
+    for _ in range(2):
+        deliver(shop)
+    order.refresh_from_db()
+    assert (order.state, order.holds_open) == (Order.State.OPEN, 0)
+    assert OrderEvent.objects.filter(order=order, text__contains="enter its tracking number").count() == 1
+    url = f"/shipments/{made.pk}/enter/"
+    assert client.post(url, {"carrier": "USPS", "tracking_number": ""}).status_code in (302, 422)
+    assert not LabelPurchase.objects.exists()
+    for _ in range(2):
+        client.post(url, {"carrier": "USPS", "tracking_number": " 9400 111"})
+    label = LabelPurchase.objects.get()
+    assert (label.tracking_number, label.state, label.cost) == ("9400111", "purchased", None)
+    made.refresh_from_db()
+    assert made.state == "labelled"
+    shipping.ship(made.pk, actor=SYSTEM)
+    work(shop)
+    assert ChannelEffect.objects.get(kind="ship").state == "confirmed"
+    assert [one["tracking"] for one in shop.client.fulfilments("tt")] == [["9400111"]]
+    assert not ExceptionItem.objects.filter(closed_at=None).exists()
+    assert_invariants()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from channels.connectors.base import RemoteReturn
-from oms.orders.drafts import ZERO, ContactDraft, LineDraft, OrderDraft, Status
+from oms.orders.drafts import LABEL_FROM, ZERO, ContactDraft, LineDraft, OrderDraft, Status
 
 J = Mapping[str, Any]
 
@@ -178,7 +178,7 @@ def auto_cancel_at(order: J) -> dt.datetime | None:
 
 def _tags(order: J) -> Iterable[str]:
     if order.get("shipping_type") == "TIKTOK":
-        yield "label from TikTok"  # the platform sells the label: ours would not be scanned
+        yield f"{LABEL_FROM}TikTok"
     if order.get("is_sample_order"):
         yield "sample"
     kind = str(order.get("order_type") or "")

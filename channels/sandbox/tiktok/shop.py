@@ -16,7 +16,7 @@ from typing import Any
 
 from channels.sandbox.check import problems
 from channels.sandbox.http import Answer, Request
-from channels.sandbox.shop import Fulfilment, Item, Line, Location, Order, Refund, Shop
+from channels.sandbox.shop import Fulfilment, Item, Line, Location, Order, Refund, SandboxError, Shop
 from channels.sandbox.tiktok import schemas
 from channels.sandbox.world import World
 
@@ -236,7 +236,8 @@ class TikTokStore(Shop):
             "id": order.id, "status": status, "create_time": int(order.created_at),
             "update_time": int(order.updated_at), "user_id": "7021436810468230477",
             "buyer_email": order.email, "buyer_message": order.note, "fulfillment_type": "FULFILLMENT_BY_SELLER",
-            "shipping_type": "SELLER", "delivery_option_id": "7091146663229654785",
+            "shipping_type": "TIKTOK" if self.settings.get("platform_labels") else "SELLER",
+            "delivery_option_id": "7091146663229654785",
             "delivery_option_name": order.shipping_title, "warehouse_id": order.assignments[0].location_id,
             "is_buyer_request_cancel": asked, "is_sample_order": order.test, "is_cod": False,
             "rts_sla_time": int(order.ship_by), "tts_sla_time": int(order.ship_by) + 86400,
@@ -623,12 +624,19 @@ def list_providers(store: TikTokStore, body: Any, query: dict[str, str], found: 
 
 
 def _ship(
-    store: TikTokStore, order: Order, units: list[str], provider: str, tracking: str, number: str = ""
+    store: TikTokStore,
+    order: Order,
+    units: list[str],
+    provider: str,
+    tracking: str,
+    number: str = "",
+    *,
+    label: str = "SELLER",
 ) -> str:
     """Put units under a tracking number. Raises when one of them is not open or the order is not ready."""
     if store.status_of(order) not in ("AWAITING_SHIPMENT", "PARTIALLY_SHIPPING"):
         raise TikTokError(21011009, f"The order is {store.status_of(order)}")
-    if store.marks.get(order.id, {}).get("shipping_type") == "TIKTOK":
+    if store.show_order(order)["shipping_type"] != label:
         raise TikTokError(21011010, "TikTok ships this order")
     if provider not in PROVIDERS:
         raise TikTokError(21011011, "shipping_provider_id is unknown")
@@ -658,6 +666,16 @@ def _ship(
         ),
     )
     return number
+
+
+def buy_label(store: TikTokStore, order: Order, tracking: str, carrier: str) -> None:
+    """The seller buys the platform's label in Seller Center for everything that is open."""
+    provider = next((number for number, name in PROVIDERS.items() if name == carrier), "")
+    units = [unit for unit, _, state, _ in store.units(order) if state == "open"]
+    try:
+        _ship(store, order, units, provider, tracking, label="TIKTOK")
+    except TikTokError as error:
+        raise SandboxError(str(error)) from error
 
 
 def add_package(store: TikTokStore, body: Any, query: dict[str, str], found: re.Match[str]) -> Any:
