@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('channels', '0008_oversell_suspects'),
+        ('channels', '0009_preorder_percent'),
     ]
 
     operations = [
