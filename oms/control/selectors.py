@@ -201,41 +201,70 @@ def _stockouts(principal: Any) -> int:
 
 # --- exceptions ---------------------------------------------------------------------------------
 
-#: how a kind is called on screens; an unknown one shows its own name
+#: how a kind of exception is called on screens; every kind that is raised has its words here
 KINDS: dict[str, str] = {
     "adjustment_approval": "Adjustment waits for a second person",
     "channel_auth": "Channel must be authorised again",
+    "channel_file": "Partner's file not taken whole",
+    "channel_folder": "Partner's folder unusable",
     "channel_quiet": "Channel has gone quiet",
+    "channel_silent": "Orders come without notifications",
+    "channel_unfetched": "Files nobody fetches",
     "connection_down": "A system does not answer",
+    "count_difference": "Count differs from the books",
     "count_needed": "Shelf must be counted",
     "credentials_refused": "Credentials refused",
     "drift": "Channel shows another quantity",
+    "edited_after_shipping": "Channel changed what is shipped",
+    "effect_in_doubt": "Nobody knows whether the channel heard it",
+    "effect_rejected": "Channel refuses what it was told",
+    "engine_failed": "Dispatcher engine failed",
     "export_failed": "Scheduled file not written",
     "fx_missing": "Exchange rate missing",
+    "inbox_dead": "Channel message cannot be read",
+    "invariant": "A rule of the books is broken",
     "label_cost": "Label cost differs from the quote",
     "label_failed": "Label not bought",
-    "late": "Late or due soon",
     "listing_unmapped": "Listings without a SKU",
     "low_stock": "Running low",
     "no_route": "No route found",
+    "order_refused": "Channel order not taken",
     "outbox_dead": "Event gave up",
+    "oversell": "Sold twice",
     "oversell_unread": "Black box cannot be written",
     "pool_unmapped": "Unknown SKUs in an outside pool",
     "promise_lost": "Promised date lost",
     "push_dead": "Channel refuses a quantity",
-    "push_failed": "Stock push failing",
     "refund_by_hand": "Refund to be paid by hand",
-    "reservation_lost": "Promised unit lost",
+    "repack": "Parcel must be packed again",
+    "return_refused": "Channel's return not opened",
+    "return_wrong_serial": "Another unit came back",
     "routing_failed": "Routing failed",
+    "shipped_elsewhere": "Shipped outside of our books",
     "snapshot_difference": "Outside pool differs",
+    "subscriptions": "Channel notifications not set up",
+    "threepl_auth": "3PL refuses our credentials",
+    "threepl_excess": "3PL sent too much",
+    "threepl_file": "3PL file not taken",
+    "threepl_in_doubt": "Nobody knows whether the 3PL has the order",
+    "threepl_inbound": "3PL receipt or notice differs",
+    "threepl_message": "3PL message cannot be booked",
+    "threepl_no_ack": "3PL has not acknowledged",
+    "threepl_refused": "3PL refuses an order",
+    "threepl_silent": "3PL shows no figures",
+    "threepl_too_late": "3PL ships what was cancelled",
+    "threepl_twice": "3PL has an order twice",
     "transfer_difference": "Transfer arrived different",
     "unmapped_sku": "SKU not mapped",
     "void_failed": "Label not voided",
+    "webhook_disabled": "Webhook endpoint switched off",
+    "worker_silent": "No worker runs tasks",
 }
 
 
 def kind_label(kind: str) -> str:
-    return KINDS.get(kind) or kind.replace("_", " ").replace(".", ": ").capitalize()
+    """A kind in words; one that an older version left in the inbox shows its own name."""
+    return KINDS.get(kind) or kind.replace("_", " ").capitalize()
 
 
 def visible_exceptions(principal: Any) -> QuerySet[ExceptionItem]:
