@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Decimal
 
-from inventory import kits
+from inventory import kits, numbering
 from inventory.costing import FOUR
 from inventory.ledger import Bucket, Kind, Movement, post_movements
 from inventory.locking import lock_levels, stock_service
 from inventory.models import KitComponent, Sku, StockMovement, Warehouse
 from oms.core.actor import Actor
 from oms.core.audit import record
-from oms.core.errors import NotFound, UserError
+from oms.core.errors import Conflict, NotFound, UserError
 
 
 @stock_service
@@ -21,7 +22,8 @@ def build(
     """Turn available components into `quantity` pre-built sets; a set costs what its components cost.
 
     Only available units are built in, so no promise is touched. Once per `key`. Raises `UserError` (no pre-built
-    kit, no components, an operator's pool, quantity), `InsufficientStock` naming the component that is missing.
+    kit, no components, an operator's pool, quantity), `InsufficientStock` naming the component that is missing,
+    `Conflict` for a component whose units have serial numbers.
     """
     kit, warehouse, parts = _what(kit_id, warehouse_id, quantity)
     known = list(StockMovement.objects.filter(key__startswith=f"{key}:", kind=Kind.BUILD).order_by("id"))
@@ -29,6 +31,7 @@ def build(
         return known
     # every level of the change, in one order, before the first is read
     levels = lock_levels([(sku, warehouse_id) for sku in (*parts, kit_id)])
+    _check_numbers({sku: each * quantity for sku, each in parts.items()}, warehouse)
     taken = [
         _movement(sku, warehouse_id, -each * quantity, f"{key}:{sku}", kit, note)
         for sku, each in parts.items()
@@ -61,6 +64,7 @@ def take_apart(
     if known:
         return known
     lock_levels([(sku, warehouse_id) for sku in (*parts, kit_id)])
+    _check_numbers({kit_id: quantity}, warehouse)
     rows = post_movements([_movement(kit_id, warehouse_id, -quantity, f"{key}:kit", kit, note)], actor=actor)
     cost = rows[0].unit_cost or Decimal(0)
     standard = dict(Sku.objects.filter(pk__in=parts).values_list("pk", "unit_cost"))
@@ -106,6 +110,21 @@ def _what(kit_id: int, warehouse_id: int, quantity: int) -> tuple[Sku, Warehouse
     if not parts:
         raise UserError(f"components: {kit} has no components yet.", field="components")
     return kit, warehouse, parts
+
+
+def _check_numbers(taken: Mapping[int, int], warehouse: Warehouse) -> None:
+    """A unit with a serial number does not vanish into a set: only those without one are used. Raises `Conflict`."""
+    numbered = Sku.objects.filter(pk__in=taken, serial_tracked=True)
+    if warehouse.kind not in numbering.NUMBERED_IN:
+        return  # another house keeps the numbers of its units to itself
+    for sku in numbered:
+        without = sum(one.units for one in numbering.nameless([warehouse.pk], [sku.pk]))
+        if taken[sku.pk] > without:
+            raise Conflict(
+                f"serials: {taken[sku.pk]} units of {sku} are needed and {without} have no serial number; write "
+                "numbered ones off by an adjustment with their numbers, or leave the SKU out of pre-built kits.",
+                field="serials",
+            )
 
 
 def _movement(

@@ -313,6 +313,10 @@ def why_not(reason: AdjustmentReason, quantity: int, note: str) -> tuple[str, st
 def _numbers(sku: Sku, warehouse: Warehouse, quantity: int, given: Sequence[str]) -> list[str]:
     if not (sku.serial_tracked or given):
         return []
+    if quantity < 0 and not given:
+        lock_levels(
+            [(sku.pk, warehouse.pk)]
+        )  # nobody may number the units that are about to leave without one
     level = StockLevel.objects.filter(sku=sku, warehouse=warehouse).only("on_hand").first()
     return serials.of_change(sku, warehouse, quantity, level.on_hand if level else 0, given)
 

@@ -7,12 +7,13 @@ from decimal import Decimal as D
 import pytest
 from django.db import transaction
 
-from inventory import building, kits, reservations
+from inventory import building, kits, numbering, reservations
 from inventory.ledger import InsufficientStock
 from inventory.models import Reservation, Sku, StockLevel, StockMovement
+from inventory.operations import PurchasedGoods, receive_purchase
 from inventory.reservations import ReserveLine
 from oms.core.actor import SYSTEM
-from oms.core.errors import NotFound, UserError
+from oms.core.errors import Conflict, NotFound, UserError
 from tests.factories import add_stock, make_kit, make_sku, make_warehouse
 
 pytestmark = pytest.mark.django_db
@@ -104,3 +105,24 @@ def test_a_cycle_is_refused(scene):
     with pytest.raises(UserError, match="contain itself"):
         kits.set_components(inner.pk, {outer.pk: 1}, actor=SYSTEM)
     assert Sku.objects.get(code="INNER").components.get().component_id == cup.pk
+
+
+def test_units_with_a_serial_number_do_not_vanish_into_a_set(assert_invariants):
+    camera, bag, east = make_sku("CAM"), make_sku("BAG"), make_warehouse("EAST")
+    kit = make_sku("KIT", kind="prebuilt")
+    kits.set_components(kit.pk, {camera.pk: 1, bag.pk: 1}, actor=SYSTEM)
+    add_stock(camera, east, 1)
+    add_stock(bag, east, 3)
+    Sku.objects.filter(pk__in=[camera.pk]).update(serial_tracked=True)
+    goods = PurchasedGoods(camera.pk, east.pk, 1, D(5), "r", serials=("S1",))
+    receive_purchase([goods], reference="PO-1", actor=SYSTEM)
+    with pytest.raises(Conflict, match="2 units of CAM are needed and 1 have no serial number"):
+        building.build(kit.pk, east.pk, 2, actor=SYSTEM, key="b2")
+    building.build(kit.pk, east.pk, 1, actor=SYSTEM, key="b1")
+    assert StockLevel.objects.get(sku=camera).on_hand == 1
+    assert_invariants()
+    Sku.objects.filter(pk=kit.pk).update(serial_tracked=True)
+    numbering.number(sku_id=kit.pk, warehouse_id=east.pk, numbers=["K1"], actor=SYSTEM)
+    with pytest.raises(Conflict, match="1 units of KIT are needed and 0 have"):
+        building.take_apart(kit.pk, east.pk, 1, actor=SYSTEM, key="t1")
+    assert_invariants()
