@@ -183,6 +183,7 @@ def import_detail(request: HttpRequest, file_id: int) -> HttpResponse:
         "file": file,
         "job": job,
         "version": version,
+        "part": is_fragment(request),
         "running": running_now,
         "broken": failed,
         "stopped": stopped,

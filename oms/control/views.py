@@ -335,6 +335,7 @@ def job_detail(request: HttpRequest, job_id: int) -> HttpResponse:
         "rows": rows[:200],
         "only_failed": request.GET.get("only") == "failed",
         "version": version,
+        "part": is_fragment(request),
         "running": job.state in (Job.State.QUEUED, Job.State.RUNNING),
         "resumable": job.state in (Job.State.STOPPED, Job.State.FAILED),
         "result": [(key, value) for key, value in job.result.items() if isinstance(value, str | int | float)],
