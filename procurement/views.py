@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -298,12 +299,10 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
                     bill_reference=request.POST.get("bill", ""),
                     actor=actor,
                 )
-    elif step == "approve":
-        purchase_orders.approve(pk, actor=actor)
-    elif step == "send":
-        purchase_orders.send(pk, actor=actor)
+                messages.success(request, f"The charge is shared out over the lines of {item}.")
     elif step == "confirm":
         purchase_orders.confirm(pk, actor=actor, expected_on=_posted_day(request, "expected_on"))
+        messages.success(request, f"{item.supplier} has confirmed {item}.")
     elif step == "reschedule":
         day = _posted_day(request, "expected_on")
         if day is None:
@@ -318,13 +317,28 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
         messages.success(
             request, "The date moved. Orders that wait for these goods get their new dates in a moment."
         )
-    elif step == "cancel":
-        purchase_orders.cancel(pk, actor=actor)
-    elif step == "close":
-        purchase_orders.close(pk, actor=actor)
+    elif step in _MOVES:
+        move, words = _MOVES[step]
+        moved = move(pk, actor=actor)
+        messages.success(request, words.format(order=moved, supplier=item.supplier, warehouse=item.warehouse))
     else:
         raise NotFound("step: unknown.")
     return redirect("procurement:order", pk=pk)
+
+
+#: step → its service, and what the person is told when it is done
+_MOVES: dict[str, tuple[Callable[..., PurchaseOrder], str]] = {
+    "approve": (
+        purchase_orders.approve,
+        "{order} is approved and counts as incoming in {warehouse}. Send it to {supplier}, then mark it as sent.",
+    ),
+    "send": (
+        purchase_orders.send,
+        "{order} is marked as sent to {supplier}: its lead time is measured from now on.",
+    ),
+    "cancel": (purchase_orders.cancel, "{order} is cancelled; its units are no longer incoming."),
+    "close": (purchase_orders.close, "{order} is closed; what was still open counts as short."),
+}
 
 
 def _posted_day(request: HttpRequest, name: str) -> dt.date | None:

@@ -45,6 +45,34 @@ def test_a_new_supplier_shows_not_enough_data_instead_of_full_marks(
     assert "Not enough data yet" in page and "100.0 %" not in page
 
 
+def test_each_step_says_what_it_did_and_what_is_next(client: Client, db: None) -> None:
+    supplier = Supplier.objects.create(code="KILN", name="Kiln", lead_time_days=14)
+    east, mug = make_warehouse("EAST", name="East"), make_sku("MUG")
+    client.force_login(make_user("buyer", "owner"))
+
+    def draft() -> PurchaseOrder:
+        line = purchase_orders.LineSpec(mug.pk, 10, Decimal("3.10"))
+        return purchase_orders.create(
+            supplier_id=supplier.pk, warehouse_id=east.pk, lines=[line], actor=SYSTEM
+        )
+
+    def said(order: PurchaseOrder, step: str) -> list[str]:
+        answer = client.post(reverse("procurement:step", args=[order.pk, step]), follow=True)
+        return [str(message) for message in answer.context["messages"]]
+
+    first, second = draft(), draft()
+    assert said(first, "approve") == [
+        f"{first} is approved and counts as incoming in EAST. Send it to Kiln, then mark it as sent."
+    ]
+    assert said(first, "send") == [
+        f"{first} is marked as sent to Kiln: its lead time is measured from now on."
+    ]
+    assert said(first, "confirm") == [f"Kiln has confirmed {first}."]
+    assert said(first, "close") == [f"{first} is closed; what was still open counts as short."]
+    assert said(second, "cancel") == [f"{second} is cancelled; its units are no longer incoming."]
+    assert "cannot become sent" in said(second, "send")[0], "a step that is refused says so and nothing else"
+
+
 def test_receiving_and_freight_on_screen(client: Client, ordered: PurchaseOrder) -> None:
     client.force_login(make_user("buyer", "owner"))
     page = client.get(reverse("procurement:order", args=[ordered.pk]))
