@@ -300,16 +300,16 @@ def short_pick(line_id: int, missing: int, *, reason: str, actor: Actor) -> Ship
             actor=actor,
             data={"warehouse": shipment.warehouse.code, "sku": line.sku.code, "line": line.order_line_id},
         )
+        task = counts.ask(
+            line.sku_id, shipment.warehouse_id, cause=CountTask.Cause.SHORT_PICK, actor=actor, note=text[:255]
+        )
         raise_item(
             "count_needed",
             f"count:{line.sku_id}:{shipment.warehouse_id}",
             f"Count {line.sku} in {shipment.warehouse}: a picker missed {missing}",
             detail=text,
-            url="/stock/counts/",
+            url=f"/stock/counts/{task.pk}/",
             warehouse_code=shipment.warehouse.code,
-        )
-        counts.ask(
-            line.sku_id, shipment.warehouse_id, cause=CountTask.Cause.SHORT_PICK, actor=actor, note=text[:255]
         )
         emit("order.route", str(shipment.order_id))
         held = line.allocation.reservation

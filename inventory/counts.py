@@ -299,6 +299,7 @@ def cancel(task_id: int, *, actor: Actor) -> CountTask:
         raise Conflict(f"{task} is {task.get_state_display().lower()} already.", field="count")
     task.state, task.closed_at = CountTask.State.CANCELLED, now()
     task.save(update_fields=["state", "closed_at"])
+    close_item(f"count:{task.sku_id}:{task.warehouse_id}", "the count was taken off the list", actor=actor)
     record(actor, "count.cancelled", task.sku, after={"count": str(task)})
     return task
 

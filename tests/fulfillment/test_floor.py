@@ -9,7 +9,8 @@ import pytest
 from fulfillment import labels, packing, picking, routing_service, surplus, tasks
 from fulfillment.models import RoutingDecision, RoutingQueue, Shipment
 from fulfillment.rates import Offer, choose
-from inventory.models import StockLevel, StockMovement
+from inventory import counts
+from inventory.models import CountTask, StockLevel, StockMovement
 from oms.core.actor import SYSTEM, Actor, actor_of
 from oms.core.clock import now
 from oms.core.errors import Conflict, UserError
@@ -114,13 +115,22 @@ def test_short_pick_asks_for_a_count_and_finds_the_unit_elsewhere(world, carrier
     picking.short_pick(line.pk, 1, reason="not_found", actor=PICKER)
     level = StockLevel.objects.get(sku=world.sku, warehouse=here)
     assert (level.on_hand, level.reserved, level.inspection) == (10, 1, 1)
-    assert ExceptionItem.objects.filter(kind="count_needed", closed_at=None).count() == 1
+    item, task = ExceptionItem.objects.get(kind="count_needed", closed_at=None), CountTask.objects.get()
+    assert item.url == f"/stock/counts/{task.pk}/", "it opens this very count, not the list"
     while drain():
         pass
     tasks.route_waiting()
     live = Shipment.objects.exclude(state=Shipment.State.CANCELLED)
     assert {s.warehouse.code: s.lines.get().quantity for s in live} == {"EAST": 1, "WEST": 1}
     assert_invariants()
+
+
+def test_a_count_taken_off_the_list_takes_its_exception_along(world, carrier):
+    shipment = world.routed(2)
+    picking.claim(shipment.pk, actor=PICKER)
+    picking.short_pick(shipment.lines.get().pk, 1, reason="not_found", actor=PICKER)
+    counts.cancel(CountTask.objects.get().pk, actor=PICKER)
+    assert not ExceptionItem.objects.filter(kind="count_needed", closed_at=None).exists()
 
 
 def test_a_cancelled_order_leaves_the_floor(world, carrier, assert_invariants):
