@@ -23,6 +23,10 @@ from oms.orders import bulk as orders_bulk
 from oms.orders import selectors
 from oms.orders.models import Order
 
+#: shipments that a label is bought for, or was
+_FOR_LABELS = (Shipment.State.PACKED, Shipment.State.LABELLED)
+_TO_PACK = {Shipment.State.READY, Shipment.State.PICKING}
+_GONE = {Shipment.State.SHIPPED, Shipment.State.DELIVERED}
 #: one pick list is one walk: more shipments fit no trolley
 MOST_ON_A_LIST = 100
 
@@ -30,7 +34,8 @@ MOST_ON_A_LIST = 100
 def start(action: str, order_ids: Sequence[int], params: dict[str, Any], *, actor: Actor) -> Job:
     """Assign a warehouse (`assign`: warehouse id, reason) or buy labels (`labels`) as a job, a result per order.
 
-    Raises `UserError` for what no order could do: no reason, no such warehouse, too many orders.
+    Raises `UserError` for what no order could do: no reason, no such warehouse, too many orders; `Conflict` when none
+    of them is packed.
     """
     if len(order_ids) > orders_bulk.MOST:
         raise UserError(
@@ -45,6 +50,8 @@ def start(action: str, order_ids: Sequence[int], params: dict[str, Any], *, acto
             raise UserError("reason: say why, it is kept on each order.", field="reason")
         title = f"Send {len(order_ids):,} orders from {place}"
     elif action == "labels":
+        if not Shipment.objects.filter(order__in=order_ids, state__in=_FOR_LABELS).exists():
+            raise Conflict(f"orders: {left_out(order_ids) or 'choose at least one.'}", field="ids")
         title = f"Buy labels of {len(order_ids):,} orders"
     else:
         raise UserError(f"action: '{action}' is unknown.", field="action")
@@ -56,6 +63,31 @@ def start(action: str, order_ids: Sequence[int], params: dict[str, Any], *, acto
             actor,
             total=len(order_ids),
         )
+
+
+def left_out(order_ids: Sequence[int]) -> str:
+    """Sentences naming the orders that get no label now, and why; empty when each has something packed."""
+    states: dict[int, set[str]] = {pk: set() for pk in order_ids}
+    for pk, state in Shipment.objects.filter(order__in=order_ids).values_list("order", "state"):
+        states[pk].add(state)
+    rest = {pk: known for pk, known in states.items() if not known & set(_FOR_LABELS)}
+    numbers = _numbers(list(rest))
+    gone = sorted(
+        numbers[pk] for pk, known in rest.items() if pk in numbers and known & _GONE and not known & _TO_PACK
+    )
+    bare = sorted(set(numbers.values()) - set(gone))
+    said = []
+    if bare:
+        said.append(f"{_names(bare)} not packed: pick and pack first.")
+    if gone:
+        said.append(f"{_names(gone)} on the way already.")
+    return " ".join(said)
+
+
+def _names(numbers: Sequence[str]) -> str:
+    """`SH-1, SH-2 are`, of many the first ten and how many more."""
+    more = f" and {len(numbers) - 10:,} more" if len(numbers) > 10 else ""
+    return f"{', '.join(numbers[:10])}{more} {'is' if len(numbers) == 1 else 'are'}"
 
 
 def _who(run: Run) -> tuple[User | None, Actor]:
@@ -113,12 +145,10 @@ def _numbers(order_ids: Sequence[int]) -> dict[int, str]:
 def _labels_of(user: User | None, order_id: int, actor: Actor) -> str:
     order = selectors.get_visible(user, order_id)
     waiting = list(
-        Shipment.objects.filter(order=order, state__in=[Shipment.State.PACKED, Shipment.State.LABELLED])
-        .select_related("warehouse")
-        .order_by("pk")
+        Shipment.objects.filter(order=order, state__in=_FOR_LABELS).select_related("warehouse").order_by("pk")
     )
     if not waiting:
-        raise Conflict(f"{order.number} has no packed shipment: pick and pack it first.", field="order")
+        raise Conflict(left_out([order.pk]), field="order")
     bought = []
     for shipment in waiting:
         require(user, "shipping.label", shipment.warehouse.code, order.channel.code)
@@ -134,7 +164,10 @@ def _labels_of(user: User | None, order_id: int, actor: Actor) -> str:
                         f"{shipment.number}: {purchase.get_state_display().lower()} – {purchase.error}",
                         field="label",
                     )
-    return f"label {', '.join(bought)}" if bought else "had its label"
+    rest = Shipment.objects.filter(order=order, state__in=_TO_PACK)
+    later = ", ".join(f"{one.number} is not packed yet" for one in rest.order_by("pk"))
+    done = f"label {', '.join(bought)}" if bought else "had its label"
+    return f"{done}; {later}" if later else done
 
 
 def pick_list_of(principal: Any, order_ids: Sequence[int]) -> tuple[Document, int]:

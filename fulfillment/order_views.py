@@ -167,4 +167,6 @@ def order_bulk(request: HttpRequest) -> HttpResponse:
             "reason": request.POST.get("reason", "").strip()[:160],
         }
     job = bulk.start(action, ids, params, actor=actor_of(request.user))
+    if action == "labels" and (words := bulk.left_out(ids)):
+        messages.warning(request, words)
     return redirect("control:job", job_id=job.pk)

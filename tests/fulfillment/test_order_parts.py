@@ -14,7 +14,7 @@ from django.urls import reverse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fulfillment import addresses, labels, parts, picking, routing_service
+from fulfillment import addresses, labels, packing, parts, picking, routing_service, shipping
 from fulfillment.models import LabelPurchase, Shipment
 from inventory.models import StockLevel
 from oms.core import jobs
@@ -25,7 +25,7 @@ from oms.orders import intake, pii, services
 from oms.orders.drafts import ContactDraft
 from oms.orders.models import Hold, Order, OrderContact
 from tests.factories import add_stock, line_draft, make_kit, make_sku, make_user, order_draft
-from tests.fulfillment.conftest import World
+from tests.fulfillment.conftest import PICKER, World
 
 ANA = Actor("user", "ana")
 NEW = ContactDraft(
@@ -385,7 +385,38 @@ def test_labels_of_many_orders_with_a_result_each_and_no_label_twice(
         job.refresh_from_db()
         assert (job.ok, job.failed) == (2, 1)
     assert LabelPurchase.objects.count() == 2
-    assert "pick and pack it first" in job.rows.get(ok=False).message
+    assert job.rows.get(ok=False).message == f"{bare.order.number} is not packed: pick and pack first."
+
+
+def test_labels_say_at_once_which_orders_are_not_packed(
+    client: Client, owner: User, world: World, carrier: object
+) -> None:
+    ready, bare, gone, half = world.packed(1), world.routed(1), world.packed(1), world.routed(2)
+    labels.buy(gone.pk, actor=ANA)
+    shipping.ship(gone.pk, actor=ANA)
+    [apart] = parts.split(half.order_id, {line_of(half): 1}, reason="two boxes", actor=ANA)
+    picking.pick_all(half.pk, actor=PICKER)
+    packing.pack(half.pk, actor=PICKER)
+    client.force_login(owner)
+    url = reverse("fulfillment:order_bulk")
+
+    def said(*chosen: Shipment) -> list[str]:
+        answer = client.post(url, {"action": "labels", "ids": [one.order_id for one in chosen]}, follow=True)
+        return [str(message) for message in answer.context["messages"]]
+
+    first, second = bare.order.number, gone.order.number
+    assert said(bare, gone) == [
+        f"orders: {first} is not packed: pick and pack first. {second} is on the way already."
+    ]
+    assert not Job.objects.exists(), "no job for what no order can do"
+    assert said(ready, bare, half) == [f"{first} is not packed: pick and pack first."]
+    job = Job.objects.get()
+    jobs.run_job(job.pk)
+    rows = {row.subject: (row.ok, row.message) for row in job.rows.all()}
+    assert rows[first] == (False, f"{first} is not packed: pick and pack first.")
+    assert rows[half.order.number][0]
+    assert rows[half.order.number][1].endswith(f"; {apart.number} is not packed yet")
+    assert rows[ready.order.number][1].startswith("label 1Z")
 
 
 @pytest.mark.parametrize("stop_after", [1, 2])
