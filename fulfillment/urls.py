@@ -20,8 +20,8 @@ urlpatterns = [
     path("routing/orders/<int:order_id>/panel/", views.order_panel, name="order_panel"),
     path("routing/orders/<int:order_id>/", views.route_order, name="route_order"),
     path("routing/orders/bulk/", order_views.order_bulk, name="order_bulk"),
-    path("routing/orders/<int:order_id>/address/", order_views.address, name="order_address"),
-    path("routing/orders/<int:order_id>/address/back/", order_views.address_back, name="order_address_back"),
+    path("orders/<int:order_id>/address/", order_views.address, name="order_address"),
+    path("orders/<int:order_id>/address/back/", order_views.address_back, name="order_address_back"),
     path("routing/orders/<int:order_id>/split/", order_views.split, name="split"),
     path("routing/orders/<int:order_id>/rejoin/", order_views.rejoin, name="rejoin"),
 ]

@@ -11,7 +11,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("orders/", include("oms.orders.urls")),
     path("stock/", include("inventory.urls")),
     path("purchasing/", include("procurement.urls")),
-    path("", include("fulfillment.urls")),  # floor/, shipments/, routing/
+    path("", include("fulfillment.urls")),  # floor/, shipments/, routing/, orders/<id>/address/
     path("threepl/", include("fulfillment.threepl.urls")),
     path("returns/", include("returns.urls")),
     path("channels/", include("channels.urls")),
