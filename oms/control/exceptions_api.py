@@ -66,7 +66,7 @@ class ResolveRequest(Form):
 
 
 class ExceptionViewSet(Resource[ExceptionItem]):
-    """What only a person can mend, newest first; inside the places that you may see."""
+    """What only a person can mend, newest first; inside the places that you may see, of the kinds that you may mend."""
 
     queryset = ExceptionItem.objects.none()
     serializer_class = ExceptionSerializer

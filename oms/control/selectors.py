@@ -22,8 +22,7 @@ from inventory.selectors import found_by
 from oms.core import beat
 from oms.core.access import can, scope_of
 from oms.core.clock import business_day, business_zone, now
-from oms.core.context import visible_items
-from oms.core.exceptions_inbox import open_items
+from oms.core.exceptions_inbox import open_items, visible_to
 from oms.core.models import Doorbell, ExceptionItem, Heartbeat, Job, OutboxEvent
 from oms.orders.models import Order
 from oms.orders.selectors import HEALTH, health_counts, live_of_ours, within
@@ -268,10 +267,8 @@ def kind_label(kind: str) -> str:
 
 
 def visible_exceptions(principal: Any) -> QuerySet[ExceptionItem]:
-    """Every item, open or not, inside the person's scope; nothing without the right."""
-    if not can(principal, "exceptions.work"):
-        return ExceptionItem.objects.none()
-    return ExceptionItem.objects.filter(visible_items(scope_of(principal, "exceptions.work")))
+    """Every item, open or not, that the person may see; nothing without the right."""
+    return ExceptionItem.objects.filter(visible_to(principal))
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,7 @@ def company(request: HttpRequest) -> HttpResponse:
             "key": key,
             "label": business.KNOWN[key].label,
             "value": given.get(key, business.get(key)),
+            "choices": business.KNOWN[key].choices,
             "error": errors.get(key),
         }
         for key in fields
@@ -108,13 +109,9 @@ def _typed(key: str, text: str) -> Any:
         if len(text) != 3 or not text.isalpha():
             raise UserError(f"{label}: '{text}' is not a currency code such as USD.", field=key)
         return text.upper()
-    if key == "valuation":
-        if text not in valuation.METHODS:
-            raise UserError(f"{label}: '{text}' is neither average nor fifo.", field=key)
-        return text
-    if key == "adjustment_batch":
-        if text not in ("whole", "row"):
-            raise UserError(f"{label}: '{text}' is neither whole nor row.", field=key)
+    if choices := dict(business.KNOWN[key].choices):
+        if text not in choices:
+            raise UserError(f"{label}: choose one of {', '.join(choices.values())}.", field=key)
         return text
     if _is_number(str(default)):
         if not _is_number(text) or not 0 <= Decimal(text) <= 10_000_000:
@@ -124,8 +121,6 @@ def _typed(key: str, text: str) -> Any:
         return text
     if not text:
         raise UserError(f"{label}: it may not be empty.", field=key)
-    if key == "backorder_priority" and text not in ("ship_by", "oldest", "value"):
-        raise UserError(f"{label}: '{text}' is not one of them.", field=key)
     return text[:200]
 
 

@@ -16,6 +16,7 @@ from oms.core.models import Setting
 class Known:
     default: Any
     label: str
+    choices: tuple[tuple[str, str], ...] = ()  # value and words, where only these are possible
 
 
 KNOWN: dict[str, Known] = {
@@ -32,14 +33,25 @@ KNOWN: dict[str, Known] = {
     "adjustment_limit": Known("500", "Value of an adjustment above which a second person approves"),
     "adjustment_batch": Known(
         "whole",
-        "What the limit counts in a file or bulk edit: whole (all rows together) or row (the dearest row)",
+        "What the limit counts in a file or bulk edit",
+        (("whole", "All rows together"), ("row", "The dearest row")),
     ),
-    "valuation": Known("average", "How stock is valued: average or fifo (first in, first out)"),
+    "valuation": Known(
+        "average", "How stock is valued", (("average", "Moving average"), ("fifo", "First in, first out"))
+    ),
     "low_stock_days": Known(7, "Days of cover below which a SKU is low on stock"),
     "count_days_a": Known(30, "Days between counts of A items"),
     "count_days_b": Known(90, "Days between counts of B items"),
     "count_days_c": Known(180, "Days between counts of C items"),
-    "backorder_priority": Known("ship_by", "Who gets new stock first: ship_by, oldest or value"),
+    "backorder_priority": Known(
+        "ship_by",
+        "Who gets new stock first",
+        (
+            ("ship_by", "The earliest ship-by time"),
+            ("oldest", "The oldest order"),
+            ("value", "The highest value still short"),
+        ),
+    ),
     "push_paused": Known(False, "All stock pushes are paused"),
 }
 
@@ -68,12 +80,15 @@ def get(name: str) -> Any:
 
 
 def put(name: str, value: Any) -> None:
-    """Store a known setting. Raises `UserError` for an unknown name or a value of another type."""
+    """Store a known setting. Raises `UserError` for an unknown name or a value that it cannot have."""
     if name not in KNOWN:
         raise UserError(f"setting: '{name}' is unknown.", field=name)
     default = KNOWN[name].default
     if type(value) is not type(default):
         raise UserError(f"{name}: expected a value like {default!r}.", field=name)
+    if KNOWN[name].choices and value not in dict(KNOWN[name].choices):
+        possible = ", ".join(known for known, _ in KNOWN[name].choices)
+        raise UserError(f"{name}: '{value}' is not one of {possible}.", field=name)
     Setting.objects.update_or_create(pk=name, defaults={"value": value})
 
 

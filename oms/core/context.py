@@ -11,8 +11,8 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.http import urlencode
 
 from oms.core import business
-from oms.core.access import can, scope_of
-from oms.core.exceptions_inbox import open_items
+from oms.core.access import can
+from oms.core.exceptions_inbox import open_items, visible_to
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,6 @@ def _shell(request: HttpRequest) -> dict[str, Any]:
 
 
 def _shell_of(request: HttpRequest, user: Any) -> dict[str, Any]:
-    scope = scope_of(user, "exceptions.work")
     return {
         "company": business.get("company_name"),
         "currency": business.currency(),
@@ -150,24 +149,10 @@ def _shell_of(request: HttpRequest, user: Any) -> dict[str, Any]:
         "density": getattr(user, "density", "normal"),
         "keys": getattr(user, "keys_enabled", True),
         "navigation": navigation(request),
-        "exceptions": open_items().filter(visible_items(scope)).count()
-        if can(user, "exceptions.work")
-        else None,
+        "exceptions": open_items().filter(visible_to(user)).count() if can(user, "exceptions.work") else None,
         "place": request.GET.get("warehouse", "") or chosen_place(request),
         "paused": bool(business.get("push_paused")),
     }
-
-
-def visible_items(scope: Any) -> Any:
-    """Filter of the exception items inside a scope; an item that names no place is everybody's."""
-    from django.db.models import Q
-
-    where = Q()
-    if scope.warehouses is not None:
-        where &= Q(warehouse_code__in=[*scope.warehouses, ""])
-    if scope.channels is not None:
-        where &= Q(channel_code__in=[*scope.channels, ""])
-    return where
 
 
 def shell(request: HttpRequest) -> dict[str, Any]:

@@ -10,13 +10,51 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models import F, Q, QuerySet
 
+from oms.core.access import can, scope_of
 from oms.core.actor import SYSTEM, Actor
 from oms.core.audit import record
 from oms.core.clock import now
 from oms.core.errors import Conflict, NotFound, UserError
-from oms.core.models import ExceptionItem, User
+from oms.core.models import ApiToken, ExceptionItem, User
 
 Severity = ExceptionItem.Severity
+
+#: kinds that only those meet who hold one of the rights: for everybody else the place where they are mended is closed,
+#: and a picker's inbox holds a picker's work
+FOR_THOSE_WHO: dict[tuple[str, ...], frozenset[str]] = {
+    ("settings.manage", "channels.manage"): frozenset(
+        {"connection_down", "credentials_refused", "engine_failed", "outbox_dead", "worker_silent"}
+    ),
+    ("settings.manage",): frozenset({"invariant", "webhook_disabled"}),
+    ("channels.view",): frozenset(
+        {"channel_auth", "channel_file", "channel_folder", "channel_quiet", "channel_silent", "channel_unfetched",
+         "drift", "inbox_dead", "listing_unmapped", "order_refused", "oversell", "oversell_unread", "push_dead", "subscriptions"}
+    ),
+    ("stock.adjust",): frozenset({"adjustment_approval"}),
+    ("imports.run",): frozenset({"export_failed"}),
+    ("costs.view",): frozenset({"fx_missing"}),
+}  # fmt: skip
+
+
+def visible_to(principal: Any) -> Q:
+    """Filter of the items that a user or token may see: inside the places of its right to work on exceptions (an item
+    that names no place is everybody's), and of a kind that the person can mend. A token is asked for its owner's
+    rights here, because its own scopes say what it may call and not whom it tells.
+    """
+    if not can(principal, "exceptions.work"):
+        return Q(pk__in=())
+    scope = scope_of(principal, "exceptions.work")
+    person = principal.user if isinstance(principal, ApiToken) else principal
+    where = Q()
+    if scope.warehouses is not None:
+        where &= Q(warehouse_code__in=[*scope.warehouses, ""])
+    if scope.channels is not None:
+        where &= Q(channel_code__in=[*scope.channels, ""])
+    closed: set[str] = set()
+    for rights, kinds in FOR_THOSE_WHO.items():
+        if not any(can(person, right) for right in rights):
+            closed |= kinds
+    return where & ~Q(kind__in=sorted(closed)) if closed else where
 
 
 def raise_item(

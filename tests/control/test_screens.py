@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+import subprocess
 from decimal import Decimal
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from oms.core import exceptions_inbox, tokens
 from oms.core.actor import SYSTEM, Actor
 from oms.core.audit import record
 from oms.core.clock import now
-from oms.core.errors import Conflict
+from oms.core.errors import Conflict, UserError
 from oms.core.exceptions_inbox import raise_item
 from oms.core.models import ApiToken, AuditEntry, ExceptionItem, Job, Membership, MembershipScope, User
 from oms.core.roles import ROLES
@@ -231,7 +232,7 @@ def test_items_of_other_places_are_neither_shown_nor_changed(client: Client) -> 
     client.force_login(person("fay", "floor", warehouses=("EAST",)))
     raise_item("no_route", "a", "ours at EAST", warehouse_code="EAST")
     theirs = raise_item("no_route", "b", "theirs at WEST", warehouse_code="WEST")
-    raise_item("outbox_dead", "c", "of the whole house")
+    raise_item("low_stock", "c", "of the whole house")
     html = client.get("/exceptions/").content.decode()
     assert "ours at EAST" in html
     assert "of the whole house" in html
@@ -239,6 +240,56 @@ def test_items_of_other_places_are_neither_shown_nor_changed(client: Client) -> 
     client.post("/exceptions/act/", {"ids": [theirs.pk], "action": "close", "why": "not mine"})
     theirs.refresh_from_db()
     assert theirs.closed_at is None
+
+
+@pytest.mark.parametrize(
+    ("role", "sees"),
+    [
+        ("owner", {"engine_failed", "invariant", "drift", "fx_missing", "low_stock"}),
+        ("ops", {"engine_failed", "drift", "fx_missing", "low_stock"}),
+        ("datafixer", {"engine_failed", "drift", "low_stock"}),
+        ("buyer", {"fx_missing", "low_stock"}),
+        ("floor", {"low_stock"}),
+        ("viewer", set()),
+    ],
+)
+def test_causes_are_shown_to_those_who_can_mend_them(client: Client, role: str, sees: set[str]) -> None:
+    """A picker's inbox holds a picker's work: list, bell and Today agree, and nothing hidden can be acted on."""
+    finn = person("finn", role)
+    client.force_login(finn)
+    raised = {
+        kind: raise_item(kind, kind, f"about {kind}")
+        for kind in ("engine_failed", "invariant", "drift", "fx_missing", "low_stock")
+    }
+    assert set(selectors.visible_exceptions(finn).values_list("kind", flat=True)) == sees
+    assert {cause.kind for cause in selectors.causes(finn)} == sees
+    bell = re.search(r'aria-label="(\d+) open exceptions"', client.get("/").content.decode())
+    assert bell is None if role == "viewer" else bell is not None and int(bell[1]) == len(sees)
+    for kind, item in raised.items():
+        client.post("/exceptions/act/", {"ids": [item.pk], "action": "take"})
+        item.refresh_from_db()
+        assert (item.owner == finn) == (kind in sees)
+
+
+def test_a_token_is_told_what_its_owner_is_told() -> None:
+    """Its scopes say what it may call; without the scope for channels it still hears that one drifts."""
+    raise_item("drift", "d", "MUG drifts")
+    for role, heard in (("ops", 1), ("floor", 0)):
+        token, _ = tokens.issue(person(role, role), "pager", ["exceptions:read"], actor=SYSTEM)
+        assert selectors.visible_exceptions(token).count() == heard
+
+
+def test_every_cause_has_words_of_its_own() -> None:
+    """Every kind that the code raises is named on screens, and so is each that only some people meet."""
+    raised = set()
+    for file in subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split():
+        if not file.startswith("tests/"):
+            raised |= set(re.findall(r'raise_item\(\s*"(\w+)"', (ROOT / file).read_text()))
+    assert len(raised) > 40
+    limited = set().union(*exceptions_inbox.FOR_THOSE_WHO.values())
+    assert (raised | limited) - set(selectors.KINDS) == set()
 
 
 def test_take_snooze_close_and_reopen(client: Client, owner: User) -> None:
@@ -336,6 +387,16 @@ def test_people_see_their_own_jobs_and_owners_all(client: Client, owner: User) -
     assert mine.stop_asked
 
 
+def test_the_part_of_a_job_that_refreshes_itself_brings_the_title_along(client: Client, owner: User) -> None:
+    job = Job.objects.create(kind="x", title="Buy labels", created_by="user:owner")
+    url = f"/jobs/{job.pk}/"
+    assert "<title>Buy labels · Waiting · Lading</title>" in client.get(url).content.decode()
+    Job.objects.filter(pk=job.pk).update(state=Job.State.DONE)
+    part = client.get(url, {"version": "queued.0.False"}, headers={"HX-Request": "true"}).content.decode()
+    assert part.startswith("<title>Buy labels · Done · Lading</title>")
+    assert client.get(url).content.decode().count("<title>") == 1
+
+
 def test_audit_filters_and_exports_safe_cells(client: Client, owner: User) -> None:
     user = person("=cmd()", "viewer")
     record(Actor("user", "owner"), "user.created", user, after={"role": "viewer"})
@@ -371,6 +432,37 @@ def test_settings_keep_all_or_nothing_and_name_the_field(client: Client, owner: 
     )
     entry = AuditEntry.objects.get(action="settings.changed")
     assert entry.after["cover_days"] == 45
+
+
+def test_settings_with_fixed_values_are_chosen_from_a_list(client: Client, owner: User) -> None:
+    from oms.core import business
+
+    html = client.get("/settings/").content.decode()
+    fixed = {key: known.choices for key, known in business.KNOWN.items() if known.choices}
+    assert set(fixed) == {"valuation", "adjustment_batch", "backorder_priority"}
+    for key, choices in fixed.items():
+        field = html[html.index(f'<select id="s-{key}"') :].partition("</select>")[0]
+        assert re.findall(r'<option value="(\w+)"', field) == [value for value, _ in choices]
+        assert f'value="{business.get(key)}" selected' in field
+        with pytest.raises(UserError, match="is not one of"):
+            business.put(key, "anything")
+    form = {key: str(known.default) for key, known in business.KNOWN.items() if key != "push_paused"}
+    answer = client.post("/settings/", form | {"backorder_priority": "loudest"})
+    assert answer.status_code == 422
+    assert "choose one of The earliest ship-by time" in answer.content.decode()
+    client.post("/settings/", form | {"backorder_priority": "value"})
+    assert business.get("backorder_priority") == "value"
+
+
+def test_settings_choices_are_what_their_owners_know() -> None:
+    from inventory import approvals, valuation
+    from oms.core import business
+    from oms.orders import allocation
+
+    known = {key: [value for value, _ in business.KNOWN[key].choices] for key in business.KNOWN}
+    assert known["valuation"] == list(valuation.METHODS)
+    assert known["backorder_priority"] == list(allocation.PRIORITIES)
+    assert approvals.ROW in known["adjustment_batch"]
 
 
 def test_a_new_token_is_shown_once(client: Client, owner: User) -> None:
