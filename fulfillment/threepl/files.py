@@ -135,10 +135,12 @@ def _kept(
     account: ThreePLAccount, kind: str, header: Sequence[str], rows: Sequence[Sequence[Any]], actor: Actor
 ) -> ThreePLFile:
     text = "".join(stream_csv(header, rows))
+    name = f"{account.code}-{kind}-{account.files_written:06d}.csv"
+    # with the name: a delivery that changed and changed back is news, in the words of an earlier file
+    digest = hashlib.sha256(f"{name}\n{text}".encode()).hexdigest()
     return ThreePLFile.objects.create(
-        account=account, direction=ThreePLFile.Direction.OUT, kind=kind,
-        name=f"{account.code}-{kind}-{account.files_written:06d}.csv",
-        sha256=hashlib.sha256(text.encode()).hexdigest(), content=text, rows=len(rows), actor=str(actor),
+        account=account, direction=ThreePLFile.Direction.OUT, kind=kind, name=name, sha256=digest, content=text,
+        rows=len(rows), actor=str(actor),
     )  # fmt: skip
 
 

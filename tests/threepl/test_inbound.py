@@ -134,6 +134,27 @@ def test_what_they_refuse_is_told_and_can_be_told_again(partner: Partner):
     assert InboundNotice.objects.get().state == "told" and not alarms() and order.number in expected(partner)
 
 
+def test_a_delivery_that_changes_and_changes_back_is_written_each_time(paper: Paper):
+    """The third file says word for word what the first one said: it is news all the same."""
+    supplier = Supplier.objects.create(code="KILN", name="Kiln & Co")
+    order = purchase_orders.create(
+        supplier_id=supplier.pk,
+        warehouse_id=paper.warehouse.pk,
+        lines=[LineSpec(paper.sku.pk, 10, D(4))],
+        actor=SYSTEM,
+    )
+    purchase_orders.approve(order.pk, actor=SYSTEM)
+    purchase_orders.send(order.pk, actor=SYSTEM)
+    written = []
+    for units in (10, 12, 10):
+        purchase_orders.change_quantity(order.lines.get().pk, units, actor=ANNA)
+        inbound.plan(paper.account.pk, actor=SYSTEM)
+        written.append(files.write_inbound(paper.account.pk, actor=SYSTEM))
+    assert [file and file.content for file in written].count(written[0] and written[0].content) == 2
+    assert len({file and file.name for file in written}) == 3
+    assert InboundNotice.objects.get().state == "told"
+
+
 # --- received --------------------------------------------------------------------------------------
 
 
