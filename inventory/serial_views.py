@@ -42,8 +42,12 @@ def serial_list(request: HttpRequest) -> HttpResponse:
         found = found.filter(state=view)
     if query:
         match = Q(serial__icontains=query) | Q(reference__iexact=query)
-        sku = scanning.resolve(query).sku
-        found = found.filter(match | Q(sku=sku) if sku is not None else match)
+        scanned = scanning.resolve(query)
+        if scanned.serial:  # a symbol may hold both: one unit is meant, not every unit of its SKU
+            match |= Q(sku=scanned.sku, serial__iexact=scanned.serial)
+        elif scanned.sku is not None:
+            match |= Q(sku=scanned.sku)
+        found = found.filter(match)
     listed = keyset_page(found, order=("-id",), cursor=request.GET.get("cursor", ""), limit=50)
     context = {
         "rows": listed.items,

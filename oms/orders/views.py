@@ -60,13 +60,13 @@ def queue(request: HttpRequest) -> HttpResponseBase:
     chosen = selectors.chosen(request.GET)
     scope = scope_of(request.user, "orders.view")
     orders = selectors.within(scope)
-    if chosen.q and not is_fragment(request):
+    if chosen.q and not is_fragment(request) and not lists.wants_csv(request):
         pk = selectors.number_to_id(chosen.q)
         if pk is not None and (found := orders.filter(pk=pk).select_related("channel").first()):
             return redirect("orders:detail", number=found.number)
     matching, order = selectors.queue(orders, chosen)
     matching = matching.select_related("channel")
-    if request.GET.get("format") == "csv":
+    if lists.wants_csv(request):
         return _csv(matching.order_by(*order))
     if (since := request.GET.get("since", "")).isdigit() and is_fragment(request):
         return _fresh(request, matching.filter(pk__gt=int(since[:18])))

@@ -104,6 +104,15 @@ def test_files_follow_the_filters(client: Client) -> None:
     assert ChannelEffect.objects.exists()
 
 
+def test_a_list_of_one_exact_order_is_a_file_too(client: Client) -> None:
+    """On the screen its number leads to the order; a file of it is asked for as a file."""
+    furnish()
+    client.force_login(make_user("ada"))
+    number = Order.objects.earliest("pk").number
+    assert client.get("/orders/", {"q": number}).status_code == 302
+    assert [row[0] for row in rows(client, "/orders/", q=number)[1:]] == [number]
+
+
 def test_files_keep_costs_from_who_may_not_see_them_and_are_refused_without_the_right(client: Client) -> None:
     furnish()
     client.force_login(make_user("fay", "floor"))

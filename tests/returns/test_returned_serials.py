@@ -180,3 +180,7 @@ def test_the_bench_asks_for_numbers_and_shows_their_way(sold, client):
     shown = client.get(f"/stock/serials/{unit.pk}/").content.decode()
     assert "Came back" in shown and sold.rma.number in shown and sold.shipment.number in shown
     assert "S3" in client.get("/stock/serials/?q=cam").content.decode()
+    one = client.get("/stock/serials/?q=s1").content.decode()
+    assert f"/stock/serials/{unit.pk}/" in one and ">S3<" not in one, (
+        "a number finds its unit, not the whole SKU"
+    )
