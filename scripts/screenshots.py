@@ -25,7 +25,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "oms.settings")
 django.setup()
 
 from oms.control.demo.seed import PASSWORD  # noqa: E402 - after the set-up
-from scripts.walk import walk  # noqa: E402
+from scripts.walk import settle, walk  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = os.environ.get("OMS_CHROMIUM", "/usr/bin/chromium")
@@ -88,7 +88,7 @@ def readme(page: Page, base: str) -> list[str]:
         if opened:
             page.locator(opened).first.click()
             page.wait_for_load_state()
-        page.wait_for_timeout(1500)  # panels that come later
+        settle(page)
         page.screenshot(path=target / f"{name}.png")
     big = [one.name for one in target.glob("*.png") if one.stat().st_size > 150_000]
     return [f"docs/images/{name} is larger than 150 kB" for name in big]
@@ -125,7 +125,7 @@ def main() -> int:
         for one in () if few else walk(page, base):
             if one.answer is None or one.answer.status >= 400:
                 troubles.append(f"{one.path}: {one.answer.status if one.answer else 'no answer'}")
-            page.wait_for_timeout(150)  # panels that come later
+            settle(page)
             troubles += shoot(page, target, re.sub(r"[^a-z0-9_]+", "-", one.name.lower()).strip("-"))
             count += 1
         browser.close()

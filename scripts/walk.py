@@ -23,6 +23,9 @@ SEVERAL = {
 #: no link leads there
 ALSO = ("/search/?q=mug", "/profile/two-factor/")
 MOST = 120
+#: what a page fetches after itself has come: panels, and the operations of the interface's reference
+LOADED = """() => !document.querySelector('.htmx-request')
+  && (!document.querySelector('#swagger-ui') || document.querySelector('#swagger-ui .opblock-tag'))"""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,11 @@ class Stop:
     name: str
     path: str
     answer: Response | None
+
+
+def settle(page: Page) -> None:
+    """Wait until the open page shows what it fetches after itself."""
+    page.wait_for_function(LOADED)
 
 
 def _known(base: str, url: str) -> tuple[str, str] | None:

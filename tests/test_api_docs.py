@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
+
+from scripts.walk import settle
 
 
 @pytest.mark.django_db(transaction=True)
@@ -18,3 +21,16 @@ def test_swagger_renders_without_a_single_refused_resource(page: Page, live_serv
     assert "script-src 'self'" in answer.headers["content-security-policy"]
     expect(page.get_by_role("heading", name="Lading API")).to_be_visible(timeout=30_000)
     assert complaints == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_pictures_of_it_wait_until_it_is_there(page: Page, live_server: Any) -> None:
+    def slowly(route: Route) -> None:
+        time.sleep(1)
+        route.continue_()
+
+    page.route("**/api/schema/**", slowly)
+    page.goto(f"{live_server.url}/api/docs/")
+    settle(page)
+    assert page.locator(".opblock-tag").count()
+    assert page.locator(".loading-container .loading").count() == 0

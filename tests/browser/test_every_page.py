@@ -5,34 +5,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import axe_playwright_python
 import pytest
 from playwright.sync_api import Page
 
 from oms.core.models import User
-from scripts.walk import FRAGMENTS, SKIP, walk
+from scripts.walk import FRAGMENTS, SKIP, settle, walk
 from tests.access.test_matrix import SCREENS
+from tests.browser import looks
 from tests.browser.house import furnish
+from tests.browser.looks import findings
 from tests.fulfillment.conftest import World
 from tests.fulfillment.conftest import carrier as carrier
 from tests.fulfillment.conftest import world as world
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(900)]
 
-AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
-#: everything of WCAG 2.2 A and AA that axe knows, and its best practices; the colours again in dark, where they are
-#: others. Swagger's own widgets are not ours to mend.
-RUN = """async ([where, rules]) => {
-  const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
-  const only = rules ? {type: 'rule', values: rules} : {type: 'tag', values: tags};
-  const part = {include: [where], exclude: ['.swagger-ui']};
-  const found = await axe.run(part, {resultTypes: ['violations'], runOnly: only});
-  return found.violations.filter(one => ['serious', 'critical'].includes(one.impact)).map(one =>
-    one.id + ': ' + one.help + ' ' + one.nodes.slice(0, 3).map(node => node.html.slice(0, 160)).join(' | '));
-}"""
 OPEN = """id => { const one = document.getElementById(id); one.open ? one.close() : one.showModal(); }"""
 
 #: screens that no link of the furnished house leads to, and why
@@ -41,8 +30,8 @@ ELSEWHERE = {
     "inventory:evidence": "a file",
     "inventory:evidence-file": "a file",
     "control:export-file": "a file",
-    "inventory:serial": "only units with a serial number have it: tests/returns",
-    "fulfillment:rule": "only a house that has made a rule has it: tests/fulfillment/test_rule_builder.py",
+    "inventory:serial": "only units with a serial number have it: tests/browser/test_stock_proof.py",
+    "fulfillment:rule": "only a house that has made a rule has it: tests/browser/test_order_work.py",
     "inventory:export": "a file",
     "threepl:file": "a file",
     "control:import-errors": "a file",
@@ -57,13 +46,6 @@ ELSEWHERE = {
     "channels:buffer": "a table cell: tests/browser/test_work.py",
     "control:import-match": "only a file of unknown shape leads there: tests/control/test_import_screens.py",
 }
-
-
-def findings(page: Page, where: str = "html", rules: list[str] | None = None) -> list[str]:
-    if not page.evaluate("'axe' in window"):
-        page.evaluate(AXE)
-    found: list[str] = page.evaluate(RUN, [where, rules])
-    return found
 
 
 def in_dialogs(page: Page, seen: set[str]) -> list[str]:
@@ -99,20 +81,9 @@ def test_every_page_is_accessible_narrow_and_quiet(
         if stop.answer is None or stop.answer.status != 200:
             troubles.append(f"{stop.path}: answered {stop.answer.status if stop.answer else 'nothing'}")
             continue
-        page.wait_for_function("() => !document.querySelector('.htmx-request')")  # panels that come later
-        page.emulate_media(color_scheme="light", reduced_motion="reduce")
-        troubles += [f"{stop.path} {one}" for one in findings(page)]
-        troubles += [f"{stop.path} {one}" for one in in_dialogs(page, dialogs)]
-        page.emulate_media(color_scheme="dark", reduced_motion="reduce")
-        troubles += [f"{stop.path} dark {one}" for one in findings(page, rules=["color-contrast"])]
-        for width in (390, 320):
-            page.set_viewport_size({"width": width, "height": 844})
-            wide = page.evaluate(
-                "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-            )
-            if wide > 0:
-                troubles.append(f"{stop.path}: {wide} px wider than {width} px")
-        page.set_viewport_size({"width": 1440, "height": 900})
+        settle(page)
+        found = [f"{stop.path} {one}" for one in in_dialogs(page, dialogs)]
+        troubles += [f"{stop.path} {one}" for one in looks.troubles(page)] + found
     print(f"{len(seen)} screens, {len(dialogs)} dialogs in {time.monotonic() - started:.0f} s")
     assert not troubles, "\n".join(troubles)
     assert screens() - seen - set(ELSEWHERE) == set(), (
