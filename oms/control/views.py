@@ -280,6 +280,10 @@ def search(request: HttpRequest) -> HttpResponse:
 # --- jobs ---------------------------------------------------------------------------------------
 
 
+#: rows of a job that its page lists
+ROWS = 200
+
+
 def _visible_jobs(request: HttpRequest) -> QuerySet[Job]:
     """Everybody sees the jobs they started; who runs the house sees all."""
     found = Job.objects.all()
@@ -330,9 +334,11 @@ def job_detail(request: HttpRequest, job_id: int) -> HttpResponse:
     rows = job.rows.all()
     if request.GET.get("only") == "failed":
         rows = rows.filter(ok=False)
+    listed = list(rows[: ROWS + 1])
     context = {
         "job": job,
-        "rows": rows[:200],
+        "rows": listed[:ROWS],
+        "more": len(listed) > ROWS,
         "only_failed": request.GET.get("only") == "failed",
         "version": version,
         "part": is_fragment(request),
