@@ -69,7 +69,7 @@ def test_what_must_always_be_true_is_checked_and_a_break_reaches_today(
     expect(page.get_by_role("row", name="on_hand is 12, its movements sum to 10").first).to_be_visible()
     look(page, "check-broken")
     page.goto(live_server.url)
-    cause = page.get_by_role("listitem").filter(has_text="What must always be true is broken")
+    cause = page.get_by_role("listitem").filter(has_text="A rule of the books is broken")
     expect(cause).to_contain_text("S2 is broken")
     look(page, "today-broken")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from oms.control.selectors import KINDS, kind_label
+from oms.core.exceptions_inbox import FOR_THOSE_WHO
 
 ROOT = Path(__file__).resolve().parents[2]
 APPS = ("channels", "fulfillment", "inventory", "oms", "procurement", "returns")
@@ -38,6 +39,9 @@ def test_every_kind_that_is_raised_is_named_and_no_other():
     kinds = {kind for _, kind in found if kind is not None}.union(*HANDED_ON.values())
     assert kinds - set(KINDS) == set(), "give it its words in KINDS, oms/control/selectors.py"
     assert set(KINDS) - kinds == set(), "nothing raises it any more"
+    assert set().union(*FOR_THOSE_WHO.values()) - kinds == set(), (
+        "hidden from some people, and raised by nobody"
+    )
 
 
 def test_the_handed_on_kinds_stand_in_their_files():
