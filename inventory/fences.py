@@ -13,7 +13,7 @@ from inventory.locking import stock_service
 from inventory.models import Reservation, RingFence, Sku
 from oms.core.actor import Actor
 from oms.core.audit import record
-from oms.core.clock import now
+from oms.core.clock import now, plausible
 from oms.core.errors import NotFound, UserError
 from oms.core.outbox import emit_many
 
@@ -89,6 +89,8 @@ def create(
         raise UserError("channel: choose the channel that the units are kept for.", field="channel")
     if not 1 <= quantity <= 1_000_000_000:
         raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
+    plausible("starts_at", starts_at)
+    plausible("ends_at", ends_at)
     start = starts_at or now()
     if ends_at <= start or ends_at <= now():
         raise UserError("ends_at: must lie in the future and after the start.", field="ends_at")

@@ -17,7 +17,7 @@ from inventory.locking import stock_service
 from inventory.models import Bin, BinMovement, BinStock, Lot, Reservation, Sku, Warehouse
 from oms.core.actor import Actor
 from oms.core.audit import record
-from oms.core.clock import now
+from oms.core.clock import now, plausible
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.outbox import emit_many
 
@@ -107,8 +107,8 @@ def lot_for(
 ) -> Lot | None:
     """The lot that arriving units belong to, made when new.
 
-    Raises `UserError` when the SKU is tracked and the code or date is missing, `Conflict` when the lot is known
-    with another date. `required` False allows units of an unknown lot (returns).
+    Raises `UserError` when the SKU is tracked and the code or date is missing, or no such date can be, `Conflict` when
+    the lot is known with another date. `required` False allows units of an unknown lot (returns).
     """
     code = code.strip()
     if not code:
@@ -121,6 +121,7 @@ def lot_for(
         return None
     if len(code) > 60:
         raise UserError("lot: at most 60 characters.", field="lot")
+    plausible("expires_on", expires_on)
     known = Lot.objects.filter(sku=sku, code=code).first()
     if known is None:
         if sku.expiry_tracked and expires_on is None and required:

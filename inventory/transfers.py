@@ -28,7 +28,7 @@ from inventory.models import (
 from inventory.operations import check_reason, named_reason
 from oms.core.actor import Actor
 from oms.core.audit import record
-from oms.core.clock import now
+from oms.core.clock import now, plausible
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.exceptions_inbox import close_item, raise_item
 
@@ -48,7 +48,8 @@ def request_transfer(
 ) -> Transfer:
     """Ask for `{SKU id: eaches}` to be moved between two warehouses. Nothing moves yet.
 
-    Raises `UserError` for equal or unknown places, an operator's pool as source, or a quantity below 1.
+    Raises `UserError` for equal or unknown places, an operator's pool as source, a date that cannot be, or a quantity
+    below 1.
     """
     places = Warehouse.objects.in_bulk([source_id, destination_id])
     if len(places) != 2:
@@ -57,6 +58,7 @@ def request_transfer(
         raise UserError(
             f"source: {places[source_id]} is counted by its operator; ask it for a removal.", field="source"
         )
+    plausible("expected_on", expected_on)
     if not lines:
         raise UserError("lines: name at least one SKU and a quantity.", field="lines")
     known = Sku.objects.in_bulk(list(lines))

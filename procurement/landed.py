@@ -12,7 +12,7 @@ from oms.core import business
 from oms.core.actor import Actor
 from oms.core.audit import record
 from oms.core.errors import UserError
-from oms.core.money import quantize
+from oms.core.money import check_coins, quantize
 from procurement import costing
 from procurement.costing import CostLine
 from procurement.models import LandedCharge, LandedShare, PurchaseOrder, PurchaseOrderLine, ReceiptLine
@@ -54,6 +54,7 @@ def add_charge(
         raise UserError("amount: a charge must be above zero.", field="amount")
     with transaction.atomic():
         order = locked(order_id)
+        check_coins("amount", amount, currency or order.currency)
         if order.state == PurchaseOrder.State.CANCELLED:
             raise UserError(f"{order.number} is cancelled and takes no charges.", field="order")
         lines = list(order.lines.select_related("sku").order_by("number"))

@@ -25,7 +25,7 @@ from inventory.selectors import daily_demand
 from inventory.velocity import DemandOfDay, Velocity, fill_days, velocity
 from oms.core import business
 from oms.core.actor import Actor
-from oms.core.clock import business_day, now
+from oms.core.clock import business_day, now, plausible
 from oms.core.errors import Conflict, UserError
 from procurement import purchase_orders, reorder, selectors
 from procurement.models import PurchaseOrder, ReorderSuggestion, ReplenishmentSetting, SupplierOffer
@@ -443,6 +443,7 @@ def snooze(suggestion_id: int, until: dt.date, *, actor: Actor) -> None:
     """Hide a suggestion until a day. Raises `UserError` for a day that is not ahead."""
     if until <= business_day():
         raise UserError("until: choose a day after today.", field="until")
+    plausible("until", until)
     if not ReorderSuggestion.objects.filter(pk=suggestion_id, state=ReorderSuggestion.State.OPEN).update(
         state=ReorderSuggestion.State.SNOOZED, snoozed_until=until
     ):

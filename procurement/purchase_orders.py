@@ -14,7 +14,7 @@ from inventory import packs
 from inventory.models import Sku, SkuPack, Warehouse
 from oms.core.actor import Actor
 from oms.core.audit import record
-from oms.core.clock import business_day, now
+from oms.core.clock import business_day, now, plausible
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.outbox import emit
 from procurement import states
@@ -61,6 +61,7 @@ def create(
         raise UserError("warehouse: choose an active warehouse to ship to.", field="warehouse")
     if not lines:
         raise UserError("lines: a purchase order needs at least one line.", field="lines")
+    plausible("expected_on", expected_on)
     today = business_day()
     with transaction.atomic():
         order = PurchaseOrder.objects.create(
@@ -85,6 +86,7 @@ def create(
 def _line(order: PurchaseOrder, number: int, spec: LineSpec, today: dt.date) -> PurchaseOrderLine:
     if spec.quantity < 1:
         raise UserError(f"lines[{number}].quantity: must be a whole number of at least 1.", field="quantity")
+    plausible("expected_on", spec.expected_on)
     sku = Sku.objects.filter(pk=spec.sku_id).first()
     if sku is None or sku.kind not in (Sku.Kind.STOCK, Sku.Kind.PREBUILT):
         raise UserError(f"lines[{number}].sku: only a stocked SKU can be bought.", field="sku")
@@ -254,7 +256,8 @@ def send(order_id: int, *, actor: Actor) -> PurchaseOrder:
 
 
 def confirm(order_id: int, *, actor: Actor, expected_on: dt.date | None = None) -> PurchaseOrder:
-    """The supplier confirmed, perhaps with another date."""
+    """The supplier confirmed, perhaps with another date. Raises `UserError` for one that cannot be."""
+    plausible("expected_on", expected_on)
     fields: dict[str, object] = {"expected_on": expected_on} if expected_on else {}
     return _move(order_id, PurchaseOrder.State.CONFIRMED, actor=actor, **fields)
 

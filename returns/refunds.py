@@ -17,7 +17,7 @@ from oms.core.actor import Actor
 from oms.core.clock import now
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.exceptions_inbox import close_item
-from oms.core.money import quantize
+from oms.core.money import check_coins, quantize
 from oms.core.outbox import emit
 from oms.orders import timeline
 from oms.orders.models import Order, OrderLine, SalesChannel
@@ -105,6 +105,8 @@ def plan(
         if known:
             return known
         order = Order.objects.select_related("channel").get(pk=order_id)
+        check_coins("shipping", shipping, order.currency)
+        check_coins("restocking_fee", restocking_fee, order.currency)
         lines = {line.pk: line for line in OrderLine.objects.filter(order=order).select_related("order")}
         done = _refunded_lines(list(lines))
         for item in items:
@@ -115,10 +117,7 @@ def plan(
                 raise UserError(
                     "amount: neither money nor units of a refund can be negative.", field="amount"
                 )
-            if item.amount != quantize(item.amount, order.currency):
-                raise UserError(
-                    f"amount: {item.amount} has more decimals than {order.currency} knows.", field="amount"
-                )
+            check_coins("amount", item.amount, order.currency)
             units, money = done.get(line.pk, (0, ZERO))
             if units + item.quantity > line.quantity:
                 raise Conflict(

@@ -11,6 +11,8 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.utils import timezone
 
+from oms.core.errors import UserError
+
 _told: ContextVar[dt.datetime | None] = ContextVar("told", default=None)
 
 
@@ -27,6 +29,23 @@ def telling(moment: dt.datetime) -> Iterator[None]:
         yield
     finally:
         _told.reset(token)
+
+
+#: years in which something is bought, sold, kept or awaited
+FIRST_YEAR, LAST_YEAR = 2000, 2100
+
+
+def plausible(field: str, at: dt.date | None) -> None:
+    """Refuse a day or moment that somebody mistyped or a program made up for "never": no report or zone can hold it.
+
+    None is nothing given. Raises `UserError` naming `field`.
+    """
+    if at is not None and not FIRST_YEAR <= at.year <= LAST_YEAR:
+        shown = at.date() if isinstance(at, dt.datetime) else at
+        raise UserError(
+            f"{field}: {shown.isoformat()} is not possible; use a date from {FIRST_YEAR} to {LAST_YEAR}.",
+            field=field,
+        )
 
 
 def business_zone() -> ZoneInfo:

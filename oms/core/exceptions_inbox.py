@@ -13,7 +13,7 @@ from django.db.models import F, Q, QuerySet
 from oms.core.access import can, scope_of
 from oms.core.actor import SYSTEM, Actor
 from oms.core.audit import record
-from oms.core.clock import now
+from oms.core.clock import now, plausible
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.models import ApiToken, ExceptionItem, User
 
@@ -171,6 +171,7 @@ def snooze(item_id: int, until: dt.datetime, reason: str, *, actor: Actor) -> Ex
         raise UserError("reason: say why this can wait.", field="reason")
     if until <= now():
         raise UserError("until: choose a time in the future.", field="until")
+    plausible("until", until)
     with transaction.atomic():
         item = _open(item_id)
         item.snoozed_until, item.snooze_reason = until, reason.strip()[:160]

@@ -8,6 +8,8 @@ from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 from math import floor
 
+from oms.core.errors import UserError
+
 #: ISO 4217 minor units that are not 2
 _MINOR = {
     "BIF": 0, "CLP": 0, "DJF": 0, "GNF": 0, "ISK": 0, "JPY": 0, "KMF": 0, "KRW": 0, "PYG": 0, "RWF": 0,
@@ -25,6 +27,19 @@ def minor_digits(currency: str) -> int:
 def quantize(amount: Decimal, currency: str) -> Decimal:
     """Round half up to the currency's smallest coin."""
     return amount.quantize(_COINS[minor_digits(currency)], ROUND_HALF_UP)
+
+
+def check_coins(field: str, amount: Decimal, currency: str, sum_of: str = "") -> None:
+    """Refuse an amount that no coins of the currency make up, such as 1.55 JPY: rounding it would change what was said.
+
+    `sum_of` stands before the amount, such as "2 × 1.55 = ". Raises `UserError` naming `field`.
+    """
+    if amount != quantize(amount, currency):
+        digits = minor_digits(currency)
+        most = f"at most {digits} decimals" if digits else "no decimals"
+        raise UserError(
+            f"{field}: {sum_of}{plain(amount)} is no amount in {currency}; give {most}.", field=field
+        )
 
 
 def plain(amount: Decimal) -> Decimal:

@@ -15,6 +15,7 @@ from oms.core.access import can
 from oms.core.actor import Actor
 from oms.core.clock import now
 from oms.core.errors import UserError
+from oms.core.money import check_coins, plain
 from oms.orders import services
 from oms.orders.drafts import ZERO, ContactDraft, LineDraft, OrderDraft
 from oms.orders.models import Order, SalesChannel
@@ -79,6 +80,9 @@ def enter(
         raise UserError(f"channel: {channel.name} is switched off.", field="channel")
     if not lines:
         raise UserError("lines: add at least one line.", field="lines")
+    money = currency or channel.currency
+    check_coins("shipping", shipping, money)
+    check_coins("discount", discount, money)
     found = resolve_codes([line.sku for line in lines])
     drafts = []
     for number, line in enumerate(lines, 1):
@@ -91,6 +95,15 @@ def enter(
             raise UserError(
                 f"lines[{number}]: prices, discounts and taxes cannot be negative.", field=f"{at}.unit_price"
             )
+        check_coins(f"{at}.discount", line.discount, money)
+        check_coins(f"{at}.tax", line.tax, money)
+        # a unit of a large lot may cost less than a coin, the line may not
+        check_coins(
+            f"{at}.unit_price",
+            line.unit_price * line.quantity,
+            money,
+            f"{line.quantity} × {plain(line.unit_price)} = ",
+        )
         if line.discount > line.unit_price * line.quantity:
             raise UserError(
                 f"lines[{number}].discount: {line.discount} is more than the line costs; lower it.",
@@ -122,7 +135,7 @@ def enter(
         external_number=external_id,
         placed_at=placed_at or moment,
         channel_updated_at=moment,
-        currency=currency or channel.currency,
+        currency=money,
         lines=tuple(drafts),
         kind=kind,  # type: ignore[arg-type]  # checked by validation, with a sentence
         ship_by=ship_by,

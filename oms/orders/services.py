@@ -18,7 +18,7 @@ from inventory.models import Sku, SkuAlias
 from inventory.reservations import ReserveLine
 from oms.core.access import can, require
 from oms.core.actor import Actor, task_actor
-from oms.core.clock import now
+from oms.core.clock import now, plausible
 from oms.core.errors import Conflict, NotAllowed, NotFound, UserError
 from oms.core.exceptions_inbox import close_item
 from oms.core.outbox import emit, emit_many
@@ -75,6 +75,7 @@ def place_hold(
         )
     if expires_at is not None and expires_at <= now():
         raise UserError("expires_at: choose a time in the future.", field="expires_at")
+    plausible("expires_at", expires_at)
 
     def work() -> Hold:
         order = upkeep.lock(order_id)

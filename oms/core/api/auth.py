@@ -61,14 +61,18 @@ def holds_scope(principal: Any, scope: str) -> bool:
 class ScopePermission(BasePermission):
     """`required_scopes = {"GET": "orders:read", "POST": "orders:write"}` on the view; an action's name wins.
 
-    A view without an entry for the method is closed.
+    A view without an entry for the method is closed. A method that the view does not have is let through to its 405.
     """
 
     def has_permission(self, request: Request, view: Any) -> bool:
+        if not request.user or not request.user.is_authenticated:
+            return False
+        if request.method not in view.allowed_methods:
+            return True
         method = "GET" if request.method in ("HEAD", "OPTIONS") else request.method
         scopes: dict[str, str] = getattr(view, "required_scopes", {})
         scope = scopes.get(getattr(view, "action", None) or "", "") or scopes.get(method or "", "")
-        if not scope or not request.user or not request.user.is_authenticated:
+        if not scope:
             return False
         principal = request.auth if isinstance(request.auth, ApiToken) else request.user
         self.message = f"This needs the scope '{scope}'."

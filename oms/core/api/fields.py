@@ -51,7 +51,13 @@ class MoneyField(serializers.Field):
         if amount is None:
             return None
         currency = _follow(row, self.currency)
-        return {"amount": str(quantize(Decimal(amount), currency)), "currency": currency}
+        return {"amount": _written(Decimal(amount), currency), "currency": currency}
+
+
+def _written(amount: Decimal, currency: str) -> str:
+    """With the currency's decimals, and with more where a price per unit is finer than a coin."""
+    coins = quantize(amount, currency)
+    return str(coins) if coins == amount else format(amount.normalize(), "f")
 
 
 def _follow(row: Any, path: str) -> Any:

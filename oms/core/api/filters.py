@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from decimal import Decimal
 from typing import Any
 
+from django import forms
 from django.db.models import QuerySet
 from django.utils.dateparse import parse_datetime
 from django_filters import BooleanFilter
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.contrib.django_filters import DjangoFilterExtension
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
 
 from oms.core.api.fields import SparseFieldsMixin, chosen_fields
@@ -44,7 +45,7 @@ class StrictFilterBackend(DjangoFilterBackend):
                 chosen_fields(request, serializer.Meta.fields)
         if filterset is not None:
             if not filterset.is_valid():
-                raise ValidationError(filterset.errors)
+                raise ValidationError(_errors(filterset.form))
             _refuse_unstorable(filterset.form.cleaned_data)
             for name, one in filterset.filters.items():
                 # the form's field takes any other word for "not given"
@@ -56,6 +57,26 @@ class StrictFilterBackend(DjangoFilterBackend):
             at = _moment(request.query_params["updated_since"])
             queryset = queryset.filter(**{f"{updated_field}__gte": at})
         return queryset
+
+
+def choose_from(offered: Iterable[Any]) -> str:
+    """The sentence for a value that is none of those."""
+    return f"Choose from {', '.join(str(one) for one in offered)}."
+
+
+def _errors(form: forms.Form) -> dict[str, list[ErrorDetail]]:
+    """A form's errors by parameter; where a value is none of the choices, the choices are named."""
+    found: dict[str, list[ErrorDetail]] = {}
+    for name, errors in form.errors.as_data().items():
+        field = form.fields.get(name)
+        choices: Any = field.choices if isinstance(field, forms.ChoiceField) else ()
+        offered = [key for key, _ in choices if key != ""]
+        for error in errors:
+            sentences = [choose_from(offered)] if error.code == "invalid_choice" else error.messages
+            found.setdefault(name, []).extend(
+                ErrorDetail(sentence, code=error.code or "invalid") for sentence in sentences
+            )
+    return found
 
 
 def refuse_unknown(request: Request, known: Collection[str]) -> None:

@@ -8,6 +8,8 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
 
+from oms.core.api.filters import choose_from
+
 _TEXTS = (
     serializers.CharField, serializers.ChoiceField, serializers.DateField, serializers.DateTimeField,
     serializers.DecimalField, serializers.UUIDField,
@@ -37,6 +39,22 @@ def mistyped(field: Any, value: Any) -> str:
     return ""
 
 
+def unoffered(field: Any, value: Any) -> Any:
+    """Errors naming what may be chosen when a value of the right type is none of it, in a list or map by its place."""
+    inside: Any = ()
+    if isinstance(field, serializers.ListField) and isinstance(value, list):
+        inside = enumerate(value)
+    elif isinstance(field, serializers.DictField) and isinstance(value, dict):
+        inside = value.items()
+    if inside:
+        return {place: wrong for place, one in inside if (wrong := unoffered(field.child, one))}
+    if not isinstance(field, serializers.ChoiceField) or value is None or value in field.choices:
+        return None
+    if value == "" and field.allow_blank:
+        return None
+    return [ErrorDetail(choose_from(field.choices), code="invalid_choice")]
+
+
 _ONLY_READ = "It is part of answers only; leave it out."
 
 
@@ -58,10 +76,16 @@ class StrictMixin:
                         for name in unknown[:20]
                     }
                 )
-            wrong = {
+            given = {name: field for name, field in fields.items() if name in data and not field.read_only}
+            wrong: dict[str, Any] = {
                 name: [ErrorDetail(sentence, code="type")]
-                for name, field in fields.items()
-                if name in data and not field.read_only and (sentence := mistyped(field, data[name]))
+                for name, field in given.items()
+                if (sentence := mistyped(field, data[name]))
+            }
+            wrong |= {
+                name: found
+                for name, field in given.items()
+                if name not in wrong and (found := unoffered(field, data[name]))
             }
             if wrong:
                 raise ValidationError(wrong)
