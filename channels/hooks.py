@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
+import math
 import secrets
 from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
@@ -19,6 +23,12 @@ from channels.tasks import hook_address
 from oms.core.knocks import AGAIN_AFTER, within_patience
 
 MAX_BODY = 1024 * 1024
+#: levels of lists and objects in a body; the deepest that a channel sends has about ten
+MAX_DEPTH = 60
+#: digits of the longest number that says anything
+MAX_DIGITS = 40
+#: what channels send JSON as; a form is the unsigned ping of WooCommerce, which its connector reads
+_TYPES = ("", "application/json", "text/json", "text/plain", "application/x-www-form-urlencoded")
 #: what an unknown address is checked against: the same work, never a match
 _NOBODY = secrets.token_bytes(32)
 
@@ -43,23 +53,77 @@ def _challenged(request: HttpRequest, hook_key: str) -> HttpResponse:
     return HttpResponseNotAllowed(["POST"]) if answer is None else JsonResponse(dict(answer))
 
 
+def unfit(raw: bytes) -> str:
+    """Why these bytes are no JSON that can be kept and read again, in a sentence; empty when they are (pure)."""
+    try:
+        found = json.loads(raw, parse_float=Decimal, parse_constant=_refuse)
+    except RecursionError:
+        return f"body: it is nested more than {MAX_DEPTH} levels deep; send it flatter."
+    except UnicodeDecodeError:
+        return "body: it is not UTF-8; send JSON in UTF-8."
+    except json.JSONDecodeError as error:
+        return f"body: it is not JSON at line {error.lineno}, column {error.colno}; send JSON."
+    except (ValueError, ArithmeticError):
+        return (
+            f"body: it holds a number that JSON does not have or of more than {MAX_DIGITS} digits; send less."
+        )
+    level: list[Any] = [found]
+    for _ in range(MAX_DEPTH):
+        names = [name for one in level if isinstance(one, dict) for name in one]
+        inner = [part for one in level if isinstance(one, list) for part in one]
+        inner += [part for one in level if isinstance(one, dict) for part in one.values()]
+        for one in (*names, *inner, *(one for one in level if isinstance(one, str | int | Decimal))):
+            if isinstance(one, str):
+                if "\0" in one:
+                    return "body: a text holds U+0000, which cannot be kept; leave it out."
+                if not one.isascii() and any("\ud800" <= char <= "\udfff" for char in one):
+                    return "body: a text holds half of a character pair; send whole characters."
+            elif isinstance(one, int | Decimal) and one and abs(_magnitude(one)) > MAX_DIGITS:
+                return f"body: a number has more than {MAX_DIGITS} digits; send less."
+        level = [one for one in inner if isinstance(one, dict | list)]
+        if not level:
+            return ""
+    return f"body: it is nested more than {MAX_DEPTH} levels deep; send it flatter."
+
+
+def _refuse(word: str) -> Any:
+    raise ValueError(word)
+
+
+def _magnitude(value: int | Decimal) -> int:
+    return value.adjusted() if isinstance(value, Decimal) else int(math.log10(abs(value)))
+
+
+def _refused(status: int, sentence: str) -> HttpResponse:
+    return HttpResponse(sentence, status=status, content_type="text/plain; charset=utf-8")
+
+
 @csrf_exempt
 @require_http_methods(["GET", "POST"])
 @within_patience
 def receive(request: HttpRequest, hook_key: str) -> HttpResponse:
     """200 once the message is stored (again for a repeated one), 401 without detail, 413 above 1 MiB.
 
-    503 with Retry-After when it cannot be stored or the channel's public key cannot be fetched now: the channel sends
-    it again, and what it does not send again the next pull finds.
+    415 for what is not sent as plain JSON, 400 with a sentence for bytes that are none: those of a channel (signed) are
+    kept for a person, whatever it sends again. 503 with Retry-After when it cannot be stored or the channel's public
+    key cannot be fetched now: the channel sends it again, and what it does not send again the next pull finds.
     """
     if request.method == "GET":
         return _challenged(request, hook_key)
+    if (request.headers.get("Content-Encoding") or "identity").strip().lower() != "identity":
+        return _refused(415, "Content-Encoding: send the message as it is, not packed.")
+    kind = (request.content_type or "").lower()
+    if kind not in _TYPES and not kind.endswith("+json"):
+        return _refused(415, "Content-Type: send JSON as application/json.")
     length = request.META.get("CONTENT_LENGTH") or "0"
-    if not length.isdigit() or int(length) > MAX_BODY:
-        return HttpResponse(status=413)
+    if not (length.isascii() and length.isdigit()):
+        return _refused(400, "Content-Length: give the number of bytes.")
+    too_long = f"body: at most {MAX_BODY:,} bytes are taken."
+    if len(length) > 12 or int(length) > MAX_BODY:
+        return _refused(413, too_long)
     raw = request.read(MAX_BODY + 1)
     if len(raw) > MAX_BODY:
-        return HttpResponse(status=413)
+        return _refused(413, too_long)
     account = ChannelAccount.objects.select_related("sales_channel").filter(hook_key=hook_key).first()
     if account is None or account.state == ChannelAccount.State.DISABLED:
         hmac.compare_digest(hmac.new(_NOBODY, raw, hashlib.sha256).digest(), _NOBODY)
@@ -68,13 +132,22 @@ def receive(request: HttpRequest, hook_key: str) -> HttpResponse:
     # some channels sign them too; no client can send a header whose name begins with a colon
     headers |= {":method": request.method or "", ":path": request.get_full_path()}
     try:
-        inbox.accept(account, verified(account, headers, raw))
+        found = verified(account, headers, raw)
     except BadSignature:
         return HttpResponse(status=401)
     except ChannelError:
         return HttpResponse(status=503, headers={"Retry-After": str(AGAIN_AFTER)})
-    except (ValueError, TypeError, AttributeError) as error:
+    except (*inbox.UNREADABLE, LookupError, RecursionError) as error:
         # signed, so it is from the channel; asking for it again would bring the same bytes
-        delivery = hashlib.sha256(raw).hexdigest()
-        inbox.accept_unreadable(account, delivery, "unreadable", raw, f"the message cannot be read: {error}")
+        return _kept(account, raw, unfit(raw), str(error))
+    if found and (sentence := unfit(raw)):
+        return _kept(account, raw, sentence, "")
+    inbox.accept(account, found)
     return HttpResponse(status=200)
+
+
+def _kept(account: ChannelAccount, raw: bytes, sentence: str, error: str) -> HttpResponse:
+    """Nothing is booked of it; a person sees that it came. JSON of a shape that we do not know is no fault of form."""
+    why = f"the message cannot be read: {sentence or error}"
+    inbox.accept_unreadable(account, hashlib.sha256(raw).hexdigest(), "unreadable", raw, why)
+    return _refused(400, sentence) if sentence else HttpResponse(status=200)

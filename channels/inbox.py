@@ -27,6 +27,7 @@ from oms.core.errors import NotFound
 from oms.core.exceptions_inbox import close_item, raise_item
 from oms.core.models import ExceptionItem
 from oms.core.outbox import emit
+from oms.core.paging import in_range
 from oms.orders import intake
 from oms.orders.drafts import LineDraft, OrderDraft
 from oms.orders.models import OrderLine
@@ -62,7 +63,7 @@ def accept(account: ChannelAccount, notifications: Sequence[Notification]) -> in
             topic=one.topic,
             external_id=one.order_id,
             body=dict(one.body),
-            event_at=one.event_at,
+            event_at=one.event_at if one.event_at and in_range(one.event_at) else None,
             received_at=at,
             next_attempt_at=at,
         )
@@ -104,7 +105,7 @@ def accept_unreadable(account: ChannelAccount, delivery_id: str, topic: str, raw
             account=account, delivery_id=delivery_id,
             defaults={
                 "topic": topic, "body": {"raw": raw[:20_000].decode("utf-8", "replace")},
-                "state": State.DEAD, "error": error[:400],
+                "state": State.DEAD, "error": error.replace("\0", " ")[:400],
             },
         )  # fmt: skip
         if created:

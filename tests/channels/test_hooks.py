@@ -1,0 +1,144 @@
+"""What knocks at the door and is no message: each is refused in words, none breaks it, none is stored half."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from channels import inbox
+from channels.connectors.shopify.webhooks import sign
+from channels.hooks import MAX_BODY, MAX_DEPTH, unfit
+from channels.models import ChannelAccount, InboxMessage
+from oms.core.models import ExceptionItem, OutboxEvent
+from tests.factories import make_channel
+
+pytestmark = pytest.mark.django_db
+SECRET = "shpss_test"
+ORDER = b'{"id": 77, "updated_at": "2026-11-23T10:00:00Z"}'
+
+
+@pytest.fixture
+def account() -> ChannelAccount:
+    return ChannelAccount.objects.create(
+        sales_channel=make_channel("acme"), connector="shopify", state="connected",
+        config={"shop_domain": "acme.myshopify.com", "app": "custom"}, credentials={"client_secret": SECRET},
+    )  # fmt: skip
+
+
+def knock(account: ChannelAccount, raw: bytes, *, secret: str = SECRET, **headers: str) -> Any:
+    kind = headers.pop("content_type", "application/json")
+    signed = {
+        "X-Shopify-Topic": "orders/create",
+        "X-Shopify-Webhook-Id": "d-1",
+        "X-Shopify-Hmac-SHA256": sign(secret, raw),
+    }
+    client = Client(raise_request_exception=False)
+    return client.post(f"/hooks/{account.hook_key}/", data=raw, content_type=kind, headers=signed | headers)
+
+
+UNFIT = [
+    (b'{"id": 7, "note": "a\\u0000b"}', "U+0000"),
+    (b'{"id": 7, "a\\u0000b": 1}', "U+0000"),
+    (b'{"id": 7, "note": "\\ud800"}', "half of a character pair"),
+    (b"[" * 100_000, "nested more than"),
+    (b'{"id": ' + b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1) + b"}", "nested more than"),
+    (b'{"id": ' + b"9" * 5000 + b"}", "number"),
+    (b'{"id": ' + b"9" * 60 + b"}", "number"),
+    (b'{"id": 1e400}', "number"),
+    (b'{"id": 1e99999999999999999999}', "number"),
+    (b'{"id": NaN}', "number"),
+    (b'{"id": "\xff\xfe"}', "not UTF-8"),
+    (b'{"id": 7', "not JSON at line 1, column 9"),
+    (gzip.compress(ORDER), "not UTF-8"),
+    (b"", "not JSON"),
+]
+
+
+@pytest.mark.parametrize(("raw", "words"), UNFIT, ids=[words for _, words in UNFIT])
+def test_a_signed_body_that_is_no_json_is_refused_and_shown_to_a_person(
+    account: ChannelAccount, raw: bytes, words: str
+) -> None:
+    for _ in range(2):  # a channel sends again what was refused
+        answer = knock(account, raw)
+        assert answer.status_code == 400, answer.content
+        assert words in answer.content.decode()
+        assert answer["Content-Type"] == "text/plain; charset=utf-8"
+    kept = InboxMessage.objects.get()
+    assert (kept.state, kept.topic, kept.external_id) == ("dead", "unreadable", "")
+    assert words in kept.error
+    assert ExceptionItem.objects.get(kind="inbox_dead").seen == 1
+    assert not OutboxEvent.objects.filter(topic="inbox.received").exists(), "nobody works on it"
+    inbox.drain(account.pk)
+    assert InboxMessage.objects.get().state == "dead"
+
+
+@pytest.mark.parametrize(("raw", "words"), UNFIT, ids=[words for _, words in UNFIT])
+def test_from_a_stranger_the_same_is_just_a_stranger(account: ChannelAccount, raw: bytes, words: str) -> None:
+    assert knock(account, raw, secret="wrong").status_code == 401
+    assert not InboxMessage.objects.exists()
+
+
+def test_json_of_a_shape_that_we_do_not_know_is_taken_for_a_person(account: ChannelAccount) -> None:
+    for raw in (b"[1]", b'"text"', b"7", b"null"):
+        assert knock(account, raw).status_code == 200
+    assert set(InboxMessage.objects.values_list("state", flat=True)) == {"dead"}
+    assert InboxMessage.objects.count() == 4
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "words"),
+    [
+        ({"content_type": "multipart/form-data; boundary=x"}, 415, "Content-Type: send JSON"),
+        ({"content_type": "application/xml"}, 415, "Content-Type: send JSON"),
+        ({"content_type": "application/octet-stream"}, 415, "Content-Type: send JSON"),
+        ({"Content-Encoding": "gzip"}, 415, "Content-Encoding: send the message as it is"),
+        ({"Content-Encoding": "br"}, 415, "Content-Encoding:"),
+    ],
+)
+def test_what_is_not_plain_json_is_not_even_opened(
+    account: ChannelAccount, headers: dict[str, str], status: int, words: str
+) -> None:
+    bomb = gzip.compress(b" " * 50_000_000)
+    answer = knock(account, bomb, **headers)
+    assert (answer.status_code, words in answer.content.decode()) == (status, True)
+    assert not InboxMessage.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json; charset=utf-8", "application/vnd.shop+json", "text/plain"]
+)
+def test_json_under_its_other_names_is_taken(account: ChannelAccount, kind: str) -> None:
+    assert knock(account, ORDER, content_type=kind).status_code == 200
+    assert InboxMessage.objects.get().state == "received"
+
+
+@pytest.mark.parametrize("length", ["abc", "²", "-1", "9" * 5000])
+def test_a_length_that_is_none(account: ChannelAccount, length: str) -> None:
+    client = Client(raise_request_exception=False)
+    url = f"/hooks/{account.hook_key}/"
+    answer = client.generic("POST", url, b"{}", "application/json", CONTENT_LENGTH=length)
+    assert answer.status_code in (400, 413) and answer.content
+    assert knock(account, b" " * (MAX_BODY + 1)).status_code == 413
+    assert not InboxMessage.objects.exists()
+
+
+def test_a_moment_beyond_every_calendar_is_left_out(account: ChannelAccount) -> None:
+    raw = json.dumps({"id": 7}).encode()
+    assert knock(account, raw, **{"X-Shopify-Triggered-At": "9999-12-31T23:59:59-14:00"}).status_code == 200
+    assert InboxMessage.objects.get().event_at is None
+
+
+def test_a_sound_body_of_any_size_is_fit() -> None:
+    deep = "[" * MAX_DEPTH + "]" * MAX_DEPTH
+    for text in (
+        '{"a": [1, -2.5, true, null, "é😀"]}',
+        deep,
+        "1",
+        '{"a": 1e39}',
+        json.dumps({"x": ["y"] * 9000}),
+    ):
+        assert unfit(text.encode()) == ""
