@@ -46,6 +46,9 @@ class ChannelAccount(models.Model):
     pushes_paused_at = models.DateTimeField(null=True, blank=True)
     pause_reason = models.CharField(max_length=255, blank=True)
     orders_cursor = models.CharField(max_length=255, blank=True, help_text="where the next order pull begins")
+    orders_page = models.JSONField(
+        default=dict, blank=True, help_text="the page at which an order pull stopped before its end"
+    )
     last_pull_at = models.DateTimeField(null=True, blank=True)
     last_event_at = models.DateTimeField(null=True, blank=True)
     last_order_at = models.DateTimeField(null=True, blank=True)

@@ -1,7 +1,8 @@
 """Reading from channels on our own initiative: the safety net under notifications, and catching up after an outage.
 
 A pull goes by "changed since" with an overlap and feeds the same order entry, so an order found twice is one
-order. The cursor moves only after a page is booked.
+order. The cursor moves only after a page is booked; a channel that tells no new beginning before its last page has the
+page kept.
 """
 
 from __future__ import annotations
@@ -9,10 +10,18 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from channels import asking, drift, mcf, pushing
-from channels.connectors.base import Capabilities, Notification, PoolLevel, RemoteReturn, get_connector
+from channels.connectors.base import (
+    Capabilities,
+    ChannelError,
+    Notification,
+    PoolLevel,
+    RemoteReturn,
+    Retry,
+    get_connector,
+)
 from channels.inbox import accept, actor_for, take
 from channels.models import ChannelAccount, Listing
 from channels.selectors import pool_of
@@ -20,6 +29,7 @@ from channels.session import do
 from inventory import operations
 from inventory.models import StockLevel, Warehouse
 from oms.core.clock import now
+from oms.core.doorbell import ring
 from oms.core.errors import UserError
 from oms.core.exceptions_inbox import close_item, raise_item
 from oms.orders.models import Order, OrderLine
@@ -28,7 +38,8 @@ from returns.models import Rma
 
 log = logging.getLogger("lading.channels")
 
-MAX_PAGES = 500
+#: pages that one turn of a pull reads, and turns after which a list is taken for one without an end
+MAX_PAGES, MAX_TURNS = 500, 40
 #: an order this old that only the pull has brought means that notifications are missing
 SILENT_AFTER = dt.timedelta(minutes=5)
 
@@ -44,15 +55,22 @@ def live_accounts() -> list[ChannelAccount]:
 def pull_orders(account_id: int, *, days: int | None = None) -> dict[str, int]:
     """Book every order changed since the last pull (or in the last `days`); counts by outcome.
 
-    Raises `ChannelError`; pages booked before it stay booked and the cursor stands behind them.
+    A turn reads at most `MAX_PAGES` pages; the next one, which is rung at once, goes on where it stopped. Raises
+    `ChannelError`; pages booked before it stay booked and the next turn begins behind them.
     """
     account = ChannelAccount.objects.select_related("sales_channel").get(pk=account_id)
     rules = get_connector(account.connector).capabilities
-    since = _since(account, rules, days)
+    turn = _turn(account, rules, days)
     counts: dict[str, int] = {}
-    cursor, pages, missed, whole, began = "", 0, 0, True, now()
+    cursor, pages, missed, whole, asked = turn.cursor, 0, 0, turn.whole, {turn.cursor}
     while pages < MAX_PAGES:
-        page = do(account_id, asking.orders(since, cursor))
+        try:
+            page = do(account_id, asking.orders(turn.since, cursor))
+        except ChannelError as error:
+            if turn.cursor and not pages and error.kind is Retry.REJECTED:
+                # the channel has forgotten the page: the next turn begins behind the last finished pull
+                ChannelAccount.objects.filter(pk=account_id).update(orders_page={})
+            raise
         pages += 1
         # after an outage the most urgent orders of a page come first
         drafts = sorted(
@@ -69,19 +87,86 @@ def pull_orders(account_id: int, *, days: int | None = None) -> dict[str, int]:
                     missed += 1
         if page.refused:
             whole = False
-            _refused(account, f"page of {since}", f"{page.refused} orders could not be read")
-        changes: dict[str, object] = {"last_pull_at": now()}
-        if days is None and page.resume:
-            changes["orders_cursor"] = page.resume[:255]
-        ChannelAccount.objects.filter(pk=account_id).update(**changes)
+            _refused(account, f"page of {turn.since}", f"{page.refused} orders could not be read")
         cursor = page.cursor
-        if not cursor:
+        changes: dict[str, object] = {"last_pull_at": now()}
+        if days is None:
+            if page.resume:
+                changes["orders_cursor"] = page.resume[:255]
+            # where the finished pages move the beginning of the next turn, it asks from there
+            moves = page.resume > (account.orders_cursor or turn.since)
+            changes["orders_page"] = turn.kept("" if moves else cursor, whole) if cursor else {}
+        ChannelAccount.objects.filter(pk=account_id).update(**changes)
+        if not cursor or cursor in asked:
             break
+        asked.add(cursor)
     if whole and not cursor:
         # what it sold before this pull began is in our books now, as far as it shows its orders at once
-        pushing.forget_unseen(account_id, before=began - dt.timedelta(seconds=rules.visible_after_seconds))
-    _watch(account, missed, first=not account.last_pull_at)
+        pushing.forget_unseen(
+            account_id, before=turn.began - dt.timedelta(seconds=rules.visible_after_seconds)
+        )
+    _watch(account, missed, first=turn.first)
+    _watch_end(account, turn, cursor, looped=pages < MAX_PAGES and bool(cursor), days=days)
     return counts
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One turn of a pull. `began` and `whole` are of the whole pull, whose number of turns so far is `number`.
+
+    `first`: it is the account's first pull, whose orders nobody could have been notified of.
+    """
+
+    since: str
+    began: dt.datetime
+    first: bool
+    cursor: str = ""
+    whole: bool = True
+    number: int = 1
+
+    def kept(self, cursor: str, whole: bool) -> dict[str, object]:
+        """What is stored of it, to go on at `cursor`; without one at the beginning that its pages have moved."""
+        return {
+            "first": self.first,
+            "since": self.since,
+            "began": self.began.isoformat(),
+            "cursor": cursor,
+            "whole": whole,
+            "turns": self.number,
+        }
+
+
+def _turn(account: ChannelAccount, rules: Capabilities, days: int | None) -> _Turn:
+    kept = account.orders_page if days is None else {}
+    if not kept:
+        return _Turn(_since(account, rules, days), now(), not account.last_pull_at)
+    began, number = dt.datetime.fromisoformat(kept["began"]), kept["turns"] + 1
+    since = kept["since"] if kept["cursor"] else _since(account, rules, days)
+    return _Turn(since, began, kept["first"], kept["cursor"], kept["whole"], number)
+
+
+def _watch_end(account: ChannelAccount, turn: _Turn, cursor: str, *, looped: bool, days: int | None) -> None:
+    """Pages are left: the next turn reads them, or a person is told that nobody will."""
+    key, code = f"pull:endless:{account.pk}{f':{days}' if days else ''}", account.sales_channel.code
+    if not cursor:
+        close_item(key, "its orders are read to the end")
+        return
+    if not looped and days is None and turn.number < MAX_TURNS:
+        ring("channels.tasks.pull_account", str(account.pk))
+        return
+    if days is None:
+        ChannelAccount.objects.filter(pk=account.pk).update(orders_page={})
+    why = (
+        "names a page again that was read before"
+        if looped
+        else f"still names a further page after {MAX_PAGES * turn.number:,} pages"
+    )
+    raise_item(
+        "pull_endless", key, f"{account.sales_channel.name}: its list of orders has no end",
+        detail=f"Orders changed since {turn.since}: the channel {why}. Those read so far are booked; check how the "
+        "channel names its further pages, then pull again.",
+        object_url=f"/channels/{code}/", channel_code=code,
+    )  # fmt: skip
 
 
 def _since(account: ChannelAccount, rules: Capabilities, days: int | None) -> str:

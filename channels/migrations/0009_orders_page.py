@@ -1,0 +1,17 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("channels", "0008_oversell_suspects"),
+    ]
+
+    operations = [
+        migrations.AddField(
+            model_name="channelaccount",
+            name="orders_page",
+            field=models.JSONField(
+                blank=True, default=dict, help_text="the page at which an order pull stopped before its end"
+            ),
+        ),
+    ]
