@@ -42,6 +42,7 @@ class RoutingDraft(models.Model):
     ONLY = 1
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=ONLY)
+    base = models.PositiveIntegerField(default=0, help_text="version in force that it changes; 0 = none was")
     rules = models.JSONField(default=list)
     before = models.JSONField(
         null=True, blank=True, help_text="the rules before the last change, to take it back"

@@ -23,12 +23,15 @@ from oms.orders.models import SalesChannel
 
 
 def _rules(request: HttpRequest, focus: tuple[int, str] | None = None) -> dict[str, Any]:
-    found, version = rules.current()
+    found, version, base = rules.current()
+    draft = rules.draft() if version else None
     active = RoutingPolicy.objects.filter(is_active=True).first()
     return {
         "active": active,
-        "draft": rules.draft() if version else None,
+        "draft": draft,
         "version": version,
+        "base": base,
+        "outrun": draft is not None and draft.base != base,
         "may_publish": can(request.user, "orders.route"),
         "rules": [
             {
@@ -62,42 +65,45 @@ def routing(request: HttpRequest) -> HttpResponse:
 @screen("orders.route")
 @require_POST
 def rules_act(request: HttpRequest) -> HttpResponse:
-    """One change of the draft: move, switch, remove, take back, discard, restore, publish."""
+    """One change of the draft: move, switch, remove, take back, keep, discard, restore, publish."""
     word, _, place = request.POST.get("do", "").partition(":")
     index = int(place) if place.isascii() and place.isdigit() and len(place) < 6 else 0
-    version = _version(request)
+    version, base = _seen(request, "version"), _seen(request, "base")
     actor = actor_of(request.user)
     focus: tuple[int, str] | None = None
     text = ""
     if word in ("up", "down"):
         by = -1 if word == "up" else 1
-        made = rules.move(index, by, version=version, actor=actor)
+        made = rules.move(index, by, version=version, base=base, actor=actor)
         index = max(0, min(len(made.rules) - 1, index + by))
         edge = index == 0 if word == "up" else index == len(made.rules) - 1
         focus = (index, ("down" if word == "up" else "up") if edge else word)
         text = f"{made.rules[index].get('name')} is number {index + 1} now."
     elif word in ("on", "off"):
-        rules.switch(index, word == "on", version=version, actor=actor)
+        rules.switch(index, word == "on", version=version, base=base, actor=actor)
         focus = (index, "switch")
     elif word == "remove":
-        rules.remove(index, version=version, actor=actor)
+        rules.remove(index, version=version, base=base, actor=actor)
         text = "Removed from the draft."
     elif word == "undo":
-        rules.undo(version=version, actor=actor)
+        rules.undo(version=version, base=base, actor=actor)
         text = "The last change is taken back."
+    elif word == "keep":
+        rules.keep(version=version, base=base, actor=actor)
+        text = f"The draft stands over version {base} now."
     elif word == "discard":
         rules.discard(actor=actor)
         text = "The draft is gone; the rules in force stay."
     elif word == "restore":
         # whatever stands in the draft: the change before can be taken back
-        rules.restore(index, version=rules.current()[1], actor=actor)
+        rules.restore(index, version=rules.current().version, actor=actor)
         text = f"Version {index} is the draft now; publish it to put it in force."
     elif word == "publish":
         policy = rules.publish(version=version, note=request.POST.get("note", "").strip(), actor=actor)
         text = f"Version {policy.version} is in force."
     else:
         raise UserError(
-            "do: choose up, down, on, off, remove, undo, discard, restore or publish.", field="do"
+            "do: choose up, down, on, off, remove, undo, keep, discard, restore or publish.", field="do"
         )
     if is_fragment(request):
         answer = page(request, "fulfillment/_rules.html", _rules(request, focus))
@@ -107,10 +113,10 @@ def rules_act(request: HttpRequest) -> HttpResponse:
     return redirect("fulfillment:routing")
 
 
-def _version(request: HttpRequest) -> int:
-    text = request.POST.get("version", "")
+def _seen(request: HttpRequest, name: str) -> int:
+    text = request.POST.get(name, "")
     if not (text.isascii() and text.isdigit() and len(text) < 9):
-        raise UserError("version: the page is out of date; load it again.", field="version")
+        raise UserError(f"{name}: the page is out of date; load it again.", field=name)
     return int(text)
 
 
@@ -118,7 +124,7 @@ def _version(request: HttpRequest) -> int:
 @require_http_methods(["GET", "POST"])
 def rule(request: HttpRequest, index: int | None = None) -> HttpResponse:
     """One rule as rows; every button works without a script, with one only the form is swapped."""
-    found, version = rules.current()
+    found, version, base = rules.current()
     if index is not None and index >= len(found):
         raise NotFound("rule: there is no such rule in the draft.")
     stored = found[index] if index is not None else None
@@ -126,14 +132,14 @@ def rule(request: HttpRequest, index: int | None = None) -> HttpResponse:
     errors: list[str] = []
     field = ""
     if request.method == "POST" and form is not None:
-        version = _version(request)
+        version, base = _seen(request, "version"), _seen(request, "base")
         form = builder.posted(request.POST)
         what = request.POST.get("do", "")
         if what == "save":
             try:
                 codes = list(Warehouse.objects.values_list("code", flat=True))
                 made = builder.rule_of(form, places=codes, kept=stored)
-                rules.save(index, made, version=version, actor=actor_of(request.user))
+                rules.save(index, made, version=version, base=base, actor=actor_of(request.user))
             except UserError as error:
                 errors, field = [error.message], error.field or ""
             else:
@@ -144,6 +150,7 @@ def rule(request: HttpRequest, index: int | None = None) -> HttpResponse:
     context = {
         "index": index,
         "version": version,
+        "base": base,
         "form": form,
         "stored": stored,
         "sentence": builder.sentence((stored or {}).get("when") or {}),
@@ -189,8 +196,7 @@ def _leave(request: HttpRequest) -> HttpResponse:
 @require_GET
 def rules_try(request: HttpRequest) -> HttpResponse:
     """What the draft would have decided on the last orders; nothing is written."""
-    found, _ = rules.current()
-    trial = rules.try_out(found, orders=selectors.visible(request.user))
+    trial = rules.try_out(rules.current().rules, orders=selectors.visible(request.user))
     return page(
         request, "fulfillment/rules_try.html", {"trial": trial, "draft": rules.draft()},
         fragment="fulfillment/_trial.html",

@@ -164,15 +164,15 @@ def test_the_buttons_of_the_form() -> None:
 def test_a_draft_is_changed_taken_back_and_published() -> None:
     make_warehouse("WEST"), make_warehouse("EAST")
     routing_service.publish([FROM_WEST, FROM_WEST | {"name": "Second"}], actor=SYSTEM)
-    rules.move(1, -1, version=0, actor=ANA)
+    rules.move(1, -1, version=0, base=1, actor=ANA)
     found = rules.draft()
     assert found is not None
     assert [rule["name"] for rule in found.rules] == ["Second", "US"]
     assert [rule["name"] for rule in rules.active_rules()] == ["US", "Second"], "nothing is in force yet"
-    rules.switch(0, False, version=found.version, actor=ANA)
-    rules.remove(1, version=found.version + 1, actor=ANA)
-    rules.undo(version=found.version + 2, actor=ANA)
-    current, version = rules.current()
+    rules.switch(0, False, version=found.version, base=1, actor=ANA)
+    rules.remove(1, version=found.version + 1, base=1, actor=ANA)
+    rules.undo(version=found.version + 2, base=1, actor=ANA)
+    current, version, _ = rules.current()
     assert [rule["name"] for rule in current] == ["Second", "US"]
     made = rules.publish(version=version, note="West first", actor=ANA)
     assert (made.version, made.is_active, made.rules[0]["active"]) == (2, True, False)
@@ -187,9 +187,9 @@ def test_a_draft_is_changed_taken_back_and_published() -> None:
 
 @pytest.mark.django_db
 def test_two_people_do_not_overwrite_each_other() -> None:
-    rules.save(None, FROM_WEST, version=0, actor=ANA)
-    with pytest.raises(Conflict, match="meanwhile"):
-        rules.save(None, FROM_WEST, version=0, actor=ANA)
+    rules.save(None, FROM_WEST, version=0, base=0, actor=ANA)
+    with pytest.raises(Conflict, match="changed the draft meanwhile"):
+        rules.save(None, FROM_WEST, version=0, base=0, actor=ANA)
     with pytest.raises(Conflict, match="changed meanwhile"):
         rules.publish(version=7, note="", actor=ANA)
     assert not RoutingPolicy.objects.exists()
@@ -198,13 +198,36 @@ def test_two_people_do_not_overwrite_each_other() -> None:
 @pytest.mark.django_db
 def test_rules_published_over_the_api_are_not_overwritten_unseen() -> None:
     make_warehouse("WEST"), make_warehouse("EAST")
-    draft = rules.save(None, FROM_WEST, version=0, actor=ANA)
+    draft = rules.save(None, FROM_WEST, version=0, base=0, actor=ANA)
     routing_service.publish([FROM_WEST | {"name": "Second"}], actor=SYSTEM)
     with pytest.raises(Conflict, match="version 1 was published"):
         rules.publish(version=draft.version, note="", actor=ANA)
     assert RoutingPolicy.objects.get(is_active=True).rules[0]["name"] == "Second"
-    seen = rules.save(None, FROM_WEST | {"name": "Second"}, version=draft.version, actor=ANA)
+    for seen in (0, 1):  # the editor's page is older than version 1, or shows it
+        with pytest.raises(Conflict, match="version 1 was published by .* meanwhile"):
+            rules.save(None, FROM_WEST | {"name": "Third"}, version=draft.version, base=seen, actor=ANA)
+    assert [rule["name"] for rule in rules.current().rules] == ["US"], "nothing of it is kept"
+    with pytest.raises(Conflict, match="look at it"):
+        rules.keep(version=draft.version, base=0, actor=ANA)
+    kept = rules.keep(version=draft.version, base=1, actor=ANA)
+    seen = rules.save(None, FROM_WEST | {"name": "Second"}, version=kept.version, base=1, actor=ANA)
     assert rules.publish(version=seen.version, note="", actor=ANA).version == 2
+
+
+@pytest.mark.django_db
+def test_a_page_from_before_a_version_begins_no_draft_over_it() -> None:
+    """The rule at a place may be another one by now: replacing it would lose what somebody has just published."""
+    make_warehouse("WEST"), make_warehouse("EAST")
+    routing_service.publish([FROM_WEST], actor=SYSTEM)
+    page = rules.current()
+    routing_service.publish([FROM_WEST | {"name": "New first"}, FROM_WEST], actor=SYSTEM)
+    with pytest.raises(Conflict, match="version 2 was published by .* meanwhile; look at it"):
+        rules.save(0, FROM_WEST | {"name": "Mine"}, version=page.version, base=page.base, actor=ANA)
+    assert rules.draft() is None
+    seen = rules.current()
+    assert (
+        rules.save(1, FROM_WEST | {"name": "Mine"}, version=seen.version, base=seen.base, actor=ANA).base == 2
+    )
 
 
 @pytest.mark.django_db
@@ -257,7 +280,7 @@ def test_a_rule_from_a_program_is_read_whole_or_refused_in_words(rule: dict[str,
 @pytest.mark.django_db
 def test_a_rule_that_the_router_cannot_read_never_gets_in() -> None:
     with pytest.raises(UserError, match="unknown action"):
-        rules.save(None, FROM_WEST | {"then": {"teleport": True}}, version=0, actor=ANA)
+        rules.save(None, FROM_WEST | {"then": {"teleport": True}}, version=0, base=0, actor=ANA)
     assert not RoutingDraft.objects.exists()
 
 
@@ -286,8 +309,8 @@ def test_a_rule_is_built_by_clicks(
     world.routed(1)
     client.force_login(make_user("omar"))
     htmx = {"HX-Request": "true"}
-    form = {"version": "0", "name": "West first", "g0-join": "all", "g0-0-field": "country", "g0-0-op": "in",
-            "g0-0-value": "US", "prefer-WEST": "1", "use-WEST": "", "active": "on"}  # fmt: skip
+    form = {"version": "0", "base": "0", "name": "West first", "g0-join": "all", "g0-0-field": "country",
+            "g0-0-op": "in", "g0-0-value": "US", "prefer-WEST": "1", "use-WEST": "", "active": "on"}  # fmt: skip
     new = reverse("fulfillment:rule_new")
     assert client.get(new).status_code == 200
     more = client.post(new, form | {"do": "add:0"}, headers=htmx).content.decode()
@@ -302,7 +325,9 @@ def test_a_rule_is_built_by_clicks(
     trial = client.get(reverse("fulfillment:rules_try"), headers=htmx).content.decode()
     assert "1 of 1" in trial
     assert "West first: " in trial
-    client.post(reverse("fulfillment:rules_act"), {"do": "publish", "version": "1", "note": "go"})
+    client.post(
+        reverse("fulfillment:rules_act"), {"do": "publish", "version": "1", "base": "0", "note": "go"}
+    )
     assert RoutingPolicy.objects.get(is_active=True).rules[0]["then"] == {"prefer": ["WEST"]}
     edit = client.get(reverse("fulfillment:rule", args=[0])).content.decode()
     assert 'value="West first"' in edit
@@ -312,7 +337,8 @@ def test_order_of_rules_by_keyboard_keeps_the_focus(client: Client, world: World
     routing_service.publish([FROM_WEST, FROM_WEST | {"name": "Second"}], actor=SYSTEM)
     client.force_login(make_user("omar"))
     url = reverse("fulfillment:rules_act")
-    answer = client.post(url, {"do": "up:1", "version": "0"}, headers={"HX-Request": "true"}).content.decode()
+    posted = {"do": "up:1", "version": "0", "base": "1"}
+    answer = client.post(url, posted, headers={"HX-Request": "true"}).content.decode()
     assert answer.index("Second") < answer.index(">US<")
     # it is the first now: its own "up" is off, the focus goes to "down"
     row = answer[answer.index('id="rule-0"') : answer.index('id="rule-1"')]
@@ -320,9 +346,23 @@ def test_order_of_rules_by_keyboard_keeps_the_focus(client: Client, world: World
     assert row.index("data-focus") > row.index('value="down:0"')
 
 
+def test_a_draft_that_was_outrun_is_kept_by_a_click(client: Client, world: World) -> None:
+    client.force_login(make_user("omar"))
+    rules.save(None, FROM_WEST, version=0, base=0, actor=ANA)
+    routing_service.publish([FROM_WEST | {"name": "Second"}], actor=ANA)
+    page = client.get("/routing/").content.decode()
+    assert "publishing the draft would undo it" in page
+    assert 'data-open="publish"' not in page
+    url = reverse("fulfillment:rules_act")
+    client.post(url, {"do": "publish", "version": "1", "base": "1", "note": ""})
+    assert RoutingPolicy.objects.get(is_active=True).rules[0]["name"] == "Second", "refused"
+    client.post(url, {"do": "keep", "version": "1", "base": "1"})
+    assert 'data-open="publish"' in client.get("/routing/").content.decode()
+
+
 def test_who_may_only_look_changes_nothing(client: Client, world: World) -> None:
     client.force_login(make_user("vera", "viewer"))
     assert client.get("/routing/").status_code == 200
     assert client.get(reverse("fulfillment:rule_new")).status_code == 403
-    answer = client.post(reverse("fulfillment:rules_act"), {"do": "discard", "version": "0"})
+    answer = client.post(reverse("fulfillment:rules_act"), {"do": "discard", "version": "0", "base": "0"})
     assert answer.status_code == 403
