@@ -110,6 +110,7 @@ class ShipmentSerializer(SparseFieldsMixin, serializers.ModelSerializer[Shipment
             "delivered_at",
             "wrong_scans",
             "version",
+            "updated_at",
             "lines",
             "parcels",
             "charges",
@@ -219,6 +220,13 @@ class ShipmentFilter(django_filters.FilterSet):
         fields = ["warehouse", "state", "order"]
 
 
+def whole(shipments: QuerySet[Shipment]) -> QuerySet[Shipment]:
+    """With everything that an answer shows of them."""
+    return shipments.select_related("order__channel", "warehouse").prefetch_related(
+        "lines__sku", "parcels__purchases__account", "charges"
+    )
+
+
 class ShipmentViewSet(Resource[Shipment]):
     """Shipments of the warehouses you may see."""
 
@@ -226,6 +234,7 @@ class ShipmentViewSet(Resource[Shipment]):
     serializer_class = ShipmentSerializer
     filterset_class = ShipmentFilter
     keyset_order = ("-id",)
+    updated_field, updated_order = "updated_at", ("updated_at", "id")
     idempotent_atomic = False  # label purchase talks to carriers; every step is idempotent by itself
     lookup_value_regex = "[0-9]{1,18}"
     required_scopes = {"GET": "shipments:read", "POST": "shipments:write"}
@@ -234,10 +243,8 @@ class ShipmentViewSet(Resource[Shipment]):
         if getattr(self, "swagger_fake_view", False):
             return Shipment.objects.none()
         scope = scope_of(principal_of(self.request), "shipping.view")
-        return (
+        return whole(
             Shipment.objects.filter(scope.q(warehouse="warehouse__code", channel="order__channel__code"))
-            .select_related("order__channel", "warehouse")
-            .prefetch_related("lines__sku", "parcels__purchases__account", "charges")
         )
 
     def _done(self, shipment_id: int, status: int = 200) -> Response:

@@ -239,6 +239,9 @@ class Shipment(models.Model):
     wrong_scans = models.PositiveIntegerField(default=0, help_text="prevented errors")
     created_at = models.DateTimeField(default=timezone.now)
     version = models.PositiveIntegerField(default=1)
+    updated_at = models.DateTimeField(
+        default=timezone.now, editable=False, help_text="last change; the database keeps it"
+    )
 
     class Meta:
         ordering = ["-id"]
@@ -249,6 +252,7 @@ class Shipment(models.Model):
                 name="shipment_work_idx",
             ),
             models.Index(fields=["state", "-id"], name="shipment_state_idx"),
+            models.Index(fields=["updated_at", "id"], name="shipment_updated_idx"),
         ]
 
     def __str__(self) -> str:

@@ -101,6 +101,7 @@ class PurchaseOrderSerializer(SparseFieldsMixin, serializers.ModelSerializer[Pur
             "expected_on",
             "note",
             "version",
+            "updated_at",
             "lines",
         ]
         read_only_fields = fields
@@ -267,6 +268,7 @@ class PurchaseOrderViewSet(Resource[PurchaseOrder]):
     serializer_class = PurchaseOrderSerializer
     filterset_class = PurchaseOrderFilter
     keyset_order = ("-id",)
+    updated_field, updated_order = "updated_at", ("updated_at", "id")
     lookup_value_regex = "[0-9]{1,18}"
     required_scopes = {"GET": "purchasing:read", "POST": "purchasing:write"}
 

@@ -137,6 +137,9 @@ class PurchaseOrder(models.Model):
     created_by = models.CharField(max_length=120)
     created_at = models.DateTimeField(default=timezone.now)
     version = models.PositiveIntegerField(default=1)
+    updated_at = models.DateTimeField(
+        default=timezone.now, editable=False, help_text="last change; the database keeps it"
+    )
 
     class Meta:
         ordering = ["-id"]
@@ -148,7 +151,10 @@ class PurchaseOrder(models.Model):
             ),
             models.CheckConstraint(condition=Q(fx_rate__gt=0), name="po_fx_positive"),
         ]
-        indexes = [models.Index(fields=["state", "expected_on"], name="po_state_idx")]
+        indexes = [
+            models.Index(fields=["state", "expected_on"], name="po_state_idx"),
+            models.Index(fields=["updated_at", "id"], name="po_updated_idx"),
+        ]
 
     def __str__(self) -> str:
         return self.number

@@ -100,6 +100,7 @@ class RmaSerializer(SparseFieldsMixin, serializers.ModelSerializer[Rma]):
             "received_at",
             "closed_at",
             "version",
+            "updated_at",
             "lines",
             "refunds",
         ]
@@ -214,6 +215,7 @@ class RmaViewSet(Resource[Rma]):
     serializer_class = RmaSerializer
     filterset_class = RmaFilter
     keyset_order = ("-id",)
+    updated_field, updated_order = "updated_at", ("updated_at", "id")
     lookup_value_regex = "[0-9]{1,18}"
     required_scopes = {"GET": "returns:read", "POST": "returns:write"}
 

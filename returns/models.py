@@ -60,6 +60,9 @@ class Rma(models.Model):
     closed_at = models.DateTimeField(null=True, blank=True)
     created_by = models.CharField(max_length=120)
     version = models.PositiveIntegerField(default=1)
+    updated_at = models.DateTimeField(
+        default=timezone.now, editable=False, help_text="last change; the database keeps it"
+    )
 
     class Meta:
         ordering = ["-id"]
@@ -69,7 +72,10 @@ class Rma(models.Model):
                 fields=["order", "external_id"], condition=~Q(external_id=""), name="rma_external_once"
             ),
         ]
-        indexes = [models.Index(fields=["state", "-id"], name="rma_state_idx")]
+        indexes = [
+            models.Index(fields=["state", "-id"], name="rma_state_idx"),
+            models.Index(fields=["updated_at", "id"], name="rma_updated_idx"),
+        ]
 
     def __str__(self) -> str:
         return self.number

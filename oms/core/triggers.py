@@ -1,4 +1,4 @@
-"""Append-only tables: the database itself refuses UPDATE and DELETE."""
+"""What the database itself sees to: append-only tables, and the moment of a row's last change."""
 
 from __future__ import annotations
 
@@ -36,5 +36,37 @@ def append_only(table: str) -> migrations.RunPython:
         else:
             for verb in ("update", "delete"):
                 editor.execute(f"DROP TRIGGER IF EXISTS {table}_no_{verb}")
+
+    return migrations.RunPython(forwards, backwards, elidable=False)
+
+
+_TOUCH_POSTGRES = """
+CREATE OR REPLACE FUNCTION lading_touch() RETURNS trigger AS $$
+BEGIN
+    NEW.updated_at := clock_timestamp();
+    RETURN NEW;
+END $$ LANGUAGE plpgsql;
+CREATE TRIGGER {table}_touch BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION lading_touch();
+"""
+#: as Django writes a time there; a trigger's own update wakes no trigger
+_TOUCH_SQLITE = (
+    "CREATE TRIGGER {table}_touch AFTER UPDATE ON {table} BEGIN "
+    "UPDATE {table} SET updated_at = strftime('%Y-%m-%d %H:%M:%f', 'now') WHERE id = NEW.id; END"
+)
+
+
+def touched(table: str) -> migrations.RunPython:
+    """A reversible migration operation: whoever changes a row of `table`, its `updated_at` becomes that moment.
+
+    A later migration that makes SQLite build the table anew must do it again.
+    """
+
+    def forwards(apps: Any, editor: Any) -> None:
+        text = _TOUCH_POSTGRES if editor.connection.vendor == "postgresql" else _TOUCH_SQLITE
+        editor.execute(text.format(table=table), params=None)
+
+    def backwards(apps: Any, editor: Any) -> None:
+        on = f" ON {table}" if editor.connection.vendor == "postgresql" else ""
+        editor.execute(f"DROP TRIGGER IF EXISTS {table}_touch{on}")
 
     return migrations.RunPython(forwards, backwards, elidable=False)

@@ -8,7 +8,7 @@ from typing import Any
 import django_filters
 from django.db.models import Q, QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_serializer
-from rest_framework import serializers
+from rest_framework import serializers, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -21,7 +21,9 @@ from oms.core.api import bulk
 from oms.core.api.fields import DerivedOnceMixin, MoneyField, SparseFieldsMixin, expect_version
 from oms.core.api.filters import refuse_unknown
 from oms.core.api.forms import Form
+from oms.core.api.idempotency import IdempotentMixin
 from oms.core.api.resources import Resource
+from oms.core.api.versions import VersionedMixin
 from oms.core.errors import Conflict, UserError
 from oms.orders import bulk as orders_bulk
 from oms.orders import entry, selectors, services
@@ -93,7 +95,7 @@ class OrderSerializer(SparseFieldsMixin, serializers.ModelSerializer[Order]):
             "shipped_at", "delivered_at", "cancelled_at", "cancel_reason", "buyer_cancel_requested",
             "service_level", "risk", "on_hold", "short_units", "unmapped_lines", "tags", "warehouses",
             "ship_city", "ship_region", "ship_country", "subtotal", "discount", "shipping", "tax", "total",
-            "version", "lines",
+            "version", "updated_at", "lines",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -274,15 +276,13 @@ class OrderFilter(django_filters.FilterSet):
         return selectors.search(orders, value)
 
 
-class OrderViewSet(Resource[Order]):
-    """Orders of the channels and warehouses you may see, newest first."""
+class OneOrder(IdempotentMixin, VersionedMixin, viewsets.GenericViewSet[Order]):
+    """Steps of one order, on this floor and on those above that do something to whole orders."""
 
     queryset = Order.objects.none()
     serializer_class = OrderSerializer
-    filterset_class = OrderFilter
-    keyset_order = ("-placed_at", "-id")
     lookup_value_regex = "[0-9]{1,18}"
-    required_scopes = {"GET": "orders:read", "POST": "orders:write"}
+    required_scopes = {"GET": "orders:read", "POST": "orders:write", "PATCH": "orders:write"}
 
     def get_queryset(self) -> QuerySet[Order]:
         if getattr(self, "swagger_fake_view", False):
@@ -292,24 +292,35 @@ class OrderViewSet(Resource[Order]):
             return selectors.for_api(found)
         return selectors.for_api(found).select_related("contact").prefetch_related("holds")
 
-    def paginate_queryset(self, queryset: Any) -> Any:
-        """A page of the list, and where its orders are: without an object per allocation."""
-        page = super().paginate_queryset(queryset)
-        self.facts = selectors.row_facts(page or [])
-        return page
-
     def get_serializer_class(self) -> type[Any]:
         return OrderSerializer if self.action == "list" else OrderDetailSerializer
 
-    def _order(self, pk: str, permission: str) -> Order:
+    def permitted(self, pk: str, permission: str) -> Order:
+        """The order, when the caller holds the permission for its channel. Raises `NotFound`, `NotAllowed`."""
         principal = principal_of(self.request)
         order = selectors.get_visible(principal, int(pk))
         require(principal, permission, channel_code=order.channel.code)
         return order
 
-    def _answer(self, order_id: int, status: int = 200) -> Response:
+    def answer(self, order_id: int, status: int = 200) -> Response:
+        """The order as it is now."""
         order = self.get_queryset().get(pk=order_id)
         return Response(OrderDetailSerializer(order, context=self.get_serializer_context()).data, status)
+
+
+class OrderViewSet(OneOrder, Resource[Order]):
+    """Orders of the channels and warehouses you may see, newest first."""
+
+    filterset_class = OrderFilter
+    keyset_order = ("-placed_at", "-id")
+    updated_field, updated_order = "updated_at", ("updated_at", "id")
+    http_method_names = ["get", "post", "head", "options"]
+
+    def paginate_queryset(self, queryset: Any) -> Any:
+        """A page of the list, and where its orders are: without an object per allocation."""
+        page = super().paginate_queryset(queryset)
+        self.facts = selectors.row_facts(page or [])
+        return page
 
     @extend_schema(request=NewOrder, responses={201: OrderDetailSerializer})
     def create(self, request: Request) -> Response:
@@ -334,7 +345,7 @@ class OrderViewSet(Resource[Order]):
                 if name in data
             },
         )  # fmt: skip
-        return self._answer(order.pk, 201)
+        return self.answer(order.pk, 201)
 
     @extend_schema(request=BulkRequest, responses=bulk.BulkAnswer)
     @action(detail=False, methods=["post"])
@@ -346,7 +357,7 @@ class OrderViewSet(Resource[Order]):
         actor = actor_of(principal)
 
         def one(order_id: int) -> str:
-            order = self._order(str(order_id), right)
+            order = self.permitted(str(order_id), right)
             return orders_bulk.act(data["action"], order, data, actor=actor, principal=principal)
 
         return Response(bulk.each(data["ids"], one, at="/ids"))
@@ -355,13 +366,13 @@ class OrderViewSet(Resource[Order]):
     @action(detail=True, methods=["post"])
     def hold(self, request: Request, pk: str) -> Response:
         """Put the order, or one line, on hold."""
-        order = self._order(pk, "orders.hold")
+        order = self.permitted(pk, "orders.hold")
         data = HoldRequest.read(request)
         services.place_hold(
             order.pk, data["reason"], actor=actor_of(principal_of(request)), note=data.get("note", ""),
             line_id=data.get("line"), expires_at=data.get("expires_at"),
         )  # fmt: skip
-        return self._answer(order.pk)
+        return self.answer(order.pk)
 
     @extend_schema(request=ReleaseRequest, responses=OrderDetailSerializer)
     @action(detail=True, methods=["post"])
@@ -380,13 +391,13 @@ class OrderViewSet(Resource[Order]):
             services.release_holds(
                 order.pk, actor=actor_of(principal), principal=principal, note=data.get("note", "")
             )
-        return self._answer(order.pk)
+        return self.answer(order.pk)
 
     @extend_schema(request=CancelRequest, responses=OrderDetailSerializer)
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: str) -> Response:
         """Cancel units that have not left, or everything open; the channel is told."""
-        order = self._order(pk, "orders.edit")
+        order = self.permitted(pk, "orders.edit")
         data = CancelRequest.read(request)
         expect_version(order.version, data.get("version"))
         quantities: dict[int, int] | None = None
@@ -401,39 +412,39 @@ class OrderViewSet(Resource[Order]):
             actor=actor_of(principal_of(request)),
             note=data.get("note", ""),
         )
-        return self._answer(order.pk)
+        return self.answer(order.pk)
 
     @extend_schema(request=None, responses=OrderDetailSerializer)
     @action(detail=True, methods=["post"])
     def route(self, request: Request, pk: str) -> Response:
         """Ask routing to look at the order again."""
-        order = self._order(pk, "orders.route")
+        order = self.permitted(pk, "orders.route")
         services.request_route(order.pk, actor=actor_of(principal_of(request)))
-        return self._answer(order.pk)
+        return self.answer(order.pk)
 
     @extend_schema(request=NoteRequest, responses=OrderDetailSerializer)
     @action(detail=True, methods=["post"])
     def notes(self, request: Request, pk: str) -> Response:
         """Write a note for the team."""
-        order = self._order(pk, "orders.edit")
+        order = self.permitted(pk, "orders.edit")
         data = NoteRequest.read(request)
         services.add_note(order.pk, data["text"], actor=actor_of(principal_of(request)))
-        return self._answer(order.pk)
+        return self.answer(order.pk)
 
     @extend_schema(request=TagsRequest, responses=OrderDetailSerializer)
     @action(detail=True, methods=["post"])
     def tags(self, request: Request, pk: str) -> Response:
         """Replace the order's tags."""
-        order = self._order(pk, "orders.edit")
+        order = self.permitted(pk, "orders.edit")
         data = TagsRequest.read(request)
         services.set_tags(order.pk, data["tags"], actor=actor_of(principal_of(request)))
-        return self._answer(order.pk)
+        return self.answer(order.pk)
 
     @extend_schema(request=MapRequest, responses=MapAnswer)
     @action(detail=True, methods=["post"])
     def map(self, request: Request, pk: str) -> Response:
         """Say which SKU an unknown code means; every waiting order of the channel is repaired."""
-        order = self._order(pk, "orders.edit")
+        order = self.permitted(pk, "orders.edit")
         data = MapRequest.read(request)
         sku = entry.find_sku(data["sku"])
         repaired = services.map_external_sku(

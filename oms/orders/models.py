@@ -152,6 +152,9 @@ class Order(models.Model):
     )
     source = models.CharField(max_length=12, default="webhook", help_text="webhook, poll, api, csv, manual")
     version = models.PositiveIntegerField(default=1)
+    updated_at = models.DateTimeField(
+        default=timezone.now, editable=False, help_text="last change; the database keeps it"
+    )
 
     class Meta:
         ordering = ["-placed_at", "-id"]
@@ -185,6 +188,7 @@ class Order(models.Model):
                 & Q(state__in=["pending", "open", "routed", "part_shipped"]),
                 name="order_unmapped_idx",
             ),
+            models.Index(fields=["updated_at", "id"], name="order_updated_idx"),
         ]
 
     def __str__(self) -> str:

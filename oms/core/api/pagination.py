@@ -1,4 +1,7 @@
-"""`?limit=` 1–250 and an opaque `cursor`; the view names its order in `keyset_order`."""
+"""`?limit=` 1–250 and an opaque `cursor`; the view names its order in `keyset_order`.
+
+Asked for `updated_since` it takes `updated_order`, where the view has one.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,9 @@ class KeysetPagination(BasePagination):
         if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= MAX_LIMIT):
             raise ValidationError({"limit": f"Give a number from 1 to {MAX_LIMIT}."})
         order = getattr(view, "keyset_order", ("-id",))
+        if "updated_since" in request.query_params:
+            # what changes while the pages are read moves behind them: seen again, never passed over
+            order = getattr(view, "updated_order", order)
         cursor = request.query_params.get("cursor", "")
         page = keyset_page(queryset, order=order, cursor=cursor, limit=int(text))
         if page.next_cursor:
