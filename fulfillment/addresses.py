@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.db import transaction
+
 from fulfillment import rates, states
 from fulfillment.models import HandOff, LabelPurchase, Shipment
 from inventory.locking import retrying, stock_transaction
@@ -40,12 +42,17 @@ def _write(order_id: int, actor: Actor, contact: ContactDraft | None) -> Order:
             return order
 
     order = retrying(work)
+    # carriers are asked outside of any transaction, the caller's too
+    transaction.on_commit(lambda: _ask_rates(order))
+    return order
+
+
+def _ask_rates(order: Order) -> None:
     for shipment in Shipment.objects.filter(order=order, state=Shipment.State.PACKED).order_by("pk"):
         try:
             rates.shop(shipment.pk)
         except UserError:  # its page says why there is no rate
             continue
-    return order
 
 
 def _may_change(order: Order) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from channels.connectors.base import get_connector
 from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, Listing, OversellIncident
 from fulfillment import routing_service
 from fulfillment.models import (
@@ -69,6 +70,8 @@ from tests.factories import T0, add_stock, line_draft, make_channel, make_sku, m
 
 NEAR, FAR = "NEARBY", "FARAWAY"
 SHOP, FARSHOP = "nearshop", "farshop"
+#: a near channel whose fields are mapped by a person
+MAPPED = "nearmap"
 #: no page of somebody limited to NEARBY and nearshop shows any of these
 FAR_WORDS = ("FARAWAY", "farshop", "Farname", "FS-4711")
 #: an amount that only those see who may see costs
@@ -178,6 +181,7 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "api:purchase-order": both["purchase"],
         "api:promise": both["promise"],
         "api:order": both["order"],
+        "api:order-part": both["order"],
         "api:shipment": both["shipment"],
         "api:return": both["rma"],
         "api:routing-policy": (RoutingPolicy.objects.get(is_active=True).pk, None),
@@ -190,6 +194,8 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "api:inbound-notice": both["inbound"],
         "api:channel": (SHOP, FARSHOP),
         "api:listing": both["listing"],
+        "api:drift": both["drift"],
+        "api:channel-mapping": (_mapped(MAPPED), _mapped("farmap")),
         "api:kpi": ("cycle", None),
         "api:exception": both["trouble"],
         "api:import": (file.pk, None),
@@ -197,6 +203,13 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
         "api:webhook": (webhook.pk, None),
         "api:webhook-delivery": (webhook.deliveries.get().pk, None),
     }
+
+
+def _mapped(code: str) -> str:
+    """A channel of files, whose columns a person maps."""
+    config = get_connector("files").check_config({"folder": code})
+    ChannelAccount.objects.create(sales_channel=make_channel(code), connector="files", config=config)
+    return code
 
 
 def _export(user: User) -> ExportFile:

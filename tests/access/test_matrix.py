@@ -72,6 +72,9 @@ FINER: dict[str, tuple[str, ...]] = {
     "api:lot-block": ("stock.adjust",),
     "api:lot-free": ("stock.adjust",),
     "api:ring-fence-end": ("stock.adjust",),
+    "api:order-part-split": ("orders.route",),
+    "api:order-part-rejoin": ("orders.route",),
+    "api:order-part-address": ("orders.edit",),
     "api:shipment-claim": ("shipping.work",),
     "api:shipment-scan": ("shipping.work",),
     "api:shipment-pack": ("shipping.work",),
@@ -403,7 +406,7 @@ def _quiet() -> Iterator[None]:
 @pytest.mark.parametrize("role", list(ROLES))
 def test_screens(role: str) -> None:
     sku = places.build()
-    user = make_user("tess", role, warehouses=(places.NEAR,), channels=(places.SHOP,))
+    user = make_user("tess", role, warehouses=(places.NEAR,), channels=(places.SHOP, places.MAPPED))
     tour = Tour(role, _screens_client(user), places.objects(user, sku))
     for address in SCREENS:
         if address.name != "admin:login" and not address.route.startswith("admin/"):
@@ -415,7 +418,7 @@ def test_screens(role: str) -> None:
 @pytest.mark.parametrize("role", list(ROLES))
 def test_resources(role: str) -> None:
     sku = places.build()
-    user = make_user("tess", role, warehouses=(places.NEAR,), channels=(places.SHOP,))
+    user = make_user("tess", role, warehouses=(places.NEAR,), channels=(places.SHOP, places.MAPPED))
     tour = Tour(role, _token_client(user), places.objects(user, sku))
     for address in RESOURCES:
         tour.visit(address)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -263,13 +264,16 @@ def test_a_wrong_address_names_the_field(world: World, field: str, value: str, w
     assert OrderContact.objects.get().data["address1"] == "1 Main St"
 
 
-def test_a_bought_label_refuses_with_the_fix_until_it_is_void(world: World, carrier: object) -> None:
+def test_a_bought_label_refuses_with_the_fix_until_it_is_void(
+    world: World, carrier: object, django_capture_on_commit_callbacks: Callable[..., Any]
+) -> None:
     packed = world.packed(1)
     (label,) = labels.buy(packed.pk, actor=SYSTEM)
     with pytest.raises(Conflict, match=f"void it on {packed.number} first"):
         addresses.change(packed.order_id, NEW, actor=ANA)
     labels.void(label.pk, actor=SYSTEM)
-    addresses.change(packed.order_id, NEW, actor=ANA)
+    with django_capture_on_commit_callbacks(execute=True):
+        addresses.change(packed.order_id, NEW, actor=ANA)
     assert packed.quotes.exists(), "the rates were asked anew"
     again = labels.buy(packed.pk, actor=SYSTEM)[-1]
     assert again.state == LabelPurchase.State.PURCHASED
