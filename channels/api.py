@@ -140,15 +140,16 @@ class OutboundAnswer(serializers.Serializer[Any]):
     neutral = serializers.ListField(child=serializers.CharField())
 
 
-class DriftSerializer(serializers.ModelSerializer[Drift]):
+class DriftSerializer(SparseFieldsMixin, serializers.ModelSerializer[Drift]):
+    channel = serializers.CharField(source="listing.account.sales_channel.code", read_only=True)
     listing = serializers.IntegerField(source="listing_id", read_only=True)
     external_sku = serializers.CharField(source="listing.external_sku", read_only=True)
 
     class Meta:
         model = Drift
         fields = [
-            "id", "listing", "external_sku", "ours", "theirs", "cause", "evidence", "found_at", "closed_at",
-            "accepted_until",
+            "id", "channel", "listing", "external_sku", "ours", "theirs", "cause", "evidence", "found_at", "closed_at",
+            "closed_by", "accepted_until",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -396,6 +397,60 @@ def _sku_id(code: str) -> int | None:
     return sku.pk
 
 
+class DriftAcceptRequest(Form):
+    hours = serializers.IntegerField(min_value=1, max_value=drift.MOST_HOURS, default=24)
+    reason = serializers.CharField(max_length=200, required=False, allow_blank=True, default="")
+
+
+class DriftFilter(django_filters.FilterSet):
+    channel = django_filters.CharFilter(field_name="listing__account__sales_channel__code")
+    listing = django_filters.NumberFilter(field_name="listing_id", label="listing id")
+    cause = django_filters.ChoiceFilter(choices=Drift.Cause.choices)
+    open = django_filters.BooleanFilter(field_name="closed_at", lookup_expr="isnull")
+
+    class Meta:
+        model = Drift
+        fields = ["channel", "listing", "cause", "open"]
+
+
+class DriftViewSet(Base):
+    """Differences between what we told and what a channel shows, newest first."""
+
+    queryset = Drift.objects.none()
+    serializer_class = DriftSerializer
+    filterset_class = DriftFilter
+    keyset_order = ("-id",)
+    lookup_value_regex = "[0-9]{1,18}"
+    required_scopes = {"GET": "channels:read", "heal": "channels:write", "accept": "channels:write"}
+
+    def get_queryset(self) -> QuerySet[Drift]:
+        if self.drawing_schema():
+            return Drift.objects.none()
+        scope = scope_of(self.principal(), "channels.view")
+        rows = Drift.objects.filter(scope.q(channel="listing__account__sales_channel__code"))
+        return rows.select_related("listing__account__sales_channel")
+
+    def _drift(self) -> Drift:
+        found: Drift = self.get_object()
+        self.may(found.listing.account.sales_channel.code)
+        return found
+
+    @extend_schema(request=None, responses=DriftSerializer)
+    @action(detail=True, methods=["post"])
+    def heal(self, request: Request, pk: Any = None) -> Response:
+        """Tell our figure again."""
+        drift.heal(self._drift().pk, actor=self.actor())
+        return Response(self.get_serializer(self.get_object()).data)
+
+    @extend_schema(request=DriftAcceptRequest, responses=DriftSerializer)
+    @action(detail=True, methods=["post"])
+    def accept(self, request: Request, pk: Any = None) -> Response:
+        """Let the channel go on showing its figure: this very difference is not told again for so many hours."""
+        found, data = self._drift(), DriftAcceptRequest.read(request)
+        drift.accept(found.pk, hours=data["hours"], reason=data["reason"], actor=self.actor())
+        return Response(self.get_serializer(self.get_object()).data)
+
+
 class MessageSerializer(SparseFieldsMixin, serializers.ModelSerializer[InboxMessage]):
     """Without the body, which holds buyers' data."""
 
@@ -454,4 +509,5 @@ def register(router: BaseRouter) -> None:
     """Name this app's resources under /api/v1/."""
     router.register("channels", ChannelViewSet, basename="channel")
     router.register("listings", ListingViewSet, basename="listing")
+    router.register("drifts", DriftViewSet, basename="drift")
     router.register("channel-messages", MessageViewSet, basename="channel-message")

@@ -24,7 +24,7 @@ from oms.core.actor import SYSTEM, Actor
 from oms.core.audit import record
 from oms.core.clock import business_zone, now
 from oms.core.doorbell import ring
-from oms.core.errors import NotFound, UserError
+from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.exceptions_inbox import close_item, raise_item
 
 #: a change younger than this is on its way
@@ -311,11 +311,26 @@ def close(drift: Drift, why: str, *, actor: Actor = SYSTEM) -> None:
         close_item(f"drift:{drift.listing_id}", why, actor=actor)
 
 
-def heal(drift_id: int, *, actor: Actor) -> Drift:
-    """Tell our figure again. Raises `NotFound`."""
-    drift = Drift.objects.select_related("listing").filter(pk=drift_id, closed_at__isnull=True).first()
+def _open_one(drift_id: int) -> Drift:
+    drift = Drift.objects.select_related("listing").filter(pk=drift_id).first()
     if drift is None:
-        raise NotFound("drift: it is closed already.", field="drift")
+        raise NotFound("drift: there is no such difference.", field="drift")
+    if drift.closed_at is not None:
+        raise Conflict("drift: it is closed already.", field="drift")
+    return drift
+
+
+def heal(drift_id: int, *, actor: Actor) -> Drift:
+    """Tell our figure again. Raises `NotFound`; `Conflict` where it is closed or no figure of ours may be told."""
+    drift = _open_one(drift_id)
+    if drift.cause == Cause.FBA:
+        raise Conflict(
+            "drift: the channel counts its own warehouse; its next figures are booked.", field="drift"
+        )
+    if drift.listing.sku_id is None:
+        raise Conflict(
+            "drift: no SKU stands behind the listing; map it and its figure is told.", field="drift"
+        )
     mark_listings(Listing.objects.filter(pk=drift.listing_id), forget=True)
     record(actor, "drift.healed", drift, before={"theirs": drift.theirs}, after={"ours": drift.ours})
     close(drift, "our figure was told again", actor=actor)
@@ -325,13 +340,12 @@ def heal(drift_id: int, *, actor: Actor) -> Drift:
 def accept(drift_id: int, *, hours: int = 24, reason: str = "", actor: Actor) -> Drift:
     """The channel may go on showing its figure: this very difference is not told again for so many hours.
 
-    A new figure of ours, or another one of theirs, is a new difference. Raises `NotFound`, `UserError`.
+    A new figure of ours, or another one of theirs, is a new difference. Raises `NotFound`, `UserError`, `Conflict`
+    where it is closed.
     """
     if not 1 <= hours <= MOST_HOURS:
         raise UserError(f"hours: use 1 to {MOST_HOURS}.", field="hours")
-    drift = Drift.objects.select_related("listing").filter(pk=drift_id, closed_at__isnull=True).first()
-    if drift is None:
-        raise NotFound("drift: it is closed already.", field="drift")
+    drift = _open_one(drift_id)
     with transaction.atomic():
         Drift.objects.filter(pk=drift.pk).update(accepted_until=now() + dt.timedelta(hours=hours))
         record(

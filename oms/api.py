@@ -17,8 +17,11 @@ APPS = (
     "oms.control",
 )
 
+#: further modules of an app that has many resources
+EXTRA = ("inventory.work_api", "fulfillment.order_api", "channels.mapping_api")
+
 router = SimpleRouter()
-for module in [*(f"{app}.api" for app in APPS), "inventory.work_api"]:
+for module in [*(f"{app}.api" for app in APPS), *EXTRA]:
     import_module(module).register(router)
 
 app_name = "api"

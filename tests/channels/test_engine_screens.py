@@ -14,7 +14,7 @@ from channels.budgets import of_account, revisions
 from channels.models import ChannelAccount, Drift, Listing, StockPush
 from oms.core.actor import Actor
 from oms.core.clock import now
-from oms.core.errors import NotFound, UserError
+from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.models import AuditEntry, TokenBucket
 from tests.channels.conftest import Shop
 from tests.channels.test_screens import account as account
@@ -197,7 +197,7 @@ def test_an_accepted_difference_is_quiet_until_a_figure_changes(shopify: Shop) -
     assert drift.read_back(shopify.account.pk, [shopify.listing("MUG")]) == 1
     entry.refresh_from_db()
     assert entry.closed_by == "user:anna" or "anna" in entry.closed_by
-    with pytest.raises(NotFound):
+    with pytest.raises(Conflict, match="closed already"):
         drift.accept(entry.pk, actor=ANNA)
     with pytest.raises(UserError, match="hours: use 1 to"):
         drift.accept(Drift.objects.get(closed_at=None).pk, hours=0, actor=ANNA)
