@@ -7,7 +7,8 @@ from import_export import fields
 from import_export.widgets import ForeignKeyWidget
 
 from fulfillment.models import CarrierService, PackageType, RateBreak, RateCard, Surcharge, ZoneOverride
-from oms.core.admin import MasterDataAdmin, SafeResource
+from oms.core.admin import MasterDataAdmin
+from oms.core.masterfiles import SafeResource
 
 
 class PackageResource(SafeResource):

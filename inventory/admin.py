@@ -11,8 +11,6 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from import_export import fields
-from import_export.widgets import ForeignKeyWidget
 
 from inventory import operations, selectors
 from inventory.ledger import Kind
@@ -38,71 +36,14 @@ from inventory.models import (
     WarehouseClosure,
     WarehouseHours,
 )
+from inventory.resources import AliasResource, BinResource, ProductResource, SkuResource, WarehouseResource
 from oms.core.access import can
 from oms.core.actor import actor_of
-from oms.core.admin import MasterDataAdmin, ReadOnlyAdmin, SafeResource
+from oms.core.admin import MasterDataAdmin, ReadOnlyAdmin
 from oms.core.errors import UserError
 from oms.core.screens import form_key, new_form_key
 
 # --- master data ----------------------------------------------------------------------------------
-
-
-class ProductResource(SafeResource):
-    class Meta:
-        model = Product
-        fields = ("id", "title", "brand", "category", "description", "is_active")
-
-
-class SkuResource(SafeResource):
-    """One row per SKU, found by its code. Costs and balances are not master data."""
-
-    class Meta:
-        model = Sku
-        import_id_fields = ("code",)
-        fields = (
-            "code", "product", "title", "kind", "weight_g", "length_mm", "width_mm", "height_mm", "hs_code",
-            "origin_country", "dangerous_goods", "price", "currency", "lot_tracked", "serial_tracked",
-            "shelf_life_days", "mcf_allowed", "is_active",
-        )  # fmt: skip
-        skip_unchanged = True
-
-    def before_save_instance(self, instance: Sku, row: Any, **kwargs: Any) -> None:
-        """What the form refuses is refused in a file, too."""
-        instance.clean()
-
-
-class WarehouseResource(SafeResource):
-    class Meta:
-        model = Warehouse
-        import_id_fields = ("code",)
-        exclude = ("id",)
-        skip_unchanged = True
-
-
-class BinResource(SafeResource):
-    """One row per bin, found by warehouse and code."""
-
-    warehouse = fields.Field(
-        column_name="warehouse", attribute="warehouse", widget=ForeignKeyWidget(Warehouse, "code")
-    )
-
-    class Meta:
-        model = Bin
-        import_id_fields = ("warehouse", "code")
-        fields = ("warehouse", "code", "zone", "kind", "pick_sequence", "is_active")
-        skip_unchanged = True
-
-
-class AliasResource(SafeResource):
-    """Codes, barcodes and channel codes that find a SKU."""
-
-    sku = fields.Field(column_name="sku", attribute="sku", widget=ForeignKeyWidget(Sku, "code"))
-
-    class Meta:
-        model = SkuAlias
-        import_id_fields = ("value",)
-        fields = ("value", "kind", "sku")
-        skip_unchanged = True
 
 
 class UniqueCodeForm(forms.ModelForm):

@@ -6,6 +6,7 @@ import datetime as dt
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 import django_filters
@@ -14,6 +15,7 @@ from django.db.models import Prefetch, QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers
 from rest_framework.decorators import action
+from rest_framework.exceptions import ErrorDetail
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
@@ -43,6 +45,8 @@ from inventory.models import (
     StockMovement,
     Warehouse,
 )
+from inventory.resources import AliasResource, ProductResource, SkuResource
+from oms.core import masterfiles
 from oms.core.access import principal_of, require, scope_of
 from oms.core.actor import Actor, actor_of
 from oms.core.api import bulk
@@ -242,6 +246,44 @@ class SkuFilter(django_filters.FilterSet):
         fields = ["code", "kind", "is_active", "product"]
 
 
+#: wrong rows of a file that an error names
+MOST_TOLD = 200
+#: kind of a file → how its rows are read
+FILES: dict[str, type[masterfiles.SafeResource]] = {
+    "products": ProductResource,
+    "skus": SkuResource,
+    "aliases": AliasResource,
+}
+
+
+class MasterFileRequest(Form):
+    """Rows of products (by `id`, new without one), of SKUs (by `code`) or of aliases (by `value`)."""
+
+    kind = serializers.ChoiceField(choices=list(FILES))
+    content = serializers.CharField(
+        max_length=4_000_000,
+        trim_whitespace=False,
+        help_text=f"CSV, header first, at most {masterfiles.MOST_ROWS:,} rows; columns as the desk exports them",
+    )
+    dry_run = serializers.BooleanField(default=False, help_text="only say what would happen")
+
+
+class WrongRow(serializers.Serializer[Any]):
+    row = serializers.IntegerField(help_text="line of the file, the header is 1")
+    column = serializers.CharField(help_text="empty: the whole row")
+    message = serializers.CharField()
+
+
+class MasterFileAnswer(serializers.Serializer[Any]):
+    """What was written, or with `dry_run` would be. A wrong row is an error of the whole file without it."""
+
+    rows = serializers.IntegerField()
+    new = serializers.IntegerField()
+    changed = serializers.IntegerField()
+    unchanged = serializers.IntegerField()
+    wrong = WrongRow(many=True)
+
+
 class ProductViewSet(Base, mixins.CreateModelMixin, mixins.UpdateModelMixin):
     """What shoppers see as one item; its variants are SKUs."""
 
@@ -259,6 +301,24 @@ class ProductViewSet(Base, mixins.CreateModelMixin, mixins.UpdateModelMixin):
 
     def perform_update(self, serializer: Any) -> None:
         record(self.actor(), "product.changed", serializer.save(), after=dict(serializer.validated_data))
+
+    @extend_schema(request=MasterFileRequest, responses=MasterFileAnswer)
+    @action(detail=False, methods=["post"], url_path="import-file")
+    def import_file(self, request: Request) -> Response:
+        """Bring products, SKUs or aliases in from a CSV, all rows or none. The same file twice changes nothing."""
+        data = MasterFileRequest.read(request)
+        found = masterfiles.load(
+            FILES[data["kind"]], data["content"], actor=self.actor(), dry_run=data["dry_run"]
+        )
+        if found.wrong and not data["dry_run"]:
+            rows: dict[str, dict[str, list[ErrorDetail]]] = {}
+            for one in found.wrong[:MOST_TOLD]:
+                row = rows.setdefault(str(one.row), {})
+                row.setdefault(one.column or "non_field_errors", []).append(
+                    ErrorDetail(one.message, code="row")
+                )
+            raise serializers.ValidationError({"content": rows})
+        return Response(MasterFileAnswer(asdict(found)).data)
 
 
 class SkuViewSet(Base, mixins.CreateModelMixin, mixins.UpdateModelMixin):

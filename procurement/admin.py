@@ -7,7 +7,8 @@ from import_export import fields
 from import_export.widgets import ForeignKeyWidget
 
 from inventory.models import Sku, Warehouse
-from oms.core.admin import MasterDataAdmin, SafeResource
+from oms.core.admin import MasterDataAdmin
+from oms.core.masterfiles import SafeResource
 from procurement.models import OfferBreak, ReplenishmentSetting, Supplier, SupplierOffer
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from oms.core.admin import MasterDataAdmin, SafeResource
+from oms.core.admin import MasterDataAdmin
+from oms.core.masterfiles import SafeResource
 from returns.models import ReturnReason
 
 

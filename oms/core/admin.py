@@ -7,16 +7,13 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
-from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
-from import_export import resources, widgets
 from import_export.admin import ImportExportModelAdmin
 
 from oms.core import audit, jobs, models, outbox
 from oms.core.actor import actor_of
-from oms.core.csvsafe import safe_cell, undo_cell
 from oms.core.errors import UserError
 from oms.core.masking import secret_name
 
@@ -56,62 +53,6 @@ class ReadOnlyAdmin(DeskAdmin):
 
 
 # --- master data ----------------------------------------------------------------------------------
-
-
-def _how(widget: widgets.Widget, value: Any) -> str:
-    """What is wrong with a cell, and how it is written right."""
-    if isinstance(widget, widgets.ForeignKeyWidget):
-        return f"there is no {widget.model._meta.verbose_name} '{value}'; make it first, or name a known {widget.field}"
-    for kind, how in (
-        (widgets.IntegerWidget, "is not a whole number; write it like 12"),
-        (widgets.NumberWidget, "is not a number; write it like 12.50"),
-        (widgets.DateTimeWidget, "is not a time; write it like 2026-11-23 08:00:00"),
-        (widgets.DateWidget, "is not a day; write it like 2026-11-23"),
-        (widgets.BooleanWidget, "is neither yes nor no; write 1 or 0"),
-    ):
-        if isinstance(widget, kind):
-            return f"'{value}' {how}"
-    return f"'{value}' cannot be read"
-
-
-class SafeResource(resources.ModelResource):
-    """Export that no spreadsheet executes, import that takes it back and names column and fix of a wrong cell."""
-
-    def export_field(self, field: Any, instance: Any, **kwargs: Any) -> Any:
-        return safe_cell(super().export_field(field, instance, **kwargs))
-
-    def get_instance(self, instance_loader: Any, row: Any) -> Any:
-        """The row to change, when the columns that name it can be read."""
-        for name in self.get_import_id_fields():
-            field = self.fields[name]
-            try:
-                field.clean(row)
-            except (ValueError, ArithmeticError, LookupError, ObjectDoesNotExist) as error:
-                how = _how(field.widget, row.get(field.column_name))
-                raise ValueError(f"column '{field.column_name}': {how}.") from error
-        return super().get_instance(instance_loader, row)
-
-    def import_field(self, field: Any, instance: Any, row: Any, is_m2m: bool = False, **kwargs: Any) -> None:
-        value = row.get(field.column_name)
-        if isinstance(value, str):
-            row[field.column_name] = value = undo_cell(value)
-        try:
-            if isinstance(field.widget, widgets.BooleanWidget) and str(value).lower() not in _YES_OR_NO:
-                raise ValueError
-            super().import_field(field, instance, row, is_m2m, **kwargs)
-        except (ValueError, ArithmeticError, LookupError, ObjectDoesNotExist) as error:
-            raise ValueError(f"column '{field.column_name}': {_how(field.widget, value)}.") from error
-
-    def after_import(self, dataset: Any, result: Any, **kwargs: Any) -> None:
-        """One line in the audit trail per file."""
-        user = kwargs.get("user")
-        if not kwargs.get("dry_run") and user is not None:
-            name = self._meta.model._meta.label_lower
-            counts = {key: count for key, count in result.totals.items() if count}
-            audit.record(actor_of(user), "admin.imported", None, after={"model": name, **counts}, via="admin")
-
-
-_YES_OR_NO = {"1", "0", "true", "false", "yes", "no", "t", "f", "y", "n", "1.0", "0.0"}
 
 
 class MasterDataAdmin(DeskAdmin, ImportExportModelAdmin):

@@ -8,7 +8,8 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from oms.core.actor import actor_of
-from oms.core.admin import MasterDataAdmin, ReadOnlyAdmin, SafeResource
+from oms.core.admin import MasterDataAdmin, ReadOnlyAdmin
+from oms.core.masterfiles import SafeResource
 from oms.orders.models import ChannelWarehouse, FxRate, Hold, Order, OrderEvent, OrderLine, SalesChannel
 from oms.orders.serving import Serves, set_serving
 
