@@ -34,15 +34,16 @@ from tests.factories import make_user
 #: requests for each operation; raise it for a longer search
 EACH = int(os.environ.get("OMS_API_EXAMPLES_EACH", "30"))
 
-#: `use_after_free` and `ensure_resource_availability` judge chains of requests: test_contract.py
+#: `use_after_free` and `ensure_resource_availability` judge chains of requests. test_chains.py walks them by hand: what
+#: each POST makes stands at its Location, what each DELETE takes is gone; a hold given back stays as a record
 CHECKS = (
     "status_code_conformance", "content_type_conformance", "response_headers_conformance",
     "response_schema_conformance", "negative_data_rejection", "positive_data_acceptance", "missing_required_header",
     "unsupported_method", "allow_header_conformance",
 )  # fmt: skip
 #: a reference that leads nowhere is a fact, not a form; what names a map has, OpenAPI 3.0 cannot describe; text of
-#: nothing but white space is as long as described and still says nothing
-FACTS = {"does_not_exist", "name", "blank"}
+#: nothing but white space is as long as described and still says nothing; a row of a file follows its own rules
+FACTS = {"does_not_exist", "name", "blank", "row"}
 
 
 class Refused(Failure):

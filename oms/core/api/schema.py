@@ -71,6 +71,13 @@ class LadingSchema(AutoSchema):
         if self._changes_one():
             about = "The ETag that you read (or the `version`, in quotes); 412 when it moved on; * = whatever it is"
             found.append(_header("If-Match", about, 200, required=self.method == "PATCH"))
+        if self.view.action == "create" and isinstance(self.view, IdempotentMixin):
+            about = "Address of what was made; none where it is several objects"
+            found.append(
+                OpenApiParameter(
+                    "Location", _TEXT, OpenApiParameter.HEADER, description=about, response=[201, 202]
+                )
+            )
         if self._reads_one():
             about = "The ETag that you have; 304 while nothing changed"
             found.append(OpenApiParameter("If-None-Match", _TEXT, OpenApiParameter.HEADER, description=about))

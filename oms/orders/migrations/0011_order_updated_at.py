@@ -5,16 +5,16 @@ from oms.core.triggers import touched
 
 
 class Migration(migrations.Migration):
-    dependencies = [("procurement", "0003_reorder_leaves_the_inbox")]
+    dependencies = [("orders", "0010_promises")]
 
     operations = [
         migrations.AddField(
-            "purchaseorder",
+            "order",
             "updated_at",
             models.DateTimeField(
                 default=timezone.now, editable=False, help_text="last change; the database keeps it"
             ),
         ),
-        migrations.AddIndex("purchaseorder", models.Index(fields=["updated_at", "id"], name="po_updated_idx")),
-        touched("procurement_purchaseorder"),
+        migrations.AddIndex("order", models.Index(fields=["updated_at", "id"], name="order_updated_idx")),
+        touched("orders_order"),
     ]

@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("channels", "0008_oversell_suspects"),
+        ("channels", "0010_suspects_wait_alone"),
     ]
 
     operations = [

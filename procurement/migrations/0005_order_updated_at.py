@@ -5,16 +5,16 @@ from oms.core.triggers import touched
 
 
 class Migration(migrations.Migration):
-    dependencies = [("orders", "0009_queue_indexes")]
+    dependencies = [("procurement", "0004_agreed_date")]
 
     operations = [
         migrations.AddField(
-            "order",
+            "purchaseorder",
             "updated_at",
             models.DateTimeField(
                 default=timezone.now, editable=False, help_text="last change; the database keeps it"
             ),
         ),
-        migrations.AddIndex("order", models.Index(fields=["updated_at", "id"], name="order_updated_idx")),
-        touched("orders_order"),
+        migrations.AddIndex("purchaseorder", models.Index(fields=["updated_at", "id"], name="po_updated_idx")),
+        touched("procurement_purchaseorder"),
     ]
