@@ -23,7 +23,7 @@ from inventory.locking import Pair, read_levels
 from inventory.models import AdjustmentLimit, AdjustmentRequest, StockBatch
 from inventory.selectors import Code
 from oms.core import business
-from oms.core.access import can, scope_of
+from oms.core.access import can, require, scope_of
 from oms.core.actor import Actor
 from oms.core.audit import record
 from oms.core.clock import now
@@ -34,6 +34,8 @@ from oms.core.models import Job, Membership
 #: rows of before → after that the approvals screen shows; the whole list is behind the batch's address
 SHOWN = 20
 WHOLE, ROW = "whole", "row"
+#: the right that the second person holds in every warehouse which an act touches
+APPROVE = "stock.adjust"
 
 
 def limit_of(user_id: int) -> Decimal:
@@ -136,9 +138,28 @@ def ask(
     return batch
 
 
-def may_decide(user: Any, batch: StockBatch) -> bool:
-    """Whether a person may adjust stock in every warehouse of a batch, so also approve it."""
-    return all(can(user, "stock.adjust", place) for place in batch.places) and can(user, "stock.adjust")
+# --- the second person ----------------------------------------------------------------------------
+
+
+def require_approver(principal: Any, places: Iterable[str] = ()) -> None:
+    """Whether somebody may decide an act in these warehouses (codes). Raises `NotAllowed`.
+
+    That it is not the author is seen to by `settle`, where the decision is written.
+    """
+    require(principal, APPROVE)
+    for place in places:
+        require(principal, APPROVE, place)
+
+
+def waiting_requests(principal: Any) -> QuerySet[AdjustmentRequest]:
+    """The single adjustments that wait and that somebody may decide, his own among them: those he may take back."""
+    return AdjustmentRequest.objects.filter(
+        scope_of(principal, APPROVE).q(warehouse="warehouse__code"), state=AdjustmentRequest.State.PENDING
+    )
+
+
+def _may_decide(principal: Any, batch: StockBatch) -> bool:
+    return can(principal, APPROVE) and all(can(principal, APPROVE, place) for place in batch.places)
 
 
 def visible_batches(principal: Any, permission: str) -> QuerySet[StockBatch]:
@@ -151,9 +172,9 @@ def visible_batches(principal: Any, permission: str) -> QuerySet[StockBatch]:
 
 
 def waiting_batches(user: Any) -> list[StockBatch]:
-    """The batches that wait and that the person may see; at most 100, the oldest first."""
+    """The batches that wait and that the person may decide, his own among them; at most 100, the oldest first."""
     rows = StockBatch.objects.filter(state=StockBatch.State.PENDING).select_related("author")
-    return [batch for batch in rows.order_by("created_at")[:100] if may_decide(user, batch)]
+    return [batch for batch in rows.order_by("created_at")[:100] if _may_decide(user, batch)]
 
 
 def decide_batch(batch_id: int, approve: bool, *, actor: Actor) -> StockBatch:

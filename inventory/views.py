@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from django.contrib import messages
@@ -92,13 +93,6 @@ def _tabs(request: HttpRequest, chosen: str) -> list[dict[str, Any]]:
     return tabs
 
 
-def _waiting(request: HttpRequest) -> QuerySet[AdjustmentRequest]:
-    scope = scope_of(request.user, "stock.adjust")
-    return AdjustmentRequest.objects.filter(
-        scope.q(warehouse="warehouse__code"), state=AdjustmentRequest.State.PENDING
-    )
-
-
 @screen("stock.view")
 @require_GET
 def stock(request: HttpRequest) -> HttpResponse:
@@ -126,7 +120,7 @@ def stock(request: HttpRequest) -> HttpResponse:
         "tabs": lists.with_saved(_tabs(request, view), tools),
         "waiting": 0
         if is_fragment(request)
-        else _waiting(request).count() + len(approval.waiting_batches(request.user)),
+        else approval.waiting_requests(request.user).count() + len(approval.waiting_batches(request.user)),
         "filtered": bool(query or view or chosen),
         "tools": tools,
         "shapes": [(name, shape.title) for name, shape in exports.SHAPES.items()],
@@ -381,11 +375,11 @@ def _tell(request: HttpRequest, outcome: Adjusted, chosen: Sku, place: Warehouse
         messages.warning(request, f"{units} promised unit(s) had to be given up; their orders are short now.")
 
 
-@screen("stock.adjust")
+@screen(approval.APPROVE)
 @require_http_methods(["GET", "POST"])
 def approvals(request: HttpRequest) -> HttpResponse:
     """Adjustments that wait for a second person."""
-    waiting = _waiting(request)
+    waiting = approval.waiting_requests(request.user)
     if request.method == "POST":
         if request.POST.get("batch"):
             return _decide_batch(request)
@@ -411,13 +405,17 @@ def approvals(request: HttpRequest) -> HttpResponse:
         .annotate(files=Count("evidence"))
         .order_by("created_at")[:100]
     )
-    costs = selectors.levels({row.sku_id for row in rows})
+    levels = selectors.levels({row.sku_id for row in rows})
     context = {
         "rows": rows,
         "values": {
-            row.pk: abs(row.quantity) * costs[row.sku_id, row.warehouse_id].average_cost
+            row.pk: approval.worth(
+                row.quantity,
+                level.average_cost if (level := levels.get((row.sku_id, row.warehouse_id))) else Decimal(0),
+                row.sku.unit_cost,
+                row.unit_cost,
+            )
             for row in rows
-            if (row.sku_id, row.warehouse_id) in costs
         },
         "see_costs": can(request.user, "costs.view"),
         "base": business.currency(),

@@ -542,13 +542,13 @@ class AdjustmentViewSet(Acting):
     @action(detail=False, methods=["post"])
     def decide(self, request: Request) -> Response:
         """Approve or refuse up to 500, each for itself. Never your own: another person decides."""
-        require(self.principal(), "stock.adjust")
+        approvals.require_approver(self.principal())
 
         def one(item: dict[str, Any]) -> str:
             found = self.get_queryset().filter(pk=item["id"]).first()
             if found is None:
                 raise NotFound(f"id: there is no adjustment {item['id']}.", field="id")
-            require(self.principal(), "stock.adjust", found.warehouse.code)
+            approvals.require_approver(self.principal(), [found.warehouse.code])
             if item["decision"] == "approve":
                 operations.approve_adjustment(item["id"], actor=self.actor())
                 return "approved"
@@ -593,14 +593,13 @@ class BatchViewSet(Acting):
     @action(detail=False, methods=["post"])
     def decide(self, request: Request) -> Response:
         """Approve, which starts the job, or refuse. Never your own: another person decides."""
-        require(self.principal(), "stock.adjust")
+        approvals.require_approver(self.principal())
 
         def one(item: dict[str, Any]) -> str:
             found = self.get_queryset().filter(pk=item["id"]).first()
             if found is None:
                 raise NotFound(f"id: there is no batch {item['id']}.", field="id")
-            for place in found.places:
-                require(self.principal(), "stock.adjust", place)
+            approvals.require_approver(self.principal(), found.places)
             approve = item["decision"] == "approve"
             approvals.decide_batch(item["id"], approve, actor=self.actor())
             return "approved" if approve else "refused"

@@ -156,3 +156,15 @@ def test_approvals_show_the_value_to_those_who_see_costs(client):
     page = client.get("/stock/approvals/")
     assert len(page.context["rows"]) == 1
     assert "700.00" in text(page) and "Somebody else has to decide" in text(page)
+
+
+def test_the_approvals_screen_shows_the_value_that_was_held_against_the_limit(client):
+    make_sku("NEW", unit_cost=Decimal(100))
+    make_warehouse("EAST")
+    client.force_login(make_user())
+    key = "6f1f6d8c-6f7b-4f6e-9d0a-0c5b0a0a0a0b"
+    form = {
+        "sku": "NEW", "warehouse": "EAST", "mode": "change", "quantity": "9", "reason": "found", "form_key": key,
+    }  # fmt: skip
+    client.post("/stock/adjust/", form)
+    assert "900.00" in text(client.get("/stock/approvals/"))
