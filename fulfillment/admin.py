@@ -6,7 +6,15 @@ from django.contrib import admin
 from import_export import fields
 from import_export.widgets import ForeignKeyWidget
 
-from fulfillment.models import CarrierService, PackageType, RateBreak, RateCard, Surcharge, ZoneOverride
+from fulfillment.models import (
+    CarrierAccount,
+    CarrierService,
+    PackageType,
+    RateBreak,
+    RateCard,
+    Surcharge,
+    ZoneOverride,
+)
 from oms.core.admin import MasterDataAdmin
 from oms.core.masterfiles import SafeResource
 
@@ -36,6 +44,36 @@ class PackageAdmin(MasterDataAdmin):
     resource_classes = (PackageResource,)
     list_display = ("name", "length_mm", "width_mm", "height_mm", "tare_g", "max_weight_g", "is_active")
     search_fields = ("name",)
+
+
+class AccountResource(SafeResource):
+    """Accounts without their credentials."""
+
+    class Meta:
+        model = CarrierAccount
+        import_id_fields = ("code",)
+        fields = ("code", "name", "connector", "currency", "preference", "test_mode", "is_active")
+        skip_unchanged = True
+        clean_model_instances = True
+
+
+@admin.register(CarrierAccount)
+class AccountAdmin(MasterDataAdmin):
+    resource_classes = (AccountResource,)
+    fields = (
+        "code",
+        "name",
+        "connector",
+        "currency",
+        "warehouses",
+        "preference",
+        "config",
+        "test_mode",
+        "is_active",
+    )
+    filter_horizontal = ("warehouses",)
+    list_display = ("code", "name", "connector", "currency", "preference", "is_active")
+    search_fields = ("code", "name")
 
 
 @admin.register(CarrierService)

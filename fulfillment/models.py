@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import uuid
 
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from fulfillment.carriers.base import CONNECTORS
 from inventory.models import Lot, SerialUnit, Sku, Transfer, Warehouse
 from oms.core.fields import CurrencyField, EncryptedJSONField, EncryptedTextField, MoneyAmountField
 from oms.orders.models import Allocation, Order, OrderLine
@@ -95,7 +97,7 @@ class CarrierAccount(models.Model):
 
     code = models.SlugField(max_length=40, unique=True)
     name = models.CharField(max_length=80)
-    connector = models.CharField(max_length=30, help_text="table_rate, easypost, ups, usps, fedex …")
+    connector = models.CharField(max_length=30, help_text="table_rate: your own price list")
     credentials = EncryptedJSONField(default=dict, blank=True)
     config = models.JSONField(default=dict, blank=True)
     currency = CurrencyField(default="USD")
@@ -109,6 +111,19 @@ class CarrierAccount(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it can be asked at all; others only keep labels that a 3PL, a channel or a person bought."""
+        return self.connector in CONNECTORS
+
+    def clean(self) -> None:
+        if self.is_active and not self.is_asked:
+            raise ValidationError(
+                {
+                    "connector": f"'{self.connector}' is no carrier; choose one of {', '.join(sorted(CONNECTORS))}."
+                }
+            )
 
 
 class CarrierService(models.Model):

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from django.db import close_old_connections, transaction
 
 from fulfillment.carriers.base import (
+    IN_HOUSE,
     AddressSpec,
     ParcelSpec,
     Problem,
@@ -156,7 +157,7 @@ def ask(
     answers: dict[int, QuoteResult] = {}
     remote = []
     for account in accounts:
-        if account.connector == "table_rate":
+        if account.connector in IN_HOUSE:
             answers[account.pk] = connector_for(account).quote(request)
         else:
             remote.append(account)

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import Count, Sum
 
 from fulfillment import shipments, states
-from fulfillment.carriers.base import CarrierConnector, ParcelSpec, QuoteRequest, connector_for
+from fulfillment.carriers.base import IN_HOUSE, CarrierConnector, ParcelSpec, QuoteRequest, connector_for
 from fulfillment.models import (
     CarrierAccount,
     RoutingDecision,
@@ -317,13 +317,16 @@ class Desk:
     def _estimate(
         self, order: Order, view: OrderView, warehouse: Warehouse
     ) -> tuple[Decimal, str, str, int | None] | None:
-        """Cheapest table rate in time from a warehouse: amount, currency, zone, days. No call leaves the house here."""
+        """Cheapest rate of our own tables in time from a warehouse: amount, currency, zone, days.
+
+        No call leaves the house here: carriers that are asked over the network count when the parcel is packed.
+        """
         try:
             destination = address_of(order)
         except UserError:
             return None
         if self._tables is None:
-            accounts = CarrierAccount.objects.filter(is_active=True, connector="table_rate")
+            accounts = CarrierAccount.objects.filter(is_active=True, connector__in=IN_HOUSE)
             self._tables = [
                 (account, connector_for(account), {place.pk for place in account.warehouses.all()})
                 for account in accounts.prefetch_related("warehouses")

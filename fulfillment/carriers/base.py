@@ -336,6 +336,8 @@ Factory = Callable[[Any], CarrierConnector]
 CONNECTORS: dict[str, str] = {
     "table_rate": "fulfillment.carriers.table_rate.connector:connect",
 }
+#: connectors that answer from our own tables: asked in line and by routing, which never waits for a call
+IN_HOUSE = frozenset({"table_rate"})
 
 
 def connector_for(account: Account) -> CarrierConnector:

@@ -16,7 +16,10 @@ from procurement.models import PurchaseOrder
 
 
 class SalesChannel(models.Model):
-    """One store or seller account as the business sees it; two Shopify stores are two channels."""
+    """One store or seller account as the business sees it; two Shopify stores are two channels.
+
+    A connected channel's kind is the key of its connector.
+    """
 
     class Kind(models.TextChoices):
         SHOPIFY = "shopify", "Shopify"
@@ -26,7 +29,8 @@ class SalesChannel(models.Model):
         TIKTOK = "tiktok", "TikTok Shop"
         WOOCOMMERCE = "woocommerce", "WooCommerce"
         CUSTOM = "custom", "Custom API"
-        MANUAL = "manual", "Manual and files"
+        FILES = "files", "Files of a partner"
+        MANUAL = "manual", "Manual and imported"
 
     code = models.SlugField(max_length=40, unique=True)
     name = models.CharField(max_length=80)

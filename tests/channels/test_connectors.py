@@ -24,12 +24,14 @@ from channels.connectors.base import (
     RefundOrder,
     Retry,
     ShipItem,
+    connectors,
 )
 from channels.connectors.shopify import mapper as shopify
 from channels.connectors.shopify import webhooks
 from channels.connectors.shopify.client import OPERATIONS, Shopify
 from oms.core.errors import UserError
 from oms.core.http import HttpAnswer, HttpRequest
+from oms.orders.models import SalesChannel
 from oms.orders.validation import money_gap, normalise
 
 ACCESS = Access(
@@ -65,6 +67,11 @@ def play(operation: Any, *answers: Any) -> tuple[Any, list[HttpRequest]]:
 
 
 # --- Shopify ---------------------------------------------------------------------------------------
+
+
+def test_every_connector_is_a_kind_of_sales_channel() -> None:
+    """A connected channel takes the key as its kind; without it no form could save the channel again."""
+    assert {connector.key for connector in connectors()} <= set(SalesChannel.Kind.values)
 
 
 def test_signature_vector() -> None:

@@ -85,6 +85,33 @@ def test_a_carrier_is_switched_off_and_on(client: Client, east: Warehouse) -> No
     assert AuditEntry.objects.get(action="carrier.switched").after == {"active": False}
 
 
+def test_a_carrier_whose_labels_others_buy_is_never_asked(client: Client, east: Warehouse) -> None:
+    """Switched on it would be asked with the others, and nobody could compare rates any more."""
+    outside = CarrierAccount.objects.create(code="3pl-ups", name="UPS", connector="threepl", is_active=False)
+    assert "Labels bought elsewhere" in client.get("/settings/carriers/").content.decode()
+    answer = client.post(f"/settings/carriers/{outside.pk}/act/", {"action": "on"}, follow=True)
+    assert "labels of UPS are bought elsewhere" in answer.content.decode()
+    outside.refresh_from_db()
+    assert not outside.is_active
+
+
+def test_a_carrier_account_is_made_in_data_repair_and_no_unknown_one(client: Client, east: Warehouse) -> None:
+    User.objects.update(is_staff=True, is_superuser=True)
+    values = {
+        "code": "van", "name": "Own vans", "connector": "ups", "currency": "USD", "preference": "10",
+        "config": "{}", "is_active": "on",
+    }  # fmt: skip
+    address = "/admin/fulfillment/carrieraccount/add/"
+    assert "is no carrier; choose one of table_rate" in client.post(address, values).content.decode()
+    assert client.post(address, {**values, "connector": "table_rate"}).status_code == 302
+    made = CarrierAccount.objects.get()
+    assert (made.code, made.connector, made.is_active) == ("van", "table_rate", True)
+    assert (
+        "credentials"
+        not in client.get(f"/admin/fulfillment/carrieraccount/{made.pk}/change/").content.decode()
+    )
+
+
 def test_only_settings_people_may(client: Client, east: Warehouse) -> None:
     client.force_login(make_user("finn", "floor"))
     for path in ("/settings/warehouses/EAST/", "/settings/carriers/"):
