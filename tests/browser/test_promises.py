@@ -15,6 +15,7 @@ from oms.core.clock import business_day
 from oms.core.models import User
 from procurement import purchase_orders
 from procurement.models import Supplier
+from tests.browser.test_every_page import findings, in_dialogs
 from tests.factories import add_stock, make_channel, make_sku, make_warehouse
 from tests.orders.test_promises import bought, receive, settle, sold
 
@@ -34,6 +35,7 @@ def test_a_moved_date_and_whom_a_short_delivery_drops(
     log_in(owner)
     page.goto(f"{live_server.url}/purchasing/orders/{order.pk}/")
     expect(page.get_by_role("link", name=last.order.number)).to_have_count(2)  # waiting, and promised
+    assert in_dialogs(page, set()) == []
     page.get_by_role("button", name="Move date").click()
     dialog = page.get_by_role("dialog", name="Move the expected date")
     dialog.get_by_label("Expected").fill((today + dt.timedelta(days=17)).isoformat())
@@ -52,7 +54,12 @@ def test_a_moved_date_and_whom_a_short_delivery_drops(
     row = promised.get_by_role("row", name=last.order.number)
     expect(row.get_by_text("Lost")).to_be_visible()
     expect(promised.get_by_role("row", name=first.order.number)).to_have_count(0)
+    assert findings(page) == [] and in_dialogs(page, set()) == []
     page.set_viewport_size({"width": 390, "height": 844})
+    fits(page)
+    page.goto(f"{live_server.url}/orders/promises/")
+    expect(page.get_by_role("link", name=last.order.number)).to_be_visible()
+    assert findings(page) == []
     fits(page)
 
 
@@ -66,6 +73,7 @@ def test_units_without_a_number_are_numbered(
     page.goto(f"{live_server.url}/stock/serials/")
     page.set_viewport_size({"width": 390, "height": 844})
     page.get_by_text("Number them").click()
+    assert findings(page) == []
     fits(page)
     page.get_by_label("Serial numbers of CAM in EAST, one per line").fill("S-1\nS-2")
     page.get_by_role("button", name="Save").click()

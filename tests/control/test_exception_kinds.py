@@ -15,6 +15,7 @@ APPS = ("channels", "fulfillment", "inventory", "oms", "procurement", "returns")
 HANDED_ON = {
     "channels/blackbox.py": {"oversell"},
     "channels/effects.py": {"effect_in_doubt", "effect_rejected"},
+    "procurement/lateness.py": {"purchase_late"},
     "oms/orders/intake.py": {"edited_after_shipping", "shipped_elsewhere"},
 }
 

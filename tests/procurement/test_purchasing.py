@@ -11,8 +11,9 @@ from inventory.models import DemandDay, StockLevel
 from oms.core.actor import SYSTEM
 from oms.core.clock import business_day
 from oms.core.errors import Conflict, UserError
+from oms.core.exceptions_inbox import resolve
 from oms.core.models import ExceptionItem
-from procurement import landed, planner, purchase_orders, receiving, selectors
+from procurement import landed, lateness, planner, purchase_orders, receiving, selectors
 from procurement.models import (
     LandedShare,
     OfferBreak,
@@ -284,3 +285,28 @@ def test_a_supplier_that_is_late_too_often_gives_way_to_the_next(supplier, east)
         PurchaseOrder.objects.filter(pk=order.pk).update(expected_on=business_day() - dt.timedelta(days=1))
     planner.suggest(actor=SYSTEM)
     assert ReorderSuggestion.objects.get().offer.supplier == other
+
+
+def test_a_late_order_is_told_once_and_a_moved_date_closes_it(supplier, east):
+    """P06: once per order and date, not once per look; a person's word counts until another date is missed."""
+    sku, today = make_sku(), business_day()
+    order = sent(supplier, east, (sku, 5, "1"))
+    purchase_orders.reschedule(order.pk, today, actor=SYSTEM)
+    assert lateness.tell(today + dt.timedelta(days=2)) == (0, 0), "two days of grace"
+    assert [lateness.tell(today + dt.timedelta(days=n)) for n in (3, 3, 4)] == [(1, 0), (0, 0), (0, 0)]
+    item = ExceptionItem.objects.get(kind="purchase_late")
+    assert item.title.startswith(f"{order.number} is late: expected") and "5 units" in item.detail
+    resolve(item.pk, "the supplier was asked", actor=SYSTEM)
+    assert lateness.tell(today + dt.timedelta(days=4)) == (0, 0), "a person has dealt with it"
+    purchase_orders.reschedule(order.pk, today + dt.timedelta(days=5), actor=SYSTEM)
+    assert lateness.tell(today + dt.timedelta(days=8)) == (1, 0), "the new date is missed, too"
+    purchase_orders.reschedule(order.pk, today + dt.timedelta(days=30), actor=SYSTEM)
+    assert lateness.tell(today + dt.timedelta(days=8)) == (0, 1)
+    receiving.receive(order.pk, [Arrived(order.lines.get().pk, 5)], actor=SYSTEM, key="r")
+    assert lateness.tell(today + dt.timedelta(days=60)) == (0, 0), "it has come"
+    draft = purchase_orders.create(
+        supplier_id=supplier.pk, warehouse_id=east.pk, actor=SYSTEM, expected_on=today,
+        lines=[purchase_orders.LineSpec(sku.pk, 5, D(1))],
+    )  # fmt: skip
+    purchase_orders.approve(draft.pk, actor=SYSTEM)
+    assert lateness.tell(today + dt.timedelta(days=60)) == (0, 0), "nobody has asked the supplier for it yet"
