@@ -48,10 +48,12 @@ BEGIN
 END $$ LANGUAGE plpgsql;
 CREATE TRIGGER {table}_touch BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION lading_touch();
 """
-#: as Django writes a time there; a trigger's own update wakes no trigger
+#: As Django writes a time there: compared as text, so with six digits of a second. SQLite knows three; the others make
+#: it the end of the millisecond, so that no change seems older than a moment that was read before it. A trigger's own
+#: update wakes no trigger.
 _TOUCH_SQLITE = (
     "CREATE TRIGGER {table}_touch AFTER UPDATE ON {table} BEGIN "
-    "UPDATE {table} SET updated_at = strftime('%Y-%m-%d %H:%M:%f', 'now') WHERE id = NEW.id; END"
+    "UPDATE {table} SET updated_at = strftime('%Y-%m-%d %H:%M:%f', 'now') || '999' WHERE id = NEW.id; END"
 )
 
 
