@@ -331,7 +331,7 @@ def job_detail(request: HttpRequest, job_id: int) -> HttpResponse:
     version = f"{job.state}.{job.position}.{job.stop_asked}"
     if is_fragment(request) and request.GET.get("version") == version:
         return HttpResponse(status=204)
-    rows = job.rows.all()
+    rows = job.rows.order_by("ok", "number") if job.failed else job.rows.all()
     if request.GET.get("only") == "failed":
         rows = rows.filter(ok=False)
     listed = list(rows[: ROWS + 1])

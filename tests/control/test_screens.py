@@ -19,7 +19,16 @@ from oms.core.audit import record
 from oms.core.clock import now
 from oms.core.errors import Conflict, UserError
 from oms.core.exceptions_inbox import raise_item
-from oms.core.models import ApiToken, AuditEntry, ExceptionItem, Job, Membership, MembershipScope, User
+from oms.core.models import (
+    ApiToken,
+    AuditEntry,
+    ExceptionItem,
+    Job,
+    JobRow,
+    Membership,
+    MembershipScope,
+    User,
+)
 from oms.core.roles import ROLES
 from oms.orders import intake
 from oms.orders.models import Order
@@ -381,6 +390,23 @@ def test_the_part_of_a_job_that_refreshes_itself_brings_the_title_along(client: 
     part = client.get(url, {"version": "queued.0.False"}, headers={"HX-Request": "true"}).content.decode()
     assert part.startswith("<title>Buy labels · Done · Lading</title>")
     assert client.get(url).content.decode().count("<title>") == 1
+
+
+def test_a_job_lists_what_failed_first_and_says_when_it_lists_only_a_part(
+    client: Client, owner: User
+) -> None:
+    job = Job.objects.create(kind="x", title="Tag", created_by="user:owner", state=Job.State.DONE, failed=1)
+    JobRow.objects.bulk_create(
+        JobRow(job=job, number=number, ok=number != 220, subject=f"SH-{number}") for number in range(1, 231)
+    )
+    html = client.get(f"/jobs/{job.pk}/").content.decode()
+    assert "The first 200 rows, the failed first" in html
+    assert re.findall(r'<th scope="row">(SH-\d+)', html)[:2] == ["SH-220", "SH-1"]
+    assert "show all" in client.get(f"/jobs/{job.pk}/?only=failed").content.decode()
+    JobRow.objects.filter(number__gt=3).delete()
+    Job.objects.update(failed=0)
+    html = client.get(f"/jobs/{job.pk}/").content.decode()
+    assert "3 rows" in html and "only failed" not in html
 
 
 def test_audit_filters_and_exports_safe_cells(client: Client, owner: User) -> None:
