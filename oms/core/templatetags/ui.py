@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import lucide
 from django import template
 from django.http import QueryDict
-from django.urls import NoReverseMatch, reverse
+from django.urls import NoReverseMatch, resolve, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
@@ -319,6 +319,20 @@ def link_to(name: str, *args: Any, **kwargs: Any) -> str:
         return reverse(name, args=args or None, kwargs=kwargs or None)
     except NoReverseMatch:
         return ""
+
+
+@register.simple_tag(takes_context=True)
+def way_to(context: template.Context, name: str, *args: Any) -> str:
+    """The address of a screen that the person looking may open, else "": `{% way_to "orders:new" as url %}`."""
+    from oms.core.access import can
+
+    url, user = link_to(name, *args), getattr(context.get("request"), "user", None)
+    if not url or user is None or not user.is_authenticated:
+        return ""
+    if name.startswith("admin:"):
+        return url if user.is_staff else ""
+    right = getattr(resolve(url).func, "reading", "")
+    return url if not right or can(user, right) else ""
 
 
 @register.simple_tag(takes_context=True)
