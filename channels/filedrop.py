@@ -102,8 +102,10 @@ def _tell(account: ChannelAccount, file: ChannelFile, actor: Actor) -> None:
         close_item(key, f"{file.name} was taken whole", actor=actor)
         return
     code = account.sales_channel.code
+    rows = "1 row" if file.refused == 1 else f"{file.refused} rows"
+    were = "was" if file.refused == 1 else "were"
     raise_item(
-        "channel_file", key, f"{account.sales_channel.name}: {file.refused} rows of {file.name} were not taken"[:200],
+        "channel_file", key, f"{account.sales_channel.name}: {rows} of {file.name} {were} not taken"[:200],
         detail="; ".join(f"row {row}, {column or 'row'}: {sentence}" for row, column, sentence in file.problems[:5]),
         url=f"/channels/{code}/files/", channel_code=code,
     )  # fmt: skip
