@@ -85,6 +85,7 @@ FINER: dict[str, tuple[str, ...]] = {
     "api:shipment-choose": ("shipping.label",),
     "api:shipment-void-label": ("shipping.label",),
     "api:shipment-label-bought": ("shipping.label",),
+    "api:shipment-enter-label": ("shipping.label",),
     "api:shipment-label-not-bought": ("shipping.label",),
     "api:routing-policy-list": ("orders.route",),
     "api:routing-decision-list": ("orders.route",),
@@ -130,8 +131,9 @@ NAMES_ALL = {
     "inventory:transfers",
 }
 #: 404 on one's own object: there is no label yet, the empty form names no request, the goods arrive elsewhere,
-#: the fields of this channel are known and need no mapping, it exchanges no files
+#: the fields of this channel are known and need no mapping, it exchanges no files, no black box waits for a person
 NOT_YET = {
+    "channels:look_again",
     "channels:mapping",
     "channels:files",
     "channels:file-errors",
