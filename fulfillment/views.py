@@ -10,6 +10,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.dateparse import parse_date
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -426,6 +427,10 @@ def order_panel(request: HttpRequest, order_id: int) -> HttpResponse:
         {
             "order": order,
             "decision": decision,
+            # why each of the others lost stands in its row of the table
+            "summary": "; ".join(part for part in decision.summary.split("; ") if " lost: " not in part)
+            if decision
+            else "",
             "candidates": [
                 one | {"leaves": parse_date(one.get("ships") or "")}
                 for one in (decision.trace.get("candidates") or [])
@@ -448,6 +453,7 @@ def order_panel(request: HttpRequest, order_id: int) -> HttpResponse:
             ],
             "rest": shares.get(None),
             "shares": shares,
+            "next": _next_step(request, live),
             "split": [
                 {"line": line, "free": free[line.pk]}
                 for line in order.lines.select_related("sku").order_by("pk")
@@ -461,6 +467,22 @@ def order_panel(request: HttpRequest, order_id: int) -> HttpResponse:
             "may_route": may_route,
         },
     )
+
+
+def _next_step(request: HttpRequest, live: list[Shipment]) -> dict[str, str] | None:
+    """The one thing to do next for an order whose only parcel waits in the house; None when there is none to name."""
+    if len(live) != 1:
+        return None
+    item = live[0]
+    if item.state in (Shipment.State.READY, Shipment.State.PICKING):
+        word, icon, name, permission = "Pick & pack", "scan-barcode", "fulfillment:bench", "shipping.work"
+    elif item.state == Shipment.State.PACKED:
+        word, icon, name, permission = "Buy label", "printer", "fulfillment:shipment", "shipping.label"
+    else:
+        return None
+    if not item.warehouse.counted_by_us or not can(request.user, permission, item.warehouse.code):
+        return None
+    return {"word": word, "icon": icon, "url": reverse(name, args=[item.pk])}
 
 
 @screen("orders.view", write="orders.route")

@@ -261,6 +261,8 @@ def _detail(request: HttpRequest, order: Order) -> dict[str, Any]:
         "late": late(loaded),
         "panels": _panels(loaded),
         "cancellable": cancellable,
+        "any_short": any(row["line"].short for row in lines),
+        "any_cancelled": any(row["line"].cancelled for row in lines),
         "cancel_reasons": list(services.CANCEL_REASONS.items()),
         "hold_reasons": [pair for pair in Hold.Reason.choices if pair[0] in _BY_HAND],
         "may_hold": open_ and can(request.user, "orders.hold", channel_code=code),

@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 from django.template import Context, Template
 from django.test import RequestFactory
+from django.utils import timezone
 
 from oms.core import charts
 from oms.core.templatetags import ui
@@ -99,6 +100,13 @@ def test_when_names_the_zone_and_the_distance() -> None:
     html = render('{% when at zone="America/New_York" style="full" %}', at=moment)
     assert ">1 Jul 2026 14:30:00 EDT</time>" in html
     assert "Wednesday 1 July 2026 14:30:00 EDT" in html
+
+
+def test_a_date_that_matters_has_its_year_its_zone_and_its_distance() -> None:
+    later = timezone.now() + dt.timedelta(minutes=185)
+    html = render('{% when at zone="UTC" style="long" %}', at=later)
+    assert f">{later:%-d %b %Y %H:%M} UTC · in 3 h" in html
+    assert render("{% zone %}") == "UTC"
 
 
 def test_query_changes_and_removes() -> None:

@@ -341,6 +341,27 @@ def test_what_has_left_is_not_offered_another_warehouse(client: Client, owner: U
     assert "Re-route" not in shown and "Send from another warehouse" not in shown
 
 
+def test_the_order_page_offers_the_next_step_of_its_one_parcel(
+    client: Client, owner: User, world: World
+) -> None:
+    whole = world.routed(2)
+    panel, bench = (
+        reverse(f"fulfillment:{name}", args=[pk])
+        for name, pk in (("order_panel", whole.order_id), ("bench", whole.pk))
+    )
+    client.force_login(owner)
+    shown = client.get(panel).content.decode()
+    assert f'id="order-next" class="button primary" hx-swap-oob="true" href="{bench}"' in shown
+    assert "lost:" not in shown, "the table says why the others lost"
+    Shipment.objects.update(state=Shipment.State.PACKED)
+    assert "Buy label" in client.get(panel).content.decode()
+    Shipment.objects.update(state=Shipment.State.SHIPPED)
+    assert "order-next" not in client.get(panel).content.decode()
+    Shipment.objects.update(state=Shipment.State.READY)
+    client.force_login(make_user("reader", "viewer"))
+    assert "order-next" not in client.get(panel).content.decode()
+
+
 def test_the_order_panel_costs_few_queries(
     client: Client, owner: User, world: World, django_assert_max_num_queries: Callable
 ) -> None:

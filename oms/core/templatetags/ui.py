@@ -197,7 +197,7 @@ def when(
 ) -> SafeString:
     """A time in the named zone, else the user's, else the business's; the title has zone and distance.
 
-    `style`: auto (14:02 today, else 21 Nov 14:02), full, date, relative.
+    `style`: auto (14:02 today, else 21 Nov 14:02), long (21 Nov 2026 14:02 EST · in 3 h), full, date, relative.
     """
     if moment is None:
         return SafeString('<span class="none">–</span>')
@@ -212,6 +212,8 @@ def when(
         text = distance
     elif style == "date":
         text = f"{local:%-d %b}" if local.year == today.year else f"{local:%-d %b %Y}"
+    elif style == "long":
+        text = f"{local:%-d %b %Y %H:%M} {local.tzname()} · {distance}"
     elif style == "full":
         text = f"{local:%-d %b %Y %H:%M:%S} {local.tzname()}"
     elif local.date() == today:
@@ -224,6 +226,13 @@ def when(
         '<time datetime="{}" title="{}">{}{}</time>', moment.isoformat(), title, text,
         format_html(" <small>{}</small>", local.tzname()) if foreign else "",
     )  # fmt: skip
+
+
+@register.simple_tag(takes_context=True)
+def zone(context: template.Context) -> str:
+    """The zone that `when` uses on this page, by the short name it has now: `EST`."""
+    user = getattr(context.get("request"), "user", None)
+    return clock.now().astimezone(_zone(getattr(user, "time_zone", ""))).tzname() or "UTC"
 
 
 # --- states -------------------------------------------------------------------------------------
