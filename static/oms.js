@@ -82,6 +82,9 @@
     $("[data-focus], [aria-invalid=true]", event.target)?.focus();
   });
 
+  // --- tabs: the one in use is in sight, on a phone as well ----------------------------------------
+  for (const tab of $$(".tabs [aria-current]")) tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.offsetLeft - (tab.parentElement.clientWidth - tab.offsetWidth) / 2;
+
   // --- lists: columns, saved views, files ---------------------------------------------------------
   const wanted = () => {
     const query = new URLSearchParams(location.search);
