@@ -27,7 +27,16 @@ from oms.core.clock import business_day
 from oms.core.doorbell import ring
 from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
-from oms.core.screens import first_time, form_key, new_form_key, page, posted_amount, posted_whole, screen
+from oms.core.screens import (
+    first_time,
+    form_key,
+    is_fragment,
+    new_form_key,
+    page,
+    posted_amount,
+    posted_whole,
+    screen,
+)
 from procurement import landed, planner, purchase_orders, receiving, selectors, states
 from procurement.models import (
     LandedCharge,
@@ -37,6 +46,7 @@ from procurement.models import (
     Supplier,
     SupplierOffer,
 )
+from procurement.offers import price_for
 
 TABS: tuple[tuple[str, str, list[str]], ...] = (
     ("open", "Open", [s.value for s in states.RECEIVABLE] + ["draft", "approved"]),
@@ -60,8 +70,10 @@ def orders(request: HttpRequest) -> HttpResponseBase:
     tab = request.GET.get("tab", "open")
     wanted = next((values for key, _, values in TABS if key == tab), TABS[0][2])
     found = _visible(request)
+    late = found.filter(state__in=states.INCOMING, expected_on__lt=business_day())
+    overdue = None if is_fragment(request) else late.count()
     if tab == "late":
-        found = found.filter(state__in=states.INCOMING, expected_on__lt=business_day())
+        found = late
     else:
         found = found.filter(state__in=wanted)
     if place := request.GET.get("warehouse", ""):
@@ -107,7 +119,13 @@ def orders(request: HttpRequest) -> HttpResponseBase:
         "tools": tools,
         "tabs": lists.with_saved(
             [
-                {"label": label, "url": f"?tab={key}", "count": None, "active": key == tab}
+                {
+                    "label": label,
+                    "url": f"?tab={key}",
+                    "count": overdue if key == "late" else None,
+                    "tone": "bad" if key == "late" and overdue else "",
+                    "active": key == tab,
+                }
                 for key, label, _ in TABS
             ],
             tools,
@@ -380,6 +398,7 @@ def new_order(request: HttpRequest) -> HttpResponse:
         "warehouses": [
             (w.code, w.name) for w in Warehouse.objects.filter(scope.q(warehouse="code"), is_active=True)
         ],
+        "supplier": request.GET.get("supplier", ""),
     }
     return render(request, "procurement/new_order.html", context)
 
@@ -443,6 +462,10 @@ def _orders_csv(found: QuerySet[PurchaseOrder], costs: bool) -> HttpResponseBase
     return lists.csv_of("purchase-orders", header, found, row)
 
 
+#: so many offers are shown on a supplier's page
+OFFERS = 200
+
+
 @screen("purchasing.view")
 @require_GET
 def supplier(request: HttpRequest, code: str) -> HttpResponse:
@@ -454,7 +477,9 @@ def supplier(request: HttpRequest, code: str) -> HttpResponse:
         "item": item,
         "lead": selectors.lead_time(item.pk, item.lead_time_days),
         "score": selectors.score(item.pk),
-        "offers": item.offers.select_related("sku__product").prefetch_related("breaks")[:200],
+        "offers": item.offers.select_related("sku__product").prefetch_related("breaks")[:OFFERS],
+        "offer_count": item.offers.count(),
+        "may_edit": can(request.user, "purchasing.edit"),
         "orders": _visible(request).filter(supplier=item).order_by("-pk")[:20],
         "see_costs": can(request.user, "costs.view"),
     }
@@ -494,12 +519,16 @@ def reorder(request: HttpRequest) -> HttpResponse:
     if query:
         found = found.filter(Q(sku__code__icontains=query) | Q(offer__supplier__name__icontains=query))
     rows = list(
-        found.select_related("sku__product", "warehouse", "offer__supplier").order_by(
-            F("stockout_on").asc(nulls_last=True), "sku__code"
-        )[:200]
+        found.select_related("sku__product", "warehouse", "offer__supplier")
+        .prefetch_related("offer__breaks")
+        .order_by(F("stockout_on").asc(nulls_last=True), "sku__code")[:200]
     )
+    day = business_day()
     context = {
         "rows": rows,
+        "costs": {
+            row.pk: price_for(row.offer, row.quantity, day) * row.quantity for row in rows if row.offer
+        },
         "q": query,
         "place": place,
         "places": _places(request),

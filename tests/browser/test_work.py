@@ -182,7 +182,7 @@ def test_stock_is_adjusted_and_a_draft_is_made_and_received(
     page.goto(live_server.url + "/purchasing/reorder/")
     page.get_by_label("Select MUG").check()
     with page.expect_navigation():
-        page.get_by_role("button", name="Make draft orders of the ticked").click()
+        page.get_by_role("button", name="Make draft orders of what is ticked").click()
     assert ReorderSuggestion.objects.get().state == ReorderSuggestion.State.ORDERED
     made = PurchaseOrder.objects.latest("pk")
     for name in ("Approve", "Mark as sent", "Post the receipt"):

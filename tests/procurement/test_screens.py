@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from decimal import Decimal
 
 import pytest
@@ -9,9 +10,10 @@ from django.test import Client
 from django.urls import reverse
 
 from oms.core.actor import SYSTEM
+from oms.core.clock import business_day
 from oms.orders import intake
 from procurement import purchase_orders
-from procurement.models import LandedCharge, PurchaseOrder, Supplier
+from procurement.models import LandedCharge, PurchaseOrder, ReorderSuggestion, Supplier, SupplierOffer
 from tests.factories import (
     add_stock,
     line_draft,
@@ -71,6 +73,64 @@ def test_each_step_says_what_it_did_and_what_is_next(client: Client, db: None) -
     assert said(first, "close") == [f"{first} is closed; what was still open counts as short."]
     assert said(second, "cancel") == [f"{second} is cancelled; its units are no longer incoming."]
     assert "cannot become sent" in said(second, "send")[0], "a step that is refused says so and nothing else"
+
+
+def test_a_supplier_says_what_is_left_out_and_starts_an_order(
+    client: Client, ordered: PurchaseOrder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("procurement.views.OFFERS", 1)
+    Supplier.objects.create(code="ALPHA", name="Alpha")
+    for code in ("MUG-A", "MUG-B"):
+        SupplierOffer.objects.create(
+            supplier=ordered.supplier, sku=make_sku(code), price=Decimal(3), currency="USD", moq=1,
+            valid_from=business_day(),
+        )  # fmt: skip
+    client.force_login(make_user("buyer", "owner"))
+    page = client.get(reverse("procurement:supplier", args=["KILN"])).content.decode()
+    assert "the first 1 of 2" in page
+    new = reverse("procurement:new_order") + "?supplier=KILN"
+    assert new in page
+    assert '<option value="KILN" selected>' in client.get(new).content.decode()
+
+
+def test_late_orders_are_counted_on_their_tab(client: Client, ordered: PurchaseOrder) -> None:
+    client.force_login(make_user("buyer", "owner"))
+    late = '<b class="bad">1</b>'
+    PurchaseOrder.objects.update(expected_on=business_day())
+    assert late not in client.get(reverse("procurement:orders")).content.decode()
+    PurchaseOrder.objects.update(expected_on=business_day() - dt.timedelta(days=1))
+    assert late in client.get(reverse("procurement:orders")).content.decode()
+
+
+def test_a_suggestion_says_what_it_costs_at_the_break_that_it_reaches(
+    client: Client, ordered: PurchaseOrder
+) -> None:
+    sku = make_sku("JUG")
+    offer = SupplierOffer.objects.create(
+        supplier=ordered.supplier,
+        sku=sku,
+        price=Decimal("3.00"),
+        currency="USD",
+        moq=1,
+        valid_from=business_day(),
+    )
+    offer.breaks.create(min_quantity=50, price=Decimal("2.50"))
+    ReorderSuggestion.objects.create(
+        sku=sku,
+        warehouse=ordered.warehouse,
+        offer=offer,
+        quantity=60,
+        need=2,
+        position=-2,
+        reorder_point=0,
+        trace={},
+    )
+    client.force_login(make_user("buyer", "owner"))
+    page = client.get(reverse("procurement:reorder")).content.decode()
+    assert "150.00" in page, "60 at 2.50, not at 3.00"
+    assert "Owed" in page
+    client.force_login(make_user("picker", "viewer"))
+    assert "150.00" not in client.get(reverse("procurement:reorder")).content.decode()
 
 
 def test_receiving_and_freight_on_screen(client: Client, ordered: PurchaseOrder) -> None:
