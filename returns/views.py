@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import F, Q
+from django.db.models import Count, F, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -20,7 +20,7 @@ from oms.core.access import can, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
-from oms.core.screens import form_key, new_form_key, page, posted_amount, posted_whole, screen
+from oms.core.screens import form_key, is_fragment, new_form_key, page, posted_amount, posted_whole, screen
 from oms.orders.models import Order, SalesChannel
 from oms.orders.selectors import get_visible
 from returns import inspection, refunds, rma, selectors
@@ -50,15 +50,33 @@ def _csv_row(item: Rma) -> list[Any]:
     ]  # fmt: skip
 
 
+def _to_inspect(found: QuerySet[Rma]) -> QuerySet[Rma]:
+    """Those with units on the bench that nobody has judged."""
+    return found.filter(
+        state__in=["part_received", "received"], lines__received__gt=F("lines__disposed")
+    ).distinct()
+
+
+def _counts(found: QuerySet[Rma]) -> dict[str, int]:
+    """How many returns wait under each tab that is work; what is closed is not counted."""
+    states = dict(
+        found.filter(state__in=[*TABS[0][2], *TABS[2][2]])
+        .order_by()
+        .values_list("state")
+        .annotate(n=Count("pk"))
+    )
+    waiting = {key: sum(states.get(state, 0) for state in values) for key, _, values in (TABS[0], TABS[2])}
+    return waiting | {"inspect": _to_inspect(found).count()}
+
+
 @screen("returns.view")
 @require_GET
 def rma_list(request: HttpRequest) -> HttpResponseBase:
     """Returns by where they stand."""
     tab = request.GET.get("tab", "open")
     wanted = next((values for key, _, values in TABS if key == tab), TABS[0][2])
-    found = selectors.visible(request.user).filter(state__in=wanted)
-    if tab == "inspect":
-        found = found.filter(lines__received__gt=F("lines__disposed")).distinct()
+    found = selectors.visible(request.user)
+    found = _to_inspect(found) if tab == "inspect" else found.filter(state__in=wanted)
     if place := request.GET.get("warehouse", ""):
         found = found.filter(warehouse__code=place)
     query = request.GET.get("q", "").strip()
@@ -79,6 +97,7 @@ def rma_list(request: HttpRequest) -> HttpResponseBase:
         csv=True,
     )
     scope = scope_of(request.user, "returns.view")
+    counts = {} if is_fragment(request) else _counts(selectors.visible(request.user))
     context = {
         "rows": listed.items,
         "next_cursor": listed.next_cursor,
@@ -93,7 +112,7 @@ def rma_list(request: HttpRequest) -> HttpResponseBase:
         "tools": tools,
         "tabs": lists.with_saved(
             [
-                {"label": label, "url": f"?tab={key}", "count": None, "active": key == tab}
+                {"label": label, "url": f"?tab={key}", "count": counts.get(key), "active": key == tab}
                 for key, label, _ in TABS
             ],
             tools,

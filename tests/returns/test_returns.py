@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 import pytest
@@ -12,7 +13,7 @@ from oms.core.actor import SYSTEM
 from oms.core.errors import Conflict, UserError
 from returns import inspection, refunds, rma
 from returns.models import Disposition, Refund, Rma
-from tests.factories import make_sku, make_warehouse
+from tests.factories import make_sku, make_user, make_warehouse
 from tests.fulfillment.conftest import carrier, world  # noqa: F401 the shipped order of these tests
 
 D = Decimal
@@ -49,6 +50,18 @@ def opened(order, quantity=2):
 
 def level(order):
     return StockLevel.objects.get(sku=order.lines.get().sku, warehouse=order.shipments.get().warehouse)
+
+
+def test_the_tabs_say_how_many_returns_wait(shipped, client):
+    def waiting():
+        html = client.get("/returns/").content.decode()
+        return re.findall(r">(On the way|To inspect|Inspected) <b>(\d+)</b>", html)
+
+    client.force_login(make_user("boss", "owner"))
+    item = opened(shipped, 2)
+    assert waiting() == [("On the way", "1"), ("To inspect", "0"), ("Inspected", "0")]
+    rma.receive(item.pk, {item.lines.get().pk: 2}, actor=SYSTEM, key="one")
+    assert waiting() == [("On the way", "0"), ("To inspect", "1"), ("Inspected", "0")]
 
 
 def test_never_more_than_shipped_over_all_rmas(shipped):
