@@ -348,7 +348,8 @@ def _returns(
         arrives = sale.delivered + rng.uniform(4, 26) * ONE
         reason = rng.choices(list(REASONS), list(REASONS.values()))[0]
         picked.append((sale, order, rng.choice(goods)[1], arrives, reason))
-    coming = [row for row in picked if row[3] >= limit][:8]
+    # on its way: asked for already, not here yet
+    coming = [row for row in picked if limit <= row[3] < now() + 3 * ONE][:8]
     arrived = [row for row in picked if row[3] < limit]
     waiting = {row[1].pk for row in sorted(arrived, key=lambda row: row[3])[-6:]}
     rmas = []

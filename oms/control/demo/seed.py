@@ -578,8 +578,9 @@ def _purchasing(
             purchase_orders.send(order.pk, actor=ACTOR)
             late = supplier.code in ("TWOTHREAD", "BATHMILL")
             due = business_day() + dt.timedelta(days=-4 if late else rng.randint(3, 20))
+            sent = moment - dt.timedelta(days=supplier.lead_time_days)
             PurchaseOrder.objects.filter(pk=order.pk).update(
-                expected_on=due, sent_at=moment - dt.timedelta(days=supplier.lead_time_days)
+                expected_on=due, sent_at=sent, ordered_on=sent.date(), created_at=sent
             )
 
 
