@@ -31,7 +31,15 @@ from channels import (
     tuning,
 )
 from channels.connectors.base import ChannelError, get_connector
-from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, Listing, OversellIncident
+from channels.models import (
+    ChannelAccount,
+    ChannelEffect,
+    Drift,
+    InboxMessage,
+    Listing,
+    LocationMap,
+    OversellIncident,
+)
 from channels.tasks import hook_address
 from inventory.models import Sku, Warehouse
 from inventory.screens import visible_warehouses
@@ -790,7 +798,22 @@ def sku_panel(request: HttpRequest, sku_id: int) -> HttpResponse:
         )
     )
     pushes = selectors.last_pushes([row.pk for row in rows])
-    lines = [{"listing": row, "shown": shown.get(row.pk), "push": pushes.get(row.pk)} for row in rows]
+    # a channel that counts per location has one listing for each: they are told apart by our warehouse
+    places = {
+        (account, external): code
+        for account, external, code in LocationMap.objects.filter(
+            account__in={row.account_id for row in rows if row.location_id}
+        ).values_list("account", "external_id", "warehouse__code")
+    }
+    lines = [
+        {
+            "listing": row,
+            "shown": shown.get(row.pk),
+            "push": pushes.get(row.pk),
+            "place": places.get((row.account_id, row.location_id), ""),
+        }
+        for row in rows
+    ]
     published, available, exposure = quantities.exposure(sku.pk) if rows else (0, 0, 0)
     context = {"sku": sku, "lines": lines, "published": published, "available": available, "exposure": exposure,
                "may_manage": can(request.user, "channels.manage")}  # fmt: skip

@@ -583,7 +583,7 @@ def _snapshot_one(
             kind=Kind.SNAPSHOT,
             key=f"{prefix}:{bucket}",
             reason="snapshot",
-            reference=f"figures of {taken_at:%Y-%m-%d %H:%M} UTC",
+            reference=f"figures of {taken_at:%-d %b %Y %H:%M} UTC",
             occurred_at=taken_at,
         )
         for bucket, change in changes.items()

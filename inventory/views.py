@@ -46,7 +46,7 @@ from inventory.operations import Adjusted
 from oms.core import business, lists
 from oms.core.access import can, require, scope_of
 from oms.core.actor import Actor, actor_of
-from oms.core.clock import now
+from oms.core.clock import business_day, now
 from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
 from oms.core.screens import form_key, is_fragment, new_form_key, posted_whole, screen
@@ -55,7 +55,7 @@ VIEWS = (
     ("", "All"),
     ("out", "Out of stock"),
     ("low", "Low"),
-    ("held", "Promised"),
+    ("held", "Reserved"),
     ("unfit", "Unavailable"),
     ("transit", "In transit"),
 )
@@ -510,7 +510,7 @@ def transfers(request: HttpRequest) -> HttpResponse:
     )
     page = keyset_page(found, order=("-id",), cursor=request.GET.get("cursor", ""), limit=50)
     context = {
-        "rows": page.items, "next_cursor": page.next_cursor, "columns": 6, "form": form,
+        "rows": page.items, "next_cursor": page.next_cursor, "columns": 6, "form": form, "today": business_day(),
         "may_transfer": can(request.user, "stock.transfer"),
     }  # fmt: skip
     name = "_transfer_rows" if is_fragment(request) and request.GET.get("cursor") else "transfers"
