@@ -53,6 +53,32 @@ def _challenged(request: HttpRequest, hook_key: str) -> HttpResponse:
     return HttpResponseNotAllowed(["POST"]) if answer is None else JsonResponse(dict(answer))
 
 
+#: of JSON without its texts: numbers and their exponents, the rest blank; brackets of both kinds as one
+_NUMBERS = bytes(byte if byte in b"0123456789eE" else 32 for byte in range(256))
+_NESTING = bytes.maketrans(b"{}", b"[]")
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def plain(raw: bytes) -> bool:
+    """True when nothing in these bytes, which are JSON, wants a closer look by `unfit` (pure): most messages, at a
+    fraction of its cost."""
+    raw = raw.replace(b"\\/", b"/")  # as PHP writes every address
+    if not raw.isascii() or b"\\" in raw:
+        return False
+    bare = b" ".join(raw.split(b'"')[::2])
+    if b"N" in bare or b"I" in bare:
+        return False
+    for number in bare.translate(_NUMBERS).split():
+        if len(number) > 20 or (number[0] in b"0123456789" and b"e" in number.lower()):
+            return False
+    nesting = bare.translate(_NESTING, _NOT_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        if not nesting:
+            break
+        nesting = nesting.replace(b"[]", b"")  # the innermost level
+    return not nesting
+
+
 def unfit(raw: bytes) -> str:
     """Why these bytes are no JSON that can be kept and read again, in a sentence; empty when they are (pure)."""
     try:
@@ -140,7 +166,7 @@ def receive(request: HttpRequest, hook_key: str) -> HttpResponse:
     except (*inbox.UNREADABLE, LookupError, RecursionError) as error:
         # signed, so it is from the channel; asking for it again would bring the same bytes
         return _kept(account, raw, unfit(raw), str(error))
-    if found and (sentence := unfit(raw)):
+    if found and not plain(raw) and (sentence := unfit(raw)):
         return _kept(account, raw, sentence, "")
     inbox.accept(account, found)
     return HttpResponse(status=200)

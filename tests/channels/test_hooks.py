@@ -11,7 +11,7 @@ from django.test import Client
 
 from channels import inbox
 from channels.connectors.shopify.webhooks import sign
-from channels.hooks import MAX_BODY, MAX_DEPTH, unfit
+from channels.hooks import MAX_BODY, MAX_DEPTH, plain, unfit
 from channels.models import ChannelAccount, InboxMessage
 from oms.core.models import ExceptionItem, OutboxEvent
 from tests.factories import make_channel
@@ -130,6 +130,22 @@ def test_a_moment_beyond_every_calendar_is_left_out(account: ChannelAccount) -> 
     raw = json.dumps({"id": 7}).encode()
     assert knock(account, raw, **{"X-Shopify-Triggered-At": "9999-12-31T23:59:59-14:00"}).status_code == 200
     assert InboxMessage.objects.get().event_at is None
+
+
+def test_the_quick_look_never_passes_what_the_close_one_refuses() -> None:
+    for raw, _ in UNFIT[:10]:
+        assert not plain(raw)
+    deep, deepest = (b"[" * times + b"]" * times for times in (MAX_DEPTH - 1, MAX_DEPTH))
+    # brackets in a text are no levels
+    assert plain(b'{"a": "]]]]", "b": ' + deep + b"}") and not plain(b'{"a": "]]]]", "b": ' + deepest + b"}")
+    assert not plain(b'{"a": "\\"]]", "b": ' + deepest + b"}")
+    for text in (
+        b'{"a": 12.5, "b": [true, false, null], "c": "1e400 NaN"}',
+        b'{"url": "https:\\/\\/shop.example"}',
+    ):
+        assert plain(text) and not unfit(text)
+    for text in (b'{"a": 1e2}', b'{"a": 1E400}', b'{"a": -Infinity}', b'{"a": ' + b"1" * 30 + b"}"):
+        assert not plain(text)
 
 
 def test_a_sound_body_of_any_size_is_fit() -> None:
