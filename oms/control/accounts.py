@@ -214,7 +214,7 @@ def set_up_totp(request: HttpRequest) -> HttpResponse:
             return render(request, "control/recovery_codes.html", {"codes": codes})
         error = "This code does not match. Check the clock of your phone and try the next code."
     image = segno.make(device.config_url, error="m").svg_inline(
-        scale=5, border=2, dark="#000", light="#fff", svgclass="qr"
+        scale=5, border=2, dark="#000", light="#fff", svgclass="qr", omitsize=True
     )
     secret = device.config_url.split("secret=")[1].split("&")[0]
     context = {"qr": mark_safe(image), "secret": secret, "error": error}  # noqa: S308 - made by segno from our own text

@@ -69,6 +69,13 @@ def test_second_factor_stands_between_password_and_session(client: Client, mara:
     assert client.get("/").status_code == 200
 
 
+def test_the_picture_of_the_key_is_shown_whole(client: Client, mara: User) -> None:
+    client.force_login(mara)
+    html = client.get("/profile/two-factor/").content.decode()
+    picture = html.partition('class="qr-box">')[2].partition(">")[0]
+    assert "viewBox" in picture, "without it the style sheet cuts the picture instead of scaling it"
+
+
 def test_switching_on_gives_codes_that_work_once(client: Client, mara: User) -> None:
     client.force_login(mara)
     client.get("/profile/two-factor/")
