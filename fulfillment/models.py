@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from fulfillment.carriers.base import CONNECTORS
 from inventory.models import Lot, SerialUnit, Sku, Transfer, Warehouse
+from oms.core.clock import now
 from oms.core.fields import CurrencyField, EncryptedJSONField, EncryptedTextField, MoneyAmountField
 from oms.orders.models import Allocation, Order, OrderLine
 from procurement.models import PurchaseOrder, Receipt
@@ -276,6 +277,12 @@ class Shipment(models.Model):
     @property
     def number(self) -> str:
         return f"S-{self.pk}"
+
+    @property
+    def is_late(self) -> bool:
+        """Still in the house after the moment by which it had to leave."""
+        waits = self.state in ("ready", "picking", "packed", "labelled")
+        return waits and self.ship_by is not None and self.ship_by < now()
 
 
 class ShipmentLine(models.Model):

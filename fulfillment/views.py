@@ -81,10 +81,18 @@ def shipments(request: HttpRequest) -> HttpResponseBase:
         limit=50,
     )
     scope = scope_of(request.user, "shipping.view")
+    gone = tab in ("shipped", "delivered")
     tools = lists.tools(
         request,
         "fulfillment:shipments",
-        ((2, "Order"), (3, "From"), (4, "Ship by"), (5, "Carrier"), (6, "Tracking"), (7, "Told channel")),
+        (
+            (2, "Order"),
+            (3, "From"),
+            (4, "Left" if gone else "Ship by"),
+            (5, "Carrier"),
+            (6, "Tracking"),
+            (7, "Told channel"),
+        ),
         csv=True,
     )
     context = {
@@ -103,6 +111,7 @@ def shipments(request: HttpRequest) -> HttpResponseBase:
             tools,
         ),
         "tab": tab,
+        "gone": gone,
         "filtered": bool(query or warehouse),
     }
     name = (

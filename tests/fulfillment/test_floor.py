@@ -255,3 +255,18 @@ def test_a_pick_that_finds_more_books_found_stock_with_its_reason(world, carrier
     Shipment.objects.filter(pk=shipment.pk).update(state="shipped")
     with pytest.raises(Conflict, match="adjust the stock instead"):
         surplus.found_more(line.pk, 1, reason="found", actor=SYSTEM, key="k2")
+
+
+def test_what_had_to_leave_already_is_marked_late_until_it_left(world, carrier, client):
+    item = world.order(1)
+    routing_service.route(item.pk, actor=SYSTEM)
+    shipment = Shipment.objects.get()
+    Shipment.objects.update(ship_by=now() - dt.timedelta(hours=1))
+    client.force_login(make_user("lead", "owner"))
+    pages = ("/shipments/", "/floor/", f"/shipments/{shipment.pk}/", f"/floor/{shipment.pk}/")
+    for page in pages:
+        assert "<span>Late</span>" in client.get(page).content.decode(), page
+    Shipment.objects.update(state="shipped", shipped_at=now())
+    html = client.get("/shipments/?tab=shipped").content.decode()
+    assert "<span>Late</span>" not in html
+    assert '<th scope="col">Left</th>' in html
