@@ -793,6 +793,9 @@ class Transfer(models.Model):
             models.CheckConstraint(condition=~Q(source=F("destination")), name="transfer_two_places"),
         ]
 
+    def __str__(self) -> str:
+        return self.number
+
     @property
     def number(self) -> str:
         return f"TR-{self.pk}"

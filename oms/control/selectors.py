@@ -460,6 +460,14 @@ class Process:
     info: dict[str, Any]
 
 
+def _worker_label(name: str) -> str:
+    """`worker:vm:31023:0` (host, process, restarts) → "Worker on vm, process 31023"."""
+    kind, _, rest = name.partition(":")
+    host, _, rest = rest.partition(":")
+    pid = rest.partition(":")[0]
+    return f"Worker on {host}, process {pid}" if kind == "worker" and pid else name
+
+
 def processes() -> list[Process]:
     """Signs of life; the two that must live stand first even when they never did."""
     known = {heart.name: heart for heart in Heartbeat.objects.order_by("name")}
@@ -472,7 +480,11 @@ def processes() -> list[Process]:
         silent = heart is None or at - heart.at > beat.SILENT_AFTER
         found.append(
             Process(
-                name, labels.get(name, name), heart.at if heart else None, silent, heart.info if heart else {}
+                name,
+                labels.get(name) or _worker_label(name),
+                heart.at if heart else None,
+                silent,
+                heart.info if heart else {},
             )
         )
     return found

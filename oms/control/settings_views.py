@@ -140,8 +140,8 @@ def _choices() -> dict[str, Any]:
             {"key": key, "label": label, "rights": sorted(PERMISSIONS[right] for right in rights)}
             for key, (label, rights) in ROLES.items()
         ],
-        "warehouses": list(Warehouse.objects.order_by("code").values_list("code", flat=True)),
-        "channels": list(SalesChannel.objects.order_by("code").values_list("code", flat=True)),
+        "warehouses": dict(Warehouse.objects.order_by("code").values_list("code", "name")),
+        "channels": dict(SalesChannel.objects.order_by("code").values_list("code", "name")),
     }
 
 

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
+from django.apps import apps
 from django.contrib import messages
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
@@ -60,7 +61,9 @@ def today(request: HttpRequest) -> HttpResponse:
         "first_use": can(user, "settings.manage") and not _anything(),
     }
     if not is_fragment(request) and can(user, "orders.view"):
-        context["days"], context["per_day"] = selectors.orders_by_day(user)
+        context["days"], counted = selectors.orders_by_day(user)
+        # the bars are kept for a moment; today's says what the figure above it says
+        context["per_day"] = [*counted[:-1], numbers.orders_today]
     return page(request, "control/today.html", context, fragment="control/_today.html")
 
 
@@ -406,6 +409,20 @@ def _changes(entry: AuditEntry) -> list[tuple[str, Any, Any]]:
     ]
 
 
+#: where a change came from, in words
+WAYS = {
+    "ui": "Screen", "api": "API", "admin": "Data repair", "import": "Import", "task": "Background", "hook": "Webhook",
+}  # fmt: skip
+
+
+def _kind(entry: AuditEntry) -> str:
+    """The object's kind as people say it; of a model that no longer exists, its stored name."""
+    try:
+        return str(apps.get_model(entry.object_type)._meta.verbose_name).capitalize()
+    except (LookupError, ValueError):
+        return entry.object_type
+
+
 @require_GET
 @screen("audit.view")
 def audit(request: HttpRequest) -> HttpResponseBase:
@@ -414,9 +431,11 @@ def audit(request: HttpRequest) -> HttpResponseBase:
         return _audit_csv(found)
     slice_ = keyset_page(found, order=("-id",), cursor=request.GET.get("cursor", ""), limit=PAGE)
     context = {
-        "entries": [(entry, _changes(entry)) for entry in slice_.items],
+        "entries": [
+            (entry, _changes(entry), _kind(entry), WAYS.get(entry.via, entry.via)) for entry in slice_.items
+        ],
         "next_cursor": slice_.next_cursor,
-        "ways": [(way, way) for way in ("ui", "api", "admin", "import", "task", "hook")],
+        "ways": list(WAYS.items()),
         "filtered": any(value for key, value in request.GET.items() if key not in ("cursor", "sort")),
         "csv": "?" + urlencode({**request.GET.dict(), "format": "csv"}),
     }

@@ -65,8 +65,19 @@ def _y(value: float, top: float, floor: float = 0.0) -> float:
     return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * part, 1)
 
 
-def _frame(labels: Sequence[str], top: float, unit: str, floor: float = 0.0) -> SafeString:
-    """Horizontal grid with its figures, and at most eight labels below."""
+def _levels(floor: float, top: float, whole: bool) -> list[float]:
+    """Where the grid's lines stand: half an order says nothing, so what is counted in wholes gets fifths."""
+    middle = (floor + top) / 2
+    if not whole or middle == int(middle):
+        return [floor, middle, top]
+    fifth = (top - floor) / 5
+    return [floor + fifth * n for n in range(6)] if fifth == int(fifth) else [floor, top]
+
+
+def _frame(
+    labels: Sequence[str], top: float, unit: str, floor: float = 0.0, *, whole: bool = False
+) -> SafeString:
+    """Horizontal grid with its figures, and at most eight labels below (every other one on a phone)."""
     grid = format_html_join(
         "",
         '<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>'
@@ -74,14 +85,18 @@ def _frame(labels: Sequence[str], top: float, unit: str, floor: float = 0.0) -> 
         (
             (LEFT, WIDTH - RIGHT, _y(level, top, floor), _y(level, top, floor), LEFT - 6,
              _y(level, top, floor) + 4, number_text(level))
-            for level in (floor, (floor + top) / 2, top)
+            for level in _levels(floor, top, whole)
         ),
     )  # fmt: skip
     step = max(1, math.ceil(len(labels) / 8))
     below = format_html_join(
         "",
-        '<text class="axis" x="{}" y="{}" text-anchor="middle">{}</text>',
-        ((_x(i, len(labels)), HEIGHT - 6, label) for i, label in enumerate(labels) if i % step == 0),
+        '<text class="axis below{}" x="{}" y="{}" text-anchor="middle">{}</text>',
+        (
+            (" other" if i // step % 2 else "", _x(i, len(labels)), HEIGHT - 6, label)
+            for i, label in enumerate(labels)
+            if i % step == 0
+        ),
     )
     return mark_safe(grid + below)  # noqa: S308 - both parts come from format_html
 
@@ -219,6 +234,7 @@ def bars(title: str, labels: Sequence[str], series: Sequence[Series], *, unit: s
     ]
     highest = max((sum(column) if stacked else max(column)) for column in columns)
     top = nice_ceiling(max(highest, float(target or 0)))
+    whole = all(value == int(value) for value in _known(series))
     band = (WIDTH - LEFT - RIGHT) / count
     gap = min(band * 0.25, 12)
     marks = []
@@ -240,7 +256,8 @@ def bars(title: str, labels: Sequence[str], series: Sequence[Series], *, unit: s
                 number_text(value, unit),
             ))  # fmt: skip
             base += value if stacked else 0
-    body = mark_safe(_frame(labels, top, unit) + "".join(marks) + _limit(target, top, target_name, unit))  # noqa: S308 - as above
+    frame = _frame(labels, top, unit, whole=whole)
+    body = mark_safe(frame + "".join(marks) + _limit(target, top, target_name, unit))  # noqa: S308 - as above
     return _figure(
         "stacked" if stacked else "bar", title, summarise(labels, series, unit), body, labels, series, unit
     )

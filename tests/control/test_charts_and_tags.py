@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from decimal import Decimal
 
 import pytest
@@ -43,6 +44,20 @@ def test_stacked_bars_stand_on_each_other() -> None:
     # 100 units fill the 184 px between top (12) and ground (196): each bar takes 92
     assert 'y="104.0" width="648.0" height="92.0"' in svg
     assert 'y="12.0" width="648.0" height="92.0"' in svg
+
+
+@pytest.mark.parametrize(
+    ("values", "levels"), [([5, 1], "012345"), ([4.5, 1], ["0", "2.5", "5"]), ([20], ["0", "10", "20"])]
+)
+def test_the_grid_of_counted_things_stands_at_whole_numbers(values: list[float], levels: list[str]) -> None:
+    svg = charts.bars("Orders", ["Mon", "Tue"][: len(values)], [charts.Series("Orders", values)])
+    assert re.findall(r'text-anchor="end">([^<]*)<', svg) == list(levels)
+
+
+def test_a_stored_moment_reads_as_a_time() -> None:
+    assert ui.words("2026-11-26 14:42:00.498531+00:00") == "26 Nov 2026 14:42:00 UTC"
+    assert ui.words({"started": "2026-11-26T14:42:00Z"}) == "started 26 Nov 2026 14:42:00 UTC"
+    assert ui.words("2026-11-26") == "2026-11-26"
 
 
 def test_no_figures_is_said() -> None:

@@ -23,6 +23,7 @@ from oms.core.models import (
     ApiToken,
     AuditEntry,
     ExceptionItem,
+    Heartbeat,
     Job,
     JobRow,
     Membership,
@@ -407,6 +408,53 @@ def test_a_job_lists_what_failed_first_and_says_when_it_lists_only_a_part(
     Job.objects.update(failed=0)
     html = client.get(f"/jobs/{job.pk}/").content.decode()
     assert "3 rows" in html and "only failed" not in html
+
+
+def test_a_list_of_one_job_is_one_job_and_names_who_started_it(client: Client, owner: User) -> None:
+    Job.objects.create(kind="check", title="Check", created_by="task:nightly_check")
+    html = client.get("/jobs/").content.decode()
+    assert "1 job, newest first" in html
+    assert "Nightly check (auto)" in html
+
+
+def test_the_trail_speaks_in_words(client: Client, owner: User) -> None:
+    here = make_warehouse("EAST")
+    record(Actor("task", "opening"), "warehouse.opened", here, after={"since": now()}, via="task")
+    html = client.get("/audit/").content.decode()
+    for words in ("Opening (auto)", f"Warehouse {here.pk}", "Background", f"<ins>{now():%-d %b %Y}"):
+        assert words in html
+    for raw in ("task:opening", "inventory.warehouse"):
+        assert raw not in html.partition('id="results"')[2]
+
+
+def test_nobody_is_made_an_owner_by_default(client: Client, owner: User) -> None:
+    html = client.get("/settings/users/").content.decode()
+    chooser = html.partition('<select id="role"')[2].partition("</select>")[0]
+    assert "selected" not in chooser
+    assert chooser.partition("<option")[2].startswith(' value="">Choose a role')
+    answer = client.post("/settings/users/", {"username": "mo", "password": "a-long-password-9", "role": ""})
+    assert answer.status_code == 422
+
+
+def test_the_newest_bar_says_what_the_figure_above_it_says(client: Client, orders: list[Order]) -> None:
+    client.force_login(person("lead", "owner"))
+    client.get("/")
+    Order.objects.filter(pk=orders[0].pk).update(placed_at=now() - dt.timedelta(days=30))
+    context = client.get("/").context
+    assert context["per_day"][-1] == context["numbers"].orders_today
+
+
+def test_a_search_with_many_finds_leads_to_all_of_them(client: Client, owner: User) -> None:
+    for number in range(6):
+        make_sku(f"MUG-{number}")
+    html = client.get("/search/?q=mug").content.decode()
+    assert html.count('class="kind">SKU') == 5
+    assert "/stock/?q=mug" in html
+
+
+def test_a_worker_is_named_by_host_and_process() -> None:
+    Heartbeat.objects.create(name="worker:vm:31023:0", at=now())
+    assert "Worker on vm, process 31023" in [one.label for one in selectors.processes()]
 
 
 def test_audit_filters_and_exports_safe_cells(client: Client, owner: User) -> None:

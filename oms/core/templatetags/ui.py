@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
@@ -102,15 +103,22 @@ def qty(value: Any) -> str:
     return "–" if value is None or value == "" else f"{int(value):,}".replace("-", "−")
 
 
+#: a moment as the audit trail stores it
+_STAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+
+
 @register.filter
 def words(value: Any) -> Any:
-    """A list as people write it: `['WEST', 'EAST']` → "WEST, EAST"; true and false as yes and no."""
+    """A list as people write it: `['WEST', 'EAST']` → "WEST, EAST"; true and false as yes and no; a stamp as a time."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple | set):
         return ", ".join(str(one) for one in value)
     if isinstance(value, dict):
         return ", ".join(f"{key} {words(one)}" for key, one in value.items())
+    if isinstance(value, str) and _STAMP.fullmatch(value):
+        local = dt.datetime.fromisoformat(value).astimezone(clock.business_zone())
+        return f"{local:%-d %b %Y %H:%M:%S} {local.tzname()}"
     return value
 
 
