@@ -49,7 +49,7 @@ class AdjustForm(forms.Form):
         max_value=1_000_000_000,
         max_digits=14,
         decimal_places=4,
-        help_text="signed for a change",
+        help_text="−3 takes three away, 5 adds five; of a count or a change of state, how many",
     )
     unit = forms.CharField(
         label="Counted in",

@@ -85,6 +85,10 @@ NAVIGATION: tuple[tuple[str, tuple[Entry, ...]], ...] = (
 )
 
 
+#: screens that stand under the address of another line than their own
+BELONGS = {"channels:grid": "inventory:stock"}
+
+
 @dataclass(frozen=True)
 class Link:
     label: str
@@ -119,6 +123,8 @@ def navigation(request: HttpRequest) -> list[tuple[str, list[Link]]]:
         url for _, _, urls in found for url in urls if url != "/" and request.path.startswith(url.rstrip("/"))
     ]
     here = max(matches, key=len, default="/" if request.path == "/" else "")
+    if request.resolver_match and request.resolver_match.view_name in BELONGS:
+        here = reverse(BELONGS[request.resolver_match.view_name])
     place = chosen_place(request)
     in_place = f"?{urlencode({'warehouse': place})}" if place else ""
     return [

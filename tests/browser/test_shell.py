@@ -117,3 +117,12 @@ def test_menu_opens_on_narrow_screens(page: Page, live_server: Any, owner: User,
     page.get_by_role("button", name="Menu").click()
     page.get_by_role("link", name="Audit").click()
     expect(page.get_by_role("heading", name="Audit trail", level=1)).to_be_visible()
+
+
+def test_the_chosen_tab_is_in_sight_on_a_phone(
+    page: Page, live_server: Any, owner: User, log_in: LogIn
+) -> None:
+    log_in(owner)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(live_server.url + "/settings/system/")
+    expect(page.locator(".tabs [aria-current]")).to_be_in_viewport(ratio=0.95)

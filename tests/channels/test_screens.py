@@ -202,7 +202,10 @@ def test_stock_by_channel_adds_locations_up_and_marks_trouble(
         version=1, acked_version=1, acked_quantity=3, buffer=2, acked_at=T0,
     )  # fmt: skip
     with django_assert_max_num_queries(24):
-        rows = client.get(reverse("channels:grid")).context["rows"]
+        page = client.get(reverse("channels:grid"))
+    rows = page.context["rows"]
+    marked = [link.label for _, links in page.context["shell"]["navigation"] for link in links if link.active]
+    assert marked == ["Stock"], "it is a view of the stock, whatever its address"
     assert [row.sku.code for row in rows] == ["MUG"]
     [cell] = rows[0].cells
     assert (cell.listed, cell.buffer, cell.failed, cell.drift) == (7, 2, True, True)
