@@ -253,40 +253,14 @@ def plan(slots: Mapping[int, int]) -> Plan:
         .values_list("account", "account__connector", "n")
     }
     found = Plan(waiting={account: count for account, (_, count) in waiting.items()})
-    limits: dict[int, tuple[int, dt.timedelta]] = {}
-    bulk: set[int] = set()
-    for account_id, (connector, count) in sorted(waiting.items()):
-        port = get_connector(connector)
-        rules = port.capabilities
-        free = slots.get(account_id, rules.quantity_connections)
-        if free <= 0:
-            continue
-        bulk_from = rules.bulk_from
-        if rules.bulk_fetched:
-            bulk_from = port.bulk_from(
-                ChannelAccount.objects.values_list("config", flat=True).get(pk=account_id)
-            )
-            if bulk_from and not _bulk_free(account_id):
-                continue  # a file waits to be fetched: `outdated` has it replaced, single calls there are none
-        limits[account_id] = (free * rules.quantity_batch, LEASE)
-        if bulk_from and count >= bulk_from and _bulk_free(account_id):
-            bulk.add(account_id)
-            limits[account_id] = (BULK_LIMIT, BULK_LEASE)
+    limits, bulk = _limits(waiting, slots)
     if not limits or business.get("push_paused"):
         return found
     token, at = uuid.uuid4(), now()
     ids = _claim(limits, token, at)
     if not ids:
         return found
-    rows = [
-        _Row(quantities.ListingFacts(*values[: len(quantities.FACT_FIELDS)]), *values[len(quantities.FACT_FIELDS) :])
-        for values in Listing.objects.filter(pk__in=ids, lease_token=token)
-        .order_by("stale_since", "pk")
-        .values_list(*quantities.FACT_FIELDS, *_CLAIM_FIELDS)
-    ]  # fmt: skip
-    if any(row.offered for row in rows):  # the attempt that raised them never ended: it may stand there
-        _interrupted(Listing.objects.filter(pk__in=ids, lease_token=token, offered__gt=0))
-        rows = [replace(row, last_error="interrupted") if row.offered else row for row in rows]
+    rows = _read_claimed(ids, token)
     shown = offer(token, [row.facts for row in rows])
     accounts = {
         account.pk: account
@@ -315,18 +289,66 @@ def plan(slots: Mapping[int, int]) -> Plan:
             lease_token=None, lease_until=None, next_attempt_at=until, offered=0
         )  # fmt: skip
     for account_id, entries in by_account.items():
-        account = accounts[account_id]
-        access = access_of(account)
-        size = get_connector(account.connector).capabilities.quantity_batch
-        # what must be looked at first cannot go into a file
-        filed = [one for one in entries if not one.look] if account_id in bulk else []
-        single = [one for one in entries if one.look] if filed else entries
-        for group, most, is_bulk in ((filed, BULK_LIMIT, True), (single, size, False)):
-            for start in range(0, len(group), most):
-                found.batches.append(
-                    Batch(access, token, tuple(group[start : start + most]), at, bulk=is_bulk)
-                )
+        found.batches += _batches(accounts[account_id], entries, token, at, bulk=account_id in bulk)
     return found
+
+
+def _limits(
+    waiting: Mapping[int, tuple[str, int]], slots: Mapping[int, int]
+) -> tuple[dict[int, tuple[int, dt.timedelta]], set[int]]:
+    """How many listings each account may take now and for how long it holds them, and which accounts send a bulk.
+
+    `waiting` maps an account to its connector and how many of its listings wait.
+    """
+    limits: dict[int, tuple[int, dt.timedelta]] = {}
+    bulk: set[int] = set()
+    for account_id, (connector, count) in sorted(waiting.items()):
+        port = get_connector(connector)
+        rules = port.capabilities
+        free = slots.get(account_id, rules.quantity_connections)
+        if free <= 0:
+            continue
+        bulk_from = rules.bulk_from
+        if rules.bulk_fetched:
+            bulk_from = port.bulk_from(
+                ChannelAccount.objects.values_list("config", flat=True).get(pk=account_id)
+            )
+            if bulk_from and not _bulk_free(account_id):
+                continue  # a file waits to be fetched: `outdated` has it replaced, single calls there are none
+        limits[account_id] = (free * rules.quantity_batch, LEASE)
+        if bulk_from and count >= bulk_from and _bulk_free(account_id):
+            bulk.add(account_id)
+            limits[account_id] = (BULK_LIMIT, BULK_LEASE)
+    return limits, bulk
+
+
+def _read_claimed(ids: Collection[int], token: uuid.UUID) -> list[_Row]:
+    """The listings that we hold, the one that waited longest first."""
+    rows = [
+        _Row(quantities.ListingFacts(*values[: len(quantities.FACT_FIELDS)]), *values[len(quantities.FACT_FIELDS) :])
+        for values in Listing.objects.filter(pk__in=ids, lease_token=token)
+        .order_by("stale_since", "pk")
+        .values_list(*quantities.FACT_FIELDS, *_CLAIM_FIELDS)
+    ]  # fmt: skip
+    if any(row.offered for row in rows):  # the attempt that raised them never ended: it may stand there
+        _interrupted(Listing.objects.filter(pk__in=ids, lease_token=token, offered__gt=0))
+        rows = [replace(row, last_error="interrupted") if row.offered else row for row in rows]
+    return rows
+
+
+def _batches(
+    account: ChannelAccount, entries: Sequence[Claimed], token: uuid.UUID, at: dt.datetime, *, bulk: bool
+) -> list[Batch]:
+    """What one account sends, cut into calls; in a bulk all but what must be looked at first."""
+    access = access_of(account)
+    size = get_connector(account.connector).capabilities.quantity_batch
+    filed = [one for one in entries if not one.look] if bulk else []
+    single = [one for one in entries if one.look] if filed else entries
+    return [
+        Batch(access, token, tuple(group[start : start + most]), at, bulk=is_bulk)
+        for group, most, is_bulk in ((filed, BULK_LIMIT, True), (single, size, False))
+        for start in range(0, len(group), most)
+    ]
 
 
 def offer(token: uuid.UUID, facts: Sequence[quantities.ListingFacts]) -> dict[int, Shown]:

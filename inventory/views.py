@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -185,22 +186,7 @@ def sku(request: HttpRequest, code: str) -> HttpResponseBase:
         found = screens.ledger(item, [place.pk for place in places], filters)
         if lists.wants_csv(request):
             return _ledger_csv(item, found.order_by("-id"), context["see_costs"])
-        page = keyset_page(found, order=("-id",), cursor=request.GET.get("cursor", ""), limit=50)
-        context |= {
-            "movements": page.items,
-            "proofs": evidence.counted(page.items),
-            "provable": evidence.MANUAL,
-            "next_cursor": page.next_cursor,
-            "columns": 8,
-            "filters": filters,
-            "buckets": [
-                *StockMovement.Bucket.choices,
-                ("available", "All of available"),
-                ("unfit", "All unavailable"),
-            ],
-            "kinds": StockMovement.Kind.choices,
-            "warehouse_options": [(place.code, place.name) for place in places],
-        }
+        context |= _ledger(request, found, filters, places)
         if is_fragment(request):
             name = "_ledger_rows" if request.GET.get("cursor") else "_ledger"
             response = render(request, f"inventory/{name}.html", context)
@@ -219,6 +205,28 @@ def sku(request: HttpRequest, code: str) -> HttpResponseBase:
             KitComponent.objects.filter(component=item).select_related("kit").order_by("kit__code")
         )
     return render(request, "inventory/sku.html", context)
+
+
+def _ledger(
+    request: HttpRequest, found: QuerySet[StockMovement], filters: dict[str, str], places: Sequence[Warehouse]
+) -> dict[str, Any]:
+    """A page of a SKU's ledger with what it can be filtered by."""
+    page = keyset_page(found, order=("-id",), cursor=request.GET.get("cursor", ""), limit=50)
+    return {
+        "movements": page.items,
+        "proofs": evidence.counted(page.items),
+        "provable": evidence.MANUAL,
+        "next_cursor": page.next_cursor,
+        "columns": 8,
+        "filters": filters,
+        "buckets": [
+            *StockMovement.Bucket.choices,
+            ("available", "All of available"),
+            ("unfit", "All unavailable"),
+        ],
+        "kinds": StockMovement.Kind.choices,
+        "warehouse_options": [(place.code, place.name) for place in places],
+    }
 
 
 def _build_places(request: HttpRequest, item: Sku) -> list[Warehouse]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_DOWN, Decimal
 
@@ -51,6 +51,26 @@ def most_allowed(line: PurchaseOrderLine, tolerance_percent: Decimal) -> int:
     return line.quantity + int(extra)
 
 
+def _line_for(
+    item: Arrived, order: PurchaseOrder, lines: Mapping[int, PurchaseOrderLine], *, allow_over: bool
+) -> PurchaseOrderLine:
+    """The order line that takes what arrived. Raises `UserError` (line, quantity), `Conflict` (more than allowed)."""
+    line = lines.get(item.line_id)
+    if line is None:
+        raise UserError(f"lines: line {item.line_id} is not on {order.number}.", field="lines")
+    if min(item.good, item.damaged, item.quarantine) < 0:
+        raise UserError("quantity: received units cannot be negative.", field="quantity")
+    limit = most_allowed(line, order.supplier.over_receipt_percent) if allow_over else line.quantity
+    if line.received + item.units > limit:
+        raise Conflict(
+            f"quantity: {line.sku} has {line.quantity - line.received} open and {item.units} arrived; at most "
+            f"{limit - line.received} may be received"
+            + ("." if allow_over else " without the right to over-receive."),
+            field="quantity",
+        )
+    return line
+
+
 def receive(
     order_id: int,
     arrived: Sequence[Arrived],
@@ -85,19 +105,7 @@ def receive(
         for item in arrived:
             if not item.units:
                 continue
-            line = lines.get(item.line_id)
-            if line is None:
-                raise UserError(f"lines: line {item.line_id} is not on {order.number}.", field="lines")
-            if min(item.good, item.damaged, item.quarantine) < 0:
-                raise UserError("quantity: received units cannot be negative.", field="quantity")
-            limit = most_allowed(line, order.supplier.over_receipt_percent) if allow_over else line.quantity
-            if line.received + item.units > limit:
-                raise Conflict(
-                    f"quantity: {line.sku} has {line.quantity - line.received} open and {item.units} arrived; at most "
-                    f"{limit - line.received} may be received"
-                    + ("." if allow_over else " without the right to over-receive."),
-                    field="quantity",
-                )
+            line = _line_for(item, order, lines, allow_over=allow_over)
             lot = lots.lot_for(line.sku, item.lot_code, expires_on=item.expires_on, source=receipt.number)
             unit_cost = landed.unit_cost(order, line, item.units)
             entry = ReceiptLine.objects.create(

@@ -96,31 +96,9 @@ def open_rma(
         warehouse = Warehouse.objects.filter(pk=warehouse_id).first()
         if warehouse is None:
             raise UserError("warehouse: choose the warehouse the parcel comes back to.", field="warehouse")
-        left = returnable(order)
         lines = {line.pk: line for line in OrderLine.objects.filter(order=order).select_related("sku")}
         reasons = {reason.code: reason for reason in ReturnReason.objects.all()}
-        wanted: dict[int, int] = {}
-        for item in items:
-            if item.line_id not in lines or lines[item.line_id].sku is None:
-                raise UserError(
-                    f"items: line {item.line_id} is not a product line of {order.number}.", field="items"
-                )
-            if item.quantity < 1:
-                raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
-            if item.reason_code and item.reason_code not in reasons:
-                raise UserError(
-                    f"reason: '{item.reason_code}' is unknown; use one of {', '.join(sorted(reasons))}.",
-                    field="reason",
-                )
-            wanted[item.line_id] = wanted.get(item.line_id, 0) + item.quantity
-        for line_id, quantity in wanted.items():
-            if quantity > left.get(line_id, 0):
-                line = lines[line_id]
-                raise Conflict(
-                    f"quantity: {quantity} of {line.external_sku or line.sku} asked, but only {left.get(line_id, 0)} "
-                    f"of {line.shipped} shipped can still be returned.",
-                    field="quantity",
-                )
+        units = _units_asked(order, items, lines, reasons)
         rma = Rma.objects.create(
             order=order,
             warehouse=warehouse,
@@ -143,10 +121,41 @@ def open_rma(
             for item in items
             for sku, per_unit in _physical(lines[item.line_id])
         )
-        timeline.add(
-            order.pk, "return", f"{rma.number} opened for {sum(wanted.values())} unit(s)", actor=actor
-        )
+        timeline.add(order.pk, "return", f"{rma.number} opened for {units} unit(s)", actor=actor)
     return rma
+
+
+def _units_asked(
+    order: Order,
+    items: Sequence[ReturnItem],
+    lines: Mapping[int, OrderLine],
+    reasons: Mapping[str, ReturnReason],
+) -> int:
+    """How many units are asked back. Raises `UserError` (line, quantity, reason), `Conflict` (more than shipped)."""
+    left = returnable(order)
+    wanted: dict[int, int] = {}
+    for item in items:
+        if item.line_id not in lines or lines[item.line_id].sku is None:
+            raise UserError(
+                f"items: line {item.line_id} is not a product line of {order.number}.", field="items"
+            )
+        if item.quantity < 1:
+            raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
+        if item.reason_code and item.reason_code not in reasons:
+            raise UserError(
+                f"reason: '{item.reason_code}' is unknown; use one of {', '.join(sorted(reasons))}.",
+                field="reason",
+            )
+        wanted[item.line_id] = wanted.get(item.line_id, 0) + item.quantity
+    for line_id, quantity in wanted.items():
+        if quantity > left.get(line_id, 0):
+            line = lines[line_id]
+            raise Conflict(
+                f"quantity: {quantity} of {line.external_sku or line.sku} asked, but only {left.get(line_id, 0)} "
+                f"of {line.shipped} shipped can still be returned.",
+                field="quantity",
+            )
+    return sum(wanted.values())
 
 
 def _physical(line: OrderLine) -> list[tuple[Sku, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +18,7 @@ from inventory.models import Warehouse
 from inventory.selectors import resolve_codes
 from oms.core import lists
 from oms.core.access import can, require, scope_of
-from oms.core.actor import actor_of
+from oms.core.actor import Actor, actor_of
 from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
 from oms.core.screens import form_key, is_fragment, new_form_key, page, posted_amount, posted_whole, screen
@@ -204,90 +205,98 @@ def _numbers(request: HttpRequest, name: int | str) -> list[str]:
     return serials.parse(request.POST.get(f"serials-{name}", "")[:100_000])
 
 
+def _receive(request: HttpRequest, item: Rma, actor: Actor) -> None:
+    counts = {line.pk: posted_whole(request, f"line-{line.pk}") for line in item.lines.all()}
+    rma.receive(
+        item.pk, counts, actor=actor, key=form_key(request),
+        numbers={line: _numbers(request, line) for line in counts},
+        wrong_because=request.POST.get("wrong_because", ""),
+    )  # fmt: skip
+    messages.success(request, "In quarantine: no channel sees these units.")
+
+
+def _receive_unannounced(request: HttpRequest, item: Rma, actor: Actor) -> None:
+    code = request.POST.get("sku", "").strip()
+    sku = resolve_codes([code]).get(code)
+    if sku is None:
+        raise UserError(f"sku: '{code}' is unknown.", field="sku")
+    rma.receive_unannounced(
+        warehouse_id=item.warehouse_id,
+        goods=[(sku.pk, posted_whole(request, "quantity"))],
+        actor=actor,
+        key=form_key(request),
+        rma_id=item.pk,
+        note="was in the parcel",
+        numbers={sku.pk: _numbers(request, "found")},
+    )
+
+
+def _inspect(request: HttpRequest, item: Rma, actor: Actor) -> None:
+    target_code = request.POST.get("target_sku", "").strip()
+    target = resolve_codes([target_code]).get(target_code) if target_code else None
+    if target_code and target is None:
+        raise UserError(f"target_sku: '{target_code}' is unknown.", field="target_sku")
+    line = item.lines.filter(pk=posted_whole(request, "line")).first()
+    if line is None:
+        raise UserError("line: it does not belong to this return.", field="line")
+    verdict = inspection.Verdict(
+        line.pk,
+        posted_whole(request, "quantity"),
+        request.POST.get("condition", ""),
+        request.POST.get("outcome", ""),
+        target.pk if target else None,
+        request.POST.get("note", ""),
+        tuple(request.POST.getlist("serial")[:1000]),
+    )
+    inspection.dispose([verdict], actor=actor, key=form_key(request))
+
+
+def _refund(request: HttpRequest, item: Rma, actor: Actor) -> None:
+    if item.order is None:
+        raise UserError("order: match the return to an order before refunding.", field="order")
+    made = refunds.plan(
+        order_id=item.order.pk,
+        rma_id=item.pk,
+        items=refunds.suggest(item),
+        key=form_key(request),
+        actor=actor,
+        shipping=posted_amount(request, "shipping", empty="0"),
+        restocking_fee=posted_amount(request, "restocking_fee", empty="0"),
+        reason=request.POST.get("reason", ""),
+    )
+    messages.success(request, f"{made.number} is planned; the channel is told and asked for proof.")
+
+
+def _paid(request: HttpRequest, item: Rma, actor: Actor) -> None:
+    money = item.refunds.filter(pk=posted_whole(request, "refund")).first()
+    if money is None:
+        raise UserError("refund: it does not belong to this return.", field="refund")
+    refunds.pay_by_hand(money.pk, actor=actor)
+
+
+#: step of a return → the right it needs and what it does
+STEPS: dict[str, tuple[str, Callable[[HttpRequest, Rma, Actor], object]]] = {
+    "approve": ("returns.work", lambda request, item, actor: rma.approve(item.pk, actor=actor)),
+    "decline": ("returns.work", lambda request, item, actor: rma.decline(item.pk, actor=actor)),
+    "receive": ("returns.work", _receive),
+    "unannounced": ("returns.work", _receive_unannounced),
+    "inspect": ("returns.work", _inspect),
+    "close": ("returns.work", lambda request, item, actor: rma.close(item.pk, actor=actor)),
+    "refund": ("returns.refund", _refund),
+    "paid": ("returns.refund", _paid),
+}
+
+
 @screen("returns.view")
 @require_POST
 def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
     """One step of a return; goods and money are separate steps."""
     item = selectors.find(request.user, pk)
-    channel = item.order.channel.code if item.order else None
-    actor = actor_of(request.user)
-    require(
-        request.user,
-        "returns.refund" if step in ("refund", "paid") else "returns.work",
-        item.warehouse.code,
-        channel,
-    )
-    if step == "approve":
-        rma.approve(pk, actor=actor)
-    elif step == "decline":
-        rma.decline(pk, actor=actor)
-    elif step == "receive":
-        counts = {line.pk: posted_whole(request, f"line-{line.pk}") for line in item.lines.all()}
-        rma.receive(
-            pk, counts, actor=actor, key=form_key(request), numbers={line: _numbers(request, line) for line in counts},
-            wrong_because=request.POST.get("wrong_because", ""),
-        )  # fmt: skip
-        messages.success(request, "In quarantine: no channel sees these units.")
-    elif step == "unannounced":
-        code = request.POST.get("sku", "").strip()
-        sku = resolve_codes([code]).get(code)
-        if sku is None:
-            raise UserError(f"sku: '{code}' is unknown.", field="sku")
-        rma.receive_unannounced(
-            warehouse_id=item.warehouse_id,
-            goods=[(sku.pk, posted_whole(request, "quantity"))],
-            actor=actor,
-            key=form_key(request),
-            rma_id=pk,
-            note="was in the parcel",
-            numbers={sku.pk: _numbers(request, "found")},
-        )
-    elif step == "inspect":
-        target_code = request.POST.get("target_sku", "").strip()
-        target = resolve_codes([target_code]).get(target_code) if target_code else None
-        if target_code and target is None:
-            raise UserError(f"target_sku: '{target_code}' is unknown.", field="target_sku")
-        line = item.lines.filter(pk=posted_whole(request, "line")).first()
-        if line is None:
-            raise UserError("line: it does not belong to this return.", field="line")
-        inspection.dispose(
-            [
-                inspection.Verdict(
-                    line.pk,
-                    posted_whole(request, "quantity"),
-                    request.POST.get("condition", ""),
-                    request.POST.get("outcome", ""),
-                    target.pk if target else None,
-                    request.POST.get("note", ""),
-                    tuple(request.POST.getlist("serial")[:1000]),
-                )
-            ],
-            actor=actor,
-            key=form_key(request),
-        )
-    elif step == "refund":
-        if item.order is None:
-            raise UserError("order: match the return to an order before refunding.", field="order")
-        made = refunds.plan(
-            order_id=item.order.pk,
-            rma_id=pk,
-            items=refunds.suggest(item),
-            key=form_key(request),
-            actor=actor,
-            shipping=posted_amount(request, "shipping", empty="0"),
-            restocking_fee=posted_amount(request, "restocking_fee", empty="0"),
-            reason=request.POST.get("reason", ""),
-        )
-        messages.success(request, f"{made.number} is planned; the channel is told and asked for proof.")
-    elif step == "paid":
-        money = item.refunds.filter(pk=posted_whole(request, "refund")).first()
-        if money is None:
-            raise UserError("refund: it does not belong to this return.", field="refund")
-        refunds.pay_by_hand(money.pk, actor=actor)
-    elif step == "close":
-        rma.close(pk, actor=actor)
-    else:
+    if step not in STEPS:
         raise NotFound("step: unknown.")
+    right, work = STEPS[step]
+    require(request.user, right, item.warehouse.code, item.order.channel.code if item.order else None)
+    work(request, item, actor_of(request.user))
     return redirect("returns:detail", pk=pk)
 
 
