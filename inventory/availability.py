@@ -340,30 +340,3 @@ def safe_now(listings: Mapping[str, Told], stock: Mapping[str, int]) -> dict[str
         else:
             safe[key] = max(base, min(told.share, room[key] - told.blind))
     return safe
-
-
-def exposure(published: Sequence[int], available: int) -> int:
-    """Units that could be sold twice if every channel sold out at once; 0 means no oversell is possible."""
-    return max(0, sum(published) - max(0, available))
-
-
-def explode(units: Mapping[str, int], kits: Mapping[str, Sequence[tuple[str, int]]]) -> dict[str, int]:
-    """Turn units of kits into units of their components and add up equal SKUs.
-
-    `kits` maps a kit to its (component, quantity) list; a kit inside a kit is resolved too.
-    Raises ValueError naming the kit when it contains itself.
-    """
-    total: Counter[str] = Counter()
-
-    def add(sku: str, quantity: int, path: tuple[str, ...]) -> None:
-        if sku in path:
-            raise ValueError(f"kit {sku} contains itself: {' > '.join((*path, sku))}")
-        if sku not in kits:
-            total[sku] += quantity
-            return
-        for component, per_kit in kits[sku]:
-            add(component, quantity * per_kit, (*path, sku))
-
-    for sku, quantity in units.items():
-        add(sku, quantity, ())
-    return dict(total)

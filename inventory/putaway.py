@@ -230,15 +230,12 @@ def waiting(warehouse_ids: Collection[int], limit: int = 200) -> list[Suggestion
 STORAGE = (Bin.Kind.PICK, Bin.Kind.BULK)
 
 
-def pick_plan(sku_id: int, warehouse_id: int, quantity: int, *, min_days: int = 0) -> list[Taken]:
-    """From which bins to pick so many units now: earliest expiry with enough life first, then the fewest bins, then
-    the walk. Fewer are returned when the bins hold fewer. One query.
-    """
-    return pick_plans([(sku_id, warehouse_id, quantity, min_days)])[0]
-
-
 def pick_plans(wanted: Sequence[tuple[int, int, int, int]]) -> list[list[Taken]]:
-    """Plans for many (SKU, warehouse, units, least days of life) at once; each sees what those before it take."""
+    """From which bins to pick many (SKU, warehouse, units, days of life) now; each sees what those before it take.
+
+    Earliest expiry with enough life comes first, then the fewest bins, then the walk. A plan holds fewer units where
+    the bins do. Two queries.
+    """
     held = bins.places({(sku, place) for sku, place, _, _ in wanted})
     zones = dict(
         Warehouse.objects.filter(pk__in={place for _, place, _, _ in wanted}).values_list("pk", "time_zone")

@@ -7,13 +7,12 @@ decimal, and the value at any moment is read, not computed anew.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
-from django.db.models import Subquery, Sum
+from django.db.models import Subquery
 
 from inventory.costing import FOUR, Layer, add_late_cost, spread_cost, take_oldest
 from inventory.locking import Balances, Pair, lock_levels, set_averages, stock_service
@@ -290,19 +289,3 @@ def costs_when_shipped(sku_ids: Collection[int], references: Collection[str]) ->
             count, worth = totals.get(sku, (0, ZERO))
             totals[sku] = (count - units, worth - units * cost)
     return {sku: (worth / count).quantize(FOUR, ROUND_HALF_UP) for sku, (count, worth) in totals.items()}
-
-
-def cost_of_goods(reference: str) -> Decimal:
-    """What the units that left under a reference (a shipment's number) had cost, in their SKUs' currency."""
-    rows = StockMovement.objects.filter(
-        reference=reference, bucket="on_hand", kind=StockMovement.Kind.SHIP, unit_cost__isnull=False
-    )
-    return -sum(
-        (quantity * (cost or ZERO) for quantity, cost in rows.values_list("quantity", "unit_cost")), ZERO
-    )
-
-
-def variance_between(start: dt.datetime, end: dt.datetime) -> Decimal:
-    """Late costs of units that were sold already: cost of goods sold beside the shipments' own, in [start, end)."""
-    found = CostEntry.objects.filter(created_at__gte=start, created_at__lt=end).aggregate(sum=Sum("variance"))
-    return found["sum"] or ZERO

@@ -110,11 +110,6 @@ def for_printer(text: str) -> Printed:
     return _replace(text, _PRINTER_CHARACTERS)
 
 
-def to_ascii(text: str) -> Printed:
-    """Text for carriers that take plain ASCII only."""
-    return _replace(text, frozenset(range(0x20, 0x7F)))
-
-
 def warning(replaced: tuple[str, ...]) -> str:
     """The sentence for the label's warning; empty when nothing was replaced."""
     if not replaced:

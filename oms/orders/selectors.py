@@ -254,40 +254,25 @@ class Counts:
     newest: int = 0
 
 
-def view_counts(scope: Scope, *, at: dt.datetime | None = None, fresh: bool = False) -> dict[str, int]:
-    """Rows per view up to COUNT_CAP + 1, in one statement, kept for 30 seconds per scope."""
-    return _count(scope, None, at=at, fresh=fresh).views
-
-
 def page_counts(scope: Scope, matching: QuerySet[Order], *, cap: int = 10_000, tabs: bool = True) -> Counts:
-    """Everything that a page of the queue counts, in one statement; without `tabs` only what it lists."""
-    return _count(scope, matching, cap=cap, tabs=tabs)
+    """Everything that a page of the queue counts, in one statement; without `tabs` only what it lists.
 
-
-def _count(
-    scope: Scope,
-    matching: QuerySet[Order] | None,
-    *,
-    cap: int = 0,
-    tabs: bool = True,
-    at: dt.datetime | None = None,
-    fresh: bool = False,
-) -> Counts:
+    Rows per view are kept for some seconds per scope.
+    """
     where = repr([None if codes is None else sorted(codes) for codes in (scope.channels, scope.warehouses)])
     key = f"orders:counts:{hashlib.sha256(where.encode()).hexdigest()[:32]}"
     kept: dict[str, int] | None = {}
     if tabs:
-        kept = None if fresh or at is not None else cache.get(key)
-    moment = at or now()
+        kept = cache.get(key)
+    moment = now()
     figures: dict[str, tuple[str, QuerySet[Order, Any]]] = {}
     if kept is None:
         for view in VIEWS.values():
             if view.key != "all":
                 rows = within(scope).filter(view.where(moment)).order_by().values_list(Value(1))
                 figures[view.key] = "COUNT(*)", rows[: COUNT_CAP + 1]
-    if matching is not None:
-        figures["matching"] = "COUNT(*)", matching.order_by().values_list(Value(1))[: cap + 1]
-        figures["newest"] = "MAX(id)", within(scope).order_by("-id").values_list("id")[:1]
+    figures["matching"] = "COUNT(*)", matching.order_by().values_list(Value(1))[: cap + 1]
+    figures["newest"] = "MAX(id)", within(scope).order_by("-id").values_list("id")[:1]
     found = _together(figures)
     if kept is None:
         kept = {name: found[name] for name in figures if name in VIEWS}

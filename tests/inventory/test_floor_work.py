@@ -139,9 +139,10 @@ def test_shipping_takes_good_lots_first_and_leaves_a_trace(assert_invariants):
     post(sku, east, 5, "3", bin_id=a2.pk, lot_id=old.pk)
     post(sku, east, 2, "4")
     assert held(sku) == {("A1", "LATE"): 5, ("A2", "EARLY"): 5, ("A2", "OLD"): 5, ("DOCK", None): 2}
-    plan = putaway.pick_plan(sku.pk, east.pk, 7)
+    [plan] = putaway.pick_plans([(sku.pk, east.pk, 7, 0)])
     assert [(one.place.code, one.quantity) for one in plan] == [("A2", 5), ("A1", 2)]
-    assert [one.place.code for one in putaway.pick_plan(sku.pk, east.pk, 3, min_days=60)] == ["A1"]
+    [fresh] = putaway.pick_plans([(sku.pk, east.pk, 3, 60)])
+    assert [one.place.code for one in fresh] == ["A1"]
     result = reserve(sku, east, quantity=12)
     assert (result.reserved, result.short) == (12, 0)
     reservations.consume({result.parts[0].reservation_id: 12}, actor=SYSTEM, reference="PACK-1", key="ship:1")

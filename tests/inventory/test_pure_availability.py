@@ -11,8 +11,6 @@ from inventory.availability import (
     Part,
     Pool,
     after_fences,
-    explode,
-    exposure,
     listing_quantity,
     partition,
     pooled,
@@ -182,7 +180,7 @@ def claim(key, quantity, weight=1.0, *, sku="MUG", units=1, warehouses=("W1",), 
 def test_three_units_on_four_channels_show_one_zero():
     given_ = partition({("MUG", "W1"): 3}, [claim(key, 3) for key in ("amazon", "ebay", "shopify", "tiktok")])
     assert given_ == {"amazon": 1, "ebay": 1, "shopify": 1, "tiktok": 0}
-    assert exposure(list(given_.values()), 3) == 0
+    assert sum(given_.values()) <= 3
 
 
 def test_the_faster_seller_gets_more():
@@ -244,10 +242,3 @@ def test_partition_never_shows_more_than_there_is_and_wastes_nothing(stock, clai
     assert all(taken[sku] <= total[sku] for sku in taken)
     if all(c.uses == (("MUG", 1),) and c.warehouses == ("W1", "W2") for c in claims):
         assert taken["MUG"] == min(total["MUG"], sum(c.quantity for c in claims))
-
-
-def test_explode_adds_shared_components_and_resolves_nested_kits():
-    kits = {"SET": [("TEE", 2), ("CAP", 1)], "BOX": [("SET", 1), ("CAP", 2)]}
-    assert explode({"SET": 2, "BOX": 1, "CAP": 5}, kits) == {"TEE": 6, "CAP": 10}
-    with pytest.raises(ValueError, match="kit A contains itself: A > B > A"):
-        explode({"A": 1}, {"A": [("B", 1)], "B": [("A", 1)]})

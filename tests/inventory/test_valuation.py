@@ -105,7 +105,6 @@ def test_late_cost_splits_between_stock_and_variance(method, assert_invariants):
     pair = (sku.pk, east.pk)
     assert asof.as_of(before, with_cost=True)[pair].value == D(8)
     assert asof.as_of(now(), with_cost=True)[pair].value == D(20)
-    assert valuation.variance_between(before, now()) == D(18)
     row = take(sku, east, 1, "after")
     assert (row.unit_cost, row.stock_value) == (D(5), D(15))
     assert_invariants()
@@ -160,7 +159,6 @@ def test_a_shipment_knows_what_it_cost():
     post_movements(
         [Movement(sku.pk, east.pk, "on_hand", -4, "ship", key="s", reference="SHP-1")], actor=SYSTEM
     )
-    assert valuation.cost_of_goods("SHP-1") == D(10)
     assert valuation.costs_when_shipped([sku.pk], ["SHP-1"]) == {sku.pk: D("2.5000")}
     assert StockMovement.objects.get(key="s").stock_value == D(15)
 
