@@ -199,11 +199,7 @@ def drop(account: ThreePLAccount) -> int:
         if mark.exists():
             continue
         temporary = target.with_suffix(".part")
-        # they may write to this folder as well: a link that they have laid is never followed
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o640)
-        with os.fdopen(descriptor, "wb") as written:
-            written.write(file.content.encode())
+        arrivals.write(temporary, file.content, mode=0o640)
         os.replace(temporary, target)
         mark.touch()  # they may fetch and remove the file: it is not laid twice
         laid += 1

@@ -1,4 +1,5 @@
-"""Files that others lay into a folder of ours: which of them are whole, and how they are read and put away.
+"""Folders that others may write to as well: which of their files are whole, how these are read and put away, and how
+a file of ours is written there.
 
 Nothing about them is trusted: not their names, not their times, not that they are files.
 """
@@ -88,6 +89,19 @@ def read(folder: Path, one: Arrived, *, most: int, settled: float) -> bytes | No
         after = os.fstat(file.fileno())
     whole = after.st_size == one.size and time.time() - max(after.st_mtime, after.st_ctime) >= settled
     return bytes(data) if whole else None
+
+
+def write(path: Path, text: str, *, mode: int) -> None:
+    """A file of ours in place of what lies there, whole and on the disk. Raises OSError.
+
+    A link that somebody has laid under the name is never followed. Write under a name that nobody fetches, then rename.
+    """
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def shelf_name(stamp: str, name: str) -> str:

@@ -151,14 +151,7 @@ class Folder:
         os.replace(self.root / ".work" / f"{target.name}.part", target)
 
     def _write(self, name: str, text: str) -> None:
-        path = self.root / ".work" / name
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o660)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        arrivals.write(self.root / ".work" / name, text, mode=0o660)
 
     def lies_there(self, name: str) -> bool:
         """Was it not fetched yet?"""
