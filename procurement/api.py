@@ -196,6 +196,11 @@ class RescheduleRequest(Form):
     reason = serializers.CharField(max_length=160, required=False, allow_blank=True, default="")
 
 
+class QuantityRequest(Form):
+    line = serializers.IntegerField(min_value=1, max_value=BIG, help_text="id of the line")
+    quantity = serializers.IntegerField(min_value=1, max_value=10_000_000, help_text="eaches ordered in all")
+
+
 class SuggestionSerializer(SparseFieldsMixin, serializers.ModelSerializer[ReorderSuggestion]):
     sku = serializers.CharField(source="sku.code", read_only=True)
     warehouse = serializers.CharField(source="warehouse.code", read_only=True)
@@ -365,6 +370,17 @@ class PurchaseOrderViewSet(Resource[PurchaseOrder]):
             reason=data["reason"],
             actor=actor_of(principal),
         )
+        return self._done(order.pk)
+
+    @extend_schema(request=QuantityRequest, responses=PurchaseOrderSerializer)
+    @action(detail=True, methods=["post"])
+    def quantity(self, request: Request, pk: str) -> Response:
+        """Another number of units of one line, never below what has arrived; 409 once the order has ended."""
+        order = self.get_object()
+        principal = principal_of(request)
+        require(principal, "purchasing.edit", order.warehouse.code)
+        data = QuantityRequest.read(request)
+        purchase_orders.change_quantity(order.pk, data["line"], data["quantity"], actor=actor_of(principal))
         return self._done(order.pk)
 
     @extend_schema(request=None, responses=PurchaseOrderSerializer)

@@ -134,17 +134,22 @@ def _case(sku: Sku, multiple: int, quantity: int) -> packs.Unit:
     return packs.Unit(pack.name, pack.quantity)
 
 
-def change_quantity(line_id: int, quantity: int, *, actor: Actor) -> PurchaseOrderLine:
-    """Change what is ordered; never below what was received."""
+def change_quantity(order_id: int, line_id: int, quantity: int, *, actor: Actor) -> PurchaseOrderLine:
+    """Change what is ordered of a line, in eaches; never below what was received.
+
+    Raises `UserError` (quantity), `NotFound` for a line of another order, `Conflict` when the order has ended or more
+    came already.
+    """
     with transaction.atomic():
-        line = PurchaseOrderLine.objects.select_related("order", "sku").filter(pk=line_id).first()
+        order = locked(order_id)
+        line = order.lines.select_related("sku").filter(pk=line_id).first()
         if line is None:
-            raise NotFound("line: there is no such line.", field="line")
-        order = locked(line.order_id)
+            raise NotFound(f"line: {order.number} has no such line.", field="line")
         if order.state in ENDED:
             raise Conflict(f"{order.number} is {order.state}: its quantities are final.", field="state")
-        line.refresh_from_db()
-        if quantity < max(1, line.received):
+        if quantity < 1:
+            raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
+        if quantity < line.received:
             raise Conflict(
                 f"quantity: {line.received} of {line.sku} are received already; {quantity} is below that.",
                 field="quantity",

@@ -335,6 +335,13 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
         messages.success(
             request, "The date moved. Orders that wait for these goods get their new dates in a moment."
         )
+    elif step == "quantity":
+        changed = purchase_orders.change_quantity(
+            pk, posted_whole(request, "line"), posted_whole(request, "quantity"), actor=actor
+        )
+        messages.success(
+            request, f"{changed.quantity:,} of {changed.sku} are ordered now. Tell {item.supplier}."
+        )
     elif step in _MOVES:
         move, words = _MOVES[step]
         moved = move(pk, actor=actor)

@@ -107,7 +107,17 @@ FINER: dict[str, tuple[str, ...]] = {
     ),  # each hold asks for its own
     **{
         f"api:purchase-order-{step}": ("purchasing.edit",)
-        for step in ("list", "approve", "send", "confirm", "close", "cancel", "charges")
+        for step in (
+            "list",
+            "approve",
+            "send",
+            "confirm",
+            "reschedule",
+            "quantity",
+            "close",
+            "cancel",
+            "charges",
+        )
     },
     **{f"api:reorder-suggestion-{step}": ("purchasing.edit",) for step in ("order", "snooze", "recalculate")},
     "api:purchase-order-receive": ("purchasing.receive",),

@@ -96,7 +96,7 @@ def test_states_refuse_what_makes_no_sense(supplier, east):
     line = order.lines.get()
     receiving.receive(order.pk, [Arrived(line.pk, 7)], actor=SYSTEM, key="b")
     with pytest.raises(Conflict, match="7 of"):
-        purchase_orders.change_quantity(line.pk, 6, actor=SYSTEM)
+        purchase_orders.change_quantity(order.pk, line.pk, 6, actor=SYSTEM)
     purchase_orders.close(order.pk, actor=SYSTEM)
     line.refresh_from_db()
     assert (line.received, line.short, line.open_quantity) == (7, 3, 0)

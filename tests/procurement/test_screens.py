@@ -133,6 +133,34 @@ def test_a_suggestion_says_what_it_costs_at_the_break_that_it_reaches(
     assert "150.00" not in client.get(reverse("procurement:reorder")).content.decode()
 
 
+def test_a_line_gets_another_quantity_by_screen_and_by_api(client: Client, ordered: PurchaseOrder) -> None:
+    client.force_login(make_user("buyer", "owner"))
+    line = ordered.lines.order_by("pk")[0]
+    address = reverse("procurement:step", args=[ordered.pk, "quantity"])
+    answer = client.post(address, {"line": line.pk, "quantity": "17"}, follow=True)
+    assert f"17 of {line.sku} are ordered now" in answer.content.decode()
+    line.refresh_from_db()
+    assert line.quantity == 17 and 'id="quantity"' in answer.content.decode()
+    assert (
+        "must be a whole number of at least 1"
+        in client.post(address, {"line": line.pk, "quantity": ""}, follow=True).content.decode()
+    )
+    told = client.post(
+        f"/api/v1/purchase-orders/{ordered.pk}/quantity/",
+        {"line": line.pk + 999, "quantity": 3},
+        "application/json",
+    )
+    assert told.status_code == 404
+    told = client.post(
+        f"/api/v1/purchase-orders/{ordered.pk}/quantity/",
+        {"line": line.pk, "quantity": 12},
+        "application/json",
+    )
+    assert told.status_code == 200, told.content
+    line.refresh_from_db()
+    assert line.quantity == 12
+
+
 def test_receiving_and_freight_on_screen(client: Client, ordered: PurchaseOrder) -> None:
     client.force_login(make_user("buyer", "owner"))
     page = client.get(reverse("procurement:order", args=[ordered.pk]))

@@ -89,7 +89,7 @@ def test_a_purchase_order_is_announced_once_per_version_and_withdrawn(partner: P
         (1, "MUG", 10), (2, "BOWL", 4),
     ]  # fmt: skip
     assert "price" not in str(there)
-    purchase_orders.change_quantity(order.lines.get(number=1).pk, 12, actor=ANNA)
+    purchase_orders.change_quantity(order.pk, order.lines.get(number=1).pk, 12, actor=ANNA)
     assert (told(partner), told(partner)) == (1, 0)
     assert expected(partner)[order.number]["lines"][0]["quantity"] == 12
     purchase_orders.cancel(order.pk, actor=ANNA)
