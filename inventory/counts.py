@@ -96,7 +96,7 @@ def ask(
 
     Raises `UserError` for a place that is not ours to count.
     """
-    _, warehouse = operations._place(sku_id, warehouse_id)
+    _, warehouse = operations.sku_and_place(sku_id, warehouse_id)
     if bin_id is not None and not Bin.objects.filter(pk=bin_id, warehouse=warehouse_id).exists():
         raise UserError("bin: it does not belong to this warehouse.", field="bin")
     open_one = CountTask.objects.filter(

@@ -85,7 +85,7 @@ def adjust(
     Raises `UserError` (reason, zero, unknown SKU or warehouse, operator's pool), `Conflict` (too few).
     """
     reason = named_reason(reason)
-    sku, warehouse = _place(sku_id, warehouse_id)
+    sku, warehouse = sku_and_place(sku_id, warehouse_id)
     if quantity == 0:
         raise UserError("quantity: an adjustment changes at least one unit.", field="quantity")
     known = list(StockMovement.objects.filter(key=key))
@@ -180,7 +180,7 @@ def post_count(
     past = asof.as_of(counted_at, sku_ids=[sku_id], warehouse_ids=[warehouse_id])
     level = past.get((sku_id, warehouse_id))
     variance = counted - (level.on_hand if level else 0)
-    _place(sku_id, warehouse_id)
+    sku_and_place(sku_id, warehouse_id)
     if variance == 0:
         return Adjusted()
     return adjust(
@@ -349,7 +349,7 @@ def change_state(
     Raises `UserError` (state, reason, quantity), `Conflict` (too few in the source state).
     """
     reason = named_reason(reason)
-    _place(sku_id, warehouse_id)
+    sku_and_place(sku_id, warehouse_id)
     if actor.user_id is not None:
         check_reason(reason, 0, note)
     for name, value in (("source", source), ("target", target)):
@@ -436,7 +436,7 @@ def receive_purchase(goods: Sequence[PurchasedGoods], *, reference: str, actor: 
         )
     )
     for item in goods:
-        sku, place = _place(item.sku_id, item.warehouse_id)
+        sku, place = sku_and_place(item.sku_id, item.warehouse_id)
         if min(item.good, item.damaged, item.quarantine) < 0:
             raise UserError("quantity: received units cannot be negative.", field="quantity")
         figures = {
@@ -645,7 +645,7 @@ def accept_theirs(
 @stock_service
 def set_bin(sku_id: int, warehouse_id: int, bin_id: int | None, *, actor: Actor) -> StockLevel:
     """The bin that a SKU is usually picked from; no unit moves. Raises `UserError` for a bin of another warehouse."""
-    sku, warehouse = _place(sku_id, warehouse_id, ours=False)
+    sku, warehouse = sku_and_place(sku_id, warehouse_id, ours=False)
     if bin_id is not None and not warehouse.bins.filter(pk=bin_id).exists():
         raise UserError(f"bin: choose a bin of {warehouse}.", field="bin")
     StockLevel.objects.bulk_create([StockLevel(sku=sku, warehouse=warehouse)], ignore_conflicts=True)
@@ -662,7 +662,7 @@ def set_safety(sku_id: int, warehouse_id: int, safety: int, *, actor: Actor) -> 
     """Units never published to any channel. Raises `UserError` for a negative figure or unknown place."""
     if safety < 0:
         raise UserError("safety: cannot be negative.", field="safety")
-    sku, warehouse = _place(sku_id, warehouse_id, ours=False)
+    sku, warehouse = sku_and_place(sku_id, warehouse_id, ours=False)
     StockLevel.objects.bulk_create([StockLevel(sku=sku, warehouse=warehouse)], ignore_conflicts=True)
     level = StockLevel.objects.get(sku=sku, warehouse=warehouse)
     if level.safety != safety:
@@ -684,7 +684,8 @@ def named_reason(reason: str) -> str:
     return reason[:60]
 
 
-def _place(sku_id: int, warehouse_id: int, *, ours: bool = True) -> tuple[Sku, Warehouse]:
+def sku_and_place(sku_id: int, warehouse_id: int, *, ours: bool = True) -> tuple[Sku, Warehouse]:
+    """What an act on stock is about; with `ours` only where we count ourselves. Raises `UserError`."""
     sku = Sku.objects.filter(pk=sku_id).first()
     if sku is None:
         raise UserError(f"sku: there is no SKU with id {sku_id}.", field="sku")

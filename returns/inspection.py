@@ -16,7 +16,7 @@ from oms.core.outbox import emit
 from oms.orders import timeline
 from returns import returned_serials
 from returns.models import Disposition, Rma, RmaLine
-from returns.rma import _state_by_counts
+from returns.rma import state_by_counts
 
 Bucket = StockMovement.Bucket
 
@@ -83,7 +83,7 @@ def dispose(verdicts: list[Verdict], *, actor: Actor, key: str) -> Rma:
             line.disposed += verdict.quantity
             line.save(update_fields=["disposed"])
             movements += _movements(rma, line, verdict, f"{key}:{index}")
-        rma.state = _state_by_counts(rma)
+        rma.state = state_by_counts(rma)
         rma.save(update_fields=["state"])
         if rma.order_id:
             told = ", ".join(f"{v.quantity} × {lines[v.line_id].sku} {v.outcome}" for v in verdicts)

@@ -252,7 +252,7 @@ def receive(
             movements += _arrivals(line, rma, quantity, key)
         _count_back(rma)
         rma.received_at = rma.received_at or now()
-        rma.state = _state_by_counts(rma)
+        rma.state = state_by_counts(rma)
         rma.save(update_fields=["received_at", "state"])
         if rma.order_id:
             units = sum(quantities.values())
@@ -320,7 +320,7 @@ def receive_unannounced(
         for line in lines:
             returned_serials.take_in_found(rma, line, (numbers or {}).get(line.sku_id, ()), note, actor)
         rma.received_at = rma.received_at or now()
-        rma.state = _state_by_counts(rma)
+        rma.state = state_by_counts(rma)
         rma.save(update_fields=["received_at", "state"])
         emit("return.received", str(rma.pk))
         post_movements([m for line in lines for m in _arrivals(line, rma, line.received, key)], actor=actor)
@@ -361,7 +361,8 @@ def _count_back(rma: Rma) -> None:
         OrderLine.objects.filter(pk=line.pk).update(returned=min(whole, line.shipped))
 
 
-def _state_by_counts(rma: Rma) -> str:
+def state_by_counts(rma: Rma) -> str:
+    """The state that the counts of its lines mean; one of which nothing came keeps its state."""
     lines = list(rma.lines.all())
     received = sum(line.received for line in lines)
     disposed = sum(line.disposed for line in lines)

@@ -19,7 +19,7 @@ from inventory import kits, locking, reservations
 from inventory.models import Product, Reservation, Sku, StockLevel, StockMovement, Warehouse
 from inventory.reservations import ReserveLine
 from oms.control.benches import team, world
-from oms.control.benches.flash import _deadlocks
+from oms.control.benches.flash import deadlocks
 from oms.control.benches.report import Report
 from oms.core.db import on_postgres
 
@@ -163,7 +163,7 @@ def _race(
     report: Report | None, name: str, workers: int, orders: Sequence[Wanted], places: Sequence[int], *,
     guarded: bool = True,
 ) -> Outcome:  # fmt: skip
-    before = _deadlocks()
+    before = deadlocks()
     jobs = [(orders[n::workers], f"{name}-{n}", places, guarded) for n in range(workers)]
     found, seconds = team.race(_work, jobs)
     outcome = Outcome(
@@ -180,7 +180,7 @@ def _race(
             outcome.repeated
         )
         if on_postgres():
-            report.equal(f"{name}: deadlocks", _deadlocks() - before, 0)
+            report.equal(f"{name}: deadlocks", deadlocks() - before, 0)
     return outcome
 
 
