@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
+from django.conf import settings
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -147,3 +149,17 @@ def test_shipments_returns_and_purchase_orders_too(
         (row,) = read(api, path, updated_since=since)["results"]
         assert row["id"] == pk and row["updated_at"] >= since[:19]
     assert PurchaseOrder.objects.get().state == "approved"
+
+
+def test_it_is_described_exactly_where_it_is_known() -> None:
+    """Actions that answer several rows, such as a timeline, refuse it: the description does not offer it there."""
+    paths = yaml.safe_load((settings.BASE_DIR / "docs" / "openapi.yaml").read_text())["paths"]
+    offering = {
+        f"{method} {path}"
+        for path, item in paths.items()
+        for method, operation in item.items()
+        if any(one.get("name") == "updated_since" for one in operation.get("parameters", ()))
+    }
+    known = ("orders", "shipments", "returns", "purchase-orders", "products", "skus", "movements", "exceptions",
+             "reorder-suggestions")  # fmt: skip
+    assert offering == {f"get {V1}{one}/" for one in known}

@@ -117,7 +117,8 @@ class StrictFilterSchema(DjangoFilterExtension):
         for one in parameters:
             if one["schema"].get("type") == "number":  # as `_refuse_unstorable` has it
                 one["schema"] |= {"minimum": 1 - BIGGEST, "maximum": BIGGEST - 1}
-        if getattr(auto_schema.view, "updated_field", ""):
+        # other actions that answer several rows (rates, a timeline) do not pass through the filter
+        if auto_schema.view.action == "list" and getattr(auto_schema.view, "updated_field", ""):
             parameters.append({
                 "name": "updated_since",
                 "in": "query",
