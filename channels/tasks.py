@@ -169,17 +169,22 @@ def sweep(subject: str) -> None:
 
 @periodic(seconds=5)
 def seek_unseen(subject: str) -> None:
-    """Units that a channel sold and no order has brought: read its orders; free what has waited too long."""
+    """Units that a channel sold and no order has brought: read its orders; free what has waited too long.
+
+    A list that lags is asked no more often than twice in its lag; listings whose last push may have arrived or not
+    are no reason, for no pull frees them.
+    """
     pushing.give_up_unseen()
     at = now()
     unseen = Listing.objects.filter(
-        unseen_since__lte=at - UNSEEN_AFTER, account__state=ChannelAccount.State.CONNECTED
+        unseen_since__lte=at - UNSEEN_AFTER, last_error="", account__state=ChannelAccount.State.CONNECTED
     )
     oldest = dict(unseen.order_by().values_list("account").annotate(told=Min("acked_at")))
     for account in _chosen(subject):
         if account.pk in oldest:
-            rules = get_connector(account.connector).capabilities
-            if oldest[account.pk] <= at - dt.timedelta(seconds=rules.visible_after_seconds):
+            lag = dt.timedelta(seconds=get_connector(account.connector).capabilities.visible_after_seconds)
+            asked = account.last_pull_at is not None and account.last_pull_at > at - lag / 2
+            if oldest[account.pk] <= at - lag and not asked:
                 ring("channels.tasks.pull_account", str(account.pk))
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from channels import pulls
+from channels import pulls, tasks
 from channels.connectors.base import ChannelError, OrderPage, Retry
-from channels.models import ChannelAccount
+from channels.models import ChannelAccount, Listing
 from inventory.models import Sku
+from oms.core.clock import now
 from oms.core.models import Doorbell, ExceptionItem
 from oms.orders.models import Order
 from tests.factories import add_stock, line_draft, make_channel, make_sku, make_warehouse, order_draft
@@ -171,3 +172,34 @@ def test_units_sold_unseen_are_free_once_the_whole_pull_is_read(
     turns(account)
     lag = dt.timedelta(seconds=pulls.get_connector("ebay").capabilities.visible_after_seconds)
     assert seen == [dt.datetime.fromisoformat(began) - lag]
+
+
+def test_unseen_sales_are_sought_as_soon_and_as_often_as_the_list_can_show_them(
+    account: ChannelAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rung: list[str] = []
+    monkeypatch.setattr(tasks, "ring", lambda task, subject: rung.append(task))
+    lag = dt.timedelta(seconds=pulls.get_connector("ebay").capabilities.visible_after_seconds)
+    at = now()
+    listing = Listing.objects.create(
+        account=account, external_id="1", sku=Sku.objects.get(), unseen_since=at - lag, held=3, acked_quantity=2,
+        acked_at=at - lag / 2,
+    )  # fmt: skip
+
+    def sought(**changes: object) -> bool:
+        for row in (listing, account):
+            for name, value in changes.items():
+                if hasattr(row, name):
+                    setattr(row, name, value)
+            row.save()
+        rung.clear()
+        tasks.seek_unseen("")
+        return rung == ["channels.tasks.pull_account"]
+
+    assert not sought(), "the list may not show that sale yet"
+    assert sought(acked_at=at - lag - dt.timedelta(seconds=1))
+    assert not sought(last_pull_at=at - lag / 4), "it was asked just now"
+    assert sought(last_pull_at=at - lag)
+    assert not sought(last_error="the answer was lost"), (
+        "no pull frees a listing that must be looked at first"
+    )
