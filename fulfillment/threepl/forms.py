@@ -51,7 +51,9 @@ class ConnectForm(SettingsForm):
         choices=[pair for pair in ThreePLAccount.Kind.choices if pair[0] != ThreePLAccount.Kind.MCF],
         label="How we talk",
     )
-    code = forms.SlugField(max_length=30, label="Short code", help_text="stands in addresses: midway")
+    code = forms.SlugField(
+        max_length=30, label="Short code", help_text="part of web addresses, such as midway"
+    )
     warehouse = forms.ModelChoiceField(Warehouse.objects.none(), label="Warehouse")
 
     field_order = ("name", "code", "warehouse", "kind")
