@@ -348,8 +348,7 @@ def _returns(
         arrives = sale.delivered + rng.uniform(4, 26) * ONE
         reason = rng.choices(list(REASONS), list(REASONS.values()))[0]
         picked.append((sale, order, rng.choice(goods)[1], arrives, reason))
-    # on its way: asked for already, not here yet
-    coming = [row for row in picked if limit <= row[3] < now() + 3 * ONE][:8]
+    coming = [row for row in picked if row[3] >= limit][:8]
     arrived = [row for row in picked if row[3] < limit]
     waiting = {row[1].pk for row in sorted(arrived, key=lambda row: row[3])[-6:]}
     rmas = []
@@ -361,7 +360,8 @@ def _returns(
         rmas.append(
             Rma(
                 order=order, warehouse=places[sale.warehouse], state=state, source="channel", created_by=str(ACTOR),
-                requested_at=arrives - 3 * ONE, received_at=arrives if here else None,
+                requested_at=min(arrives - 3 * ONE, limit),  # what is on its way was asked for already
+                received_at=arrives if here else None,
                 closed_at=arrives + 20 * HOUR if state == Rma.State.CLOSED else None,
             )
         )  # fmt: skip
