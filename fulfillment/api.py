@@ -52,6 +52,7 @@ class LabelSerializer(serializers.ModelSerializer[LabelPurchase]):
     cost = MoneyField(
         "cost", needs=("costs.view", "shipping.label"), help_text="null without the right to see it"
     )
+    tracking = serializers.SerializerMethodField(help_text="the furthest scan of the carrier")
 
     class Meta:
         model = LabelPurchase
@@ -61,11 +62,15 @@ class LabelSerializer(serializers.ModelSerializer[LabelPurchase]):
             "service_code",
             "state",
             "tracking_number",
+            "tracking",
             "cost",
             "error",
             "requested_at",
         ]
         read_only_fields = fields
+
+    def get_tracking(self, purchase: LabelPurchase) -> str:
+        return shipping.tracking_status(purchase)
 
 
 class ChargeSerializer(serializers.ModelSerializer[ShipmentCharge]):
@@ -210,6 +215,16 @@ class LabelEnterRequest(Form):
     )
 
 
+class TrackRequest(OneLabelRequest):
+    status = serializers.ChoiceField(choices=[(scan, scan.replace("_", " ")) for scan in shipping.SCANS])
+    at = serializers.DateTimeField(help_text="when the carrier scanned the parcel")
+    code = serializers.CharField(
+        max_length=40, required=False, default="", allow_blank=True, help_text="the carrier's own code"
+    )
+    text = serializers.CharField(max_length=255, required=False, default="", allow_blank=True)
+    place = serializers.CharField(max_length=120, required=False, default="", allow_blank=True)
+
+
 class ShipmentFilter(django_filters.FilterSet):
     warehouse = django_filters.CharFilter(field_name="warehouse__code")
     state = django_filters.ChoiceFilter(choices=Shipment.State.choices)
@@ -223,7 +238,7 @@ class ShipmentFilter(django_filters.FilterSet):
 def whole(shipments: QuerySet[Shipment]) -> QuerySet[Shipment]:
     """With everything that an answer shows of them."""
     return shipments.select_related("order__channel", "warehouse").prefetch_related(
-        "lines__sku", "parcels__purchases__account", "charges"
+        "lines__sku", "parcels__purchases__account", "parcels__purchases__events", "charges"
     )
 
 
@@ -400,6 +415,15 @@ class ShipmentViewSet(Resource[Shipment]):
         """The parcels left the house."""
         shipment = self._mine("shipping.work")
         shipping.ship(shipment.pk, actor=self._actor())
+        return self._done(shipment.pk)
+
+    @extend_schema(request=TrackRequest, responses=ShipmentSerializer)
+    @action(detail=True, methods=["post"])
+    def track(self, request: Request, pk: str) -> Response:
+        """A scan of a parcel that has left, counted once; the last parcel delivered delivers the order."""
+        shipment, data = self._mine("shipping.work"), TrackRequest.read(request)
+        label = self._label(shipment, data.pop("label"))
+        shipping.record_tracking(label, actor=self._actor(), **data)
         return self._done(shipment.pk)
 
     @extend_schema(

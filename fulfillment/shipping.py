@@ -18,7 +18,7 @@ from inventory.locking import retrying
 from inventory.models import Warehouse
 from oms.core.actor import Actor
 from oms.core.clock import now
-from oms.core.errors import Conflict
+from oms.core.errors import Conflict, UserError
 from oms.core.outbox import emit
 from oms.orders import allocation, timeline
 
@@ -32,6 +32,10 @@ TRACKING_ORDER = (
     "return_to_sender",
     "delivered",
 )
+#: what a carrier can tell of a parcel
+SCANS = TRACKING_ORDER[1:]
+#: clocks of other houses may be this much before ours
+_CLOCKS = dt.timedelta(minutes=5)
 
 
 def ship(
@@ -124,10 +128,19 @@ def record_tracking(
     text: str = "",
     place: str = "",
 ) -> bool:
-    """Store a carrier's scan once; the last parcel delivered makes the shipment delivered. True when new."""
+    """Store a carrier's scan once; the last parcel delivered makes the shipment delivered. True when new.
+
+    Raises `UserError` for a scan of the future, `Conflict` while the parcel has not left or its label is void.
+    """
+    if at > now() + _CLOCKS:
+        raise UserError("at: a scan cannot lie in the future.", field="at")
     with transaction.atomic():
         purchase = LabelPurchase.objects.select_related("parcel").get(pk=purchase_id)
         shipment = locked(purchase.parcel.shipment_id)
+        if shipment.state not in (Shipment.State.SHIPPED, Shipment.State.DELIVERED):
+            raise Conflict(f"{shipment.number} has not left: mark it as gone first.", field="state")
+        if purchase.state != LabelPurchase.State.PURCHASED:
+            raise Conflict(f"label: {purchase.reference} is no label in use.", field="label")
         _, created = TrackingEvent.objects.get_or_create(
             purchase=purchase,
             status=status,
@@ -169,7 +182,7 @@ def cost(purchases: Iterable[LabelPurchase], charges: Iterable[ShipmentCharge]) 
 
 def tracking_status(purchase: LabelPurchase) -> str:
     """The furthest status of a label's scans."""
-    statuses = set(purchase.events.values_list("status", flat=True))
+    statuses = {event.status for event in purchase.events.all()}
     for status in reversed(TRACKING_ORDER):
         if status in statuses:
             return status

@@ -38,6 +38,7 @@ from inventory.models import AdjustmentReason, Warehouse
 from oms.core import csvsafe, lists
 from oms.core.access import can, require, scope_of
 from oms.core.actor import actor_of
+from oms.core.clock import now
 from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
 from oms.core.screens import form_key, is_fragment, new_form_key, screen
@@ -202,6 +203,7 @@ STEPS: dict[str, str] = {
     "not-bought": "shipping.label",
     "bought": "shipping.label",
     "enter": "shipping.label",
+    "delivered": "shipping.work",
 }
 
 
@@ -240,12 +242,17 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
             actor=actor,
         )  # fmt: skip
         messages.success(request, "The label is entered.")
-    elif step in ("void", "not-bought", "bought"):
+    elif step in ("void", "not-bought", "bought", "delivered"):
         purchase = LabelPurchase.objects.filter(parcel__shipment=pk, pk=_number(request, "label")).first()
         if purchase is None:
             raise UserError("label: it does not belong to this shipment.", field="label")
         if step == "void":
             labels.void(purchase.pk, actor=actor)
+        elif step == "delivered":
+            shipping.record_tracking(
+                purchase.pk, status="delivered", at=now(), text="told by hand", actor=actor
+            )
+            messages.success(request, f"{purchase.tracking_number} is delivered.")
         elif step == "bought":
             labels.decide_bought(
                 purchase.pk, tracking_number=request.POST.get("tracking_number", ""), actor=actor

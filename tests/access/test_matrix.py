@@ -86,6 +86,7 @@ FINER: dict[str, tuple[str, ...]] = {
     "api:shipment-void-label": ("shipping.label",),
     "api:shipment-label-bought": ("shipping.label",),
     "api:shipment-enter-label": ("shipping.label",),
+    "api:shipment-track": ("shipping.work",),
     "api:shipment-label-not-bought": ("shipping.label",),
     "api:routing-policy-list": ("orders.route",),
     "api:routing-decision-list": ("orders.route",),

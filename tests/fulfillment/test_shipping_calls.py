@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import pytest
+from django.test import Client
 from rest_framework.test import APIClient
 
+from fulfillment import labels, shipping
 from fulfillment.models import LabelPurchase, RoutingPolicy, Shipment
+from oms.core.actor import SYSTEM
+from oms.core.clock import now
 from oms.core.models import User
 from oms.orders.models import Order
 from tests.api.test_resources import bearer
@@ -124,3 +129,33 @@ def test_why_this_warehouse_and_another_one_by_hand(world: Any, api: APIClient) 
     assert api.post("/api/v1/routing-decisions/", {**body, "warehouse": "MOON"}).json()["errors"][0][
         "pointer"
     ] == ("/warehouse")
+
+
+def test_a_carriers_scans_are_told_and_the_last_parcel_delivers(
+    world: Any, carrier: Any, api: APIClient, client: Client, owner: User, assert_invariants: Any
+) -> None:
+    shipment = world.packed(2)
+    label = labels.buy(shipment.pk, actor=SYSTEM)[0]
+    url = f"/api/v1/shipments/{shipment.pk}/track/"
+    scan = {"label": label.pk, "status": "in_transit", "at": now().isoformat(), "place": "Memphis"}
+    early = api.post(url, scan)
+    assert (early.status_code, "has not left" in early.json()["detail"]) == (409, True)
+    shipping.ship(shipment.pk, actor=SYSTEM)
+    ahead = api.post(url, {**scan, "at": (now() + dt.timedelta(days=1)).isoformat()})
+    assert (ahead.status_code, ahead.json()["errors"][0]["pointer"]) == (400, "/at")
+    word = api.post(url, {**scan, "status": "lost"})
+    assert (word.status_code, word.json()["errors"][0]["pointer"]) == (400, "/status")
+    assert api.post(url, {**scan, "label": label.pk + 9}).status_code == 400
+    for _ in range(2):
+        told = api.post(url, scan).json()
+        assert (told["state"], told["parcels"][0]["labels"][0]["tracking"]) == ("shipped", "in_transit")
+    assert label.events.count() == 1
+    client.force_login(owner)
+    page = client.get(f"/shipments/{shipment.pk}/").content.decode()
+    assert "Memphis" in page and "Delivered</button>" in page
+    client.post(f"/shipments/{shipment.pk}/delivered/", {"label": label.pk})
+    shipment.refresh_from_db()
+    assert shipment.state == Shipment.State.DELIVERED
+    assert Order.objects.get(pk=shipment.order_id).state == Order.State.DELIVERED
+    assert "Delivered</button>" not in client.get(f"/shipments/{shipment.pk}/").content.decode()
+    assert_invariants()
