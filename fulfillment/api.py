@@ -32,6 +32,7 @@ from oms.core.access import principal_of, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.api.fields import CountsField, MoneyField, SparseFieldsMixin
 from oms.core.api.forms import Form
+from oms.core.api.rendering import TidyJSONRenderer
 from oms.core.api.resources import Resource
 from oms.core.errors import NotFound, UserError
 
@@ -223,6 +224,16 @@ class TrackRequest(OneLabelRequest):
     )
     text = serializers.CharField(max_length=255, required=False, default="", allow_blank=True)
     place = serializers.CharField(max_length=120, required=False, default="", allow_blank=True)
+
+
+class AsPdf(TidyJSONRenderer):
+    """Lets a client ask for the label by its type; what it renders itself are errors, which are JSON."""
+
+    media_type = "application/pdf"
+
+
+class AsZpl(AsPdf):
+    media_type = "application/zpl"
 
 
 class ShipmentFilter(django_filters.FilterSet):
@@ -430,9 +441,17 @@ class ShipmentViewSet(Resource[Shipment]):
         parameters=[
             OpenApiParameter("format_name", OpenApiTypes.STR, OpenApiParameter.PATH, enum=["pdf", "zpl"])
         ],
-        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY},
+        responses={
+            (200, "application/pdf"): OpenApiTypes.BINARY,
+            (200, "application/zpl"): OpenApiTypes.BINARY,
+        },
     )
-    @action(detail=True, methods=["get"], url_path="label-file/(?P<format_name>pdf|zpl)")
+    @action(
+        detail=True,
+        methods=["get"],
+        url_path="label-file/(?P<format_name>pdf|zpl)",
+        renderer_classes=[TidyJSONRenderer, AsPdf, AsZpl],
+    )
     def label_file(self, request: Request, pk: str, format_name: str) -> HttpResponse:
         """The label of the first parcel as PDF (4x6 inch) or ZPL."""
         shipment = self.get_object()
