@@ -331,6 +331,10 @@ class OrderViewSet(OneOrder, Resource[Order]):
         if channel is None:
             raise UserError(f"channel: there is no channel '{data['channel']}'.", field="channel")
         require(principal, "orders.edit", channel_code=channel.code)
+        named = data.get("external_id")
+        if "hold" in data and named and Order.objects.filter(channel=channel, external_id=named).exists():
+            # the first order took the hold: "nothing is held" would send the caller to hold and sell once more
+            raise services.entered_before(channel, named)
         order = entry.enter(
             channel=channel,
             held=_held(principal, data["hold"]) if "hold" in data else (),

@@ -463,13 +463,15 @@ def create_order(draft: OrderDraft, *, channel: SalesChannel, actor: Actor, sour
         if answer.order_id is None:
             raise UserError(answer.message)
         if answer.outcome != "created":
-            raise Conflict(
-                f"external_id: {channel.name} has an order '{draft.external_id}' already.",
-                field="external_id",
-            )
+            raise entered_before(channel, draft.external_id)
         return Order.objects.select_related("channel").get(pk=answer.order_id)
 
     return _run(work)
+
+
+def entered_before(channel: SalesChannel, external_id: str) -> Conflict:
+    """The refusal of an external id that the channel has already."""
+    return Conflict(f"external_id: {channel.name} has an order '{external_id}' already.", field="external_id")
 
 
 def new_external_id() -> str:
