@@ -49,7 +49,9 @@ class ImportRowSerializer(serializers.ModelSerializer[ImportRow]):
 class NewImport(Form):
     kind = serializers.ChoiceField(choices=ImportFile.Kind.choices)
     name = serializers.RegexField(
-        r"^[^/\\]{1,200}\.(csv|tsv|txt)\Z", help_text="of the file, such as count.csv"
+        r"^[^/\\]{1,200}\.(csv|tsv|txt)\Z",
+        help_text="of the file, such as count.csv",
+        error_messages={"invalid": "Give a file name that ends with .csv, .tsv or .txt, such as count.csv."},
     )
     content = serializers.CharField(
         max_length=4_000_000, trim_whitespace=False, help_text="the file's text, header first"

@@ -10,7 +10,7 @@ from typing import Any
 from django import forms
 from django.db.models import QuerySet
 from django.utils.dateparse import parse_datetime
-from django_filters import BooleanFilter
+from django_filters import BooleanFilter, IsoDateTimeFilter, NumberFilter
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.contrib.django_filters import DjangoFilterExtension
 from rest_framework.exceptions import ErrorDetail, ValidationError
@@ -20,6 +20,7 @@ from oms.core.api.fields import SparseFieldsMixin, chosen_fields
 from oms.core.paging import BIGGEST, in_range
 
 _PAGING = {"limit", "cursor"}
+WITH_ZONE = "Give a time with zone such as 2026-11-23T08:00:00Z."
 
 
 class StrictFilterBackend(DjangoFilterBackend):
@@ -52,6 +53,12 @@ class StrictFilterBackend(DjangoFilterBackend):
                 text = request.query_params.get(name, "")
                 if isinstance(one, BooleanFilter) and text.lower() not in ("", "true", "false"):
                     raise ValidationError({name: "Give true or false."})
+                # every number is an id, and the id 1.5 must not find the object 1
+                if isinstance(one, NumberFilter) and not text.removeprefix("-").isdigit() and text:
+                    raise ValidationError({name: "Give a whole number."})
+                # the form's field takes it for a time of the business, which is another hour than the caller's
+                if isinstance(one, IsoDateTimeFilter) and without_zone(text):
+                    raise ValidationError({name: WITH_ZONE})
             queryset = filterset.qs
         if updated_field and "updated_since" in request.query_params:
             at = _moment(request.query_params["updated_since"])
@@ -80,11 +87,16 @@ def _errors(form: forms.Form) -> dict[str, list[ErrorDetail]]:
 
 
 def refuse_unknown(request: Request, known: Collection[str]) -> None:
-    """For an action that reads its parameters itself: raises `ValidationError` for any that is not `known`."""
+    """For an action that reads its parameters itself: raises `ValidationError` for any that is not `known`,
+    and for one that is given twice."""
     unknown = sorted(set(request.query_params) - set(known))
     if unknown:
         listed = f"Known are {', '.join(sorted(known))}." if known else "None is known here."
         raise ValidationError({unknown[0]: f"Unknown parameter. {listed}"}, code="unknown_parameter")
+    for name in request.query_params:
+        if len(request.query_params.getlist(name)) > 1:
+            # only the last one would count, and nobody would notice
+            raise ValidationError({name: "It is given more than once; give one value."}, code="repeated")
 
 
 def _refuse_unstorable(values: dict[str, Any]) -> None:
@@ -96,13 +108,22 @@ def _refuse_unstorable(values: dict[str, Any]) -> None:
             raise ValidationError({name: "The number is out of range."})
 
 
+def without_zone(text: str) -> bool:
+    """True for a time that each reader would place in a zone of its own."""
+    try:
+        at = parse_datetime(text)
+    except ValueError:
+        return False  # the field itself says what is wrong
+    return at is not None and at.tzinfo is None
+
+
 def _moment(text: str) -> Any:
     try:
         at = parse_datetime(text.replace(" ", "+"))  # a bare + in a query string arrives as a space
     except ValueError:
         at = None
     if at is None or at.tzinfo is None or not in_range(at):
-        raise ValidationError({"updated_since": "Give a time with zone such as 2026-11-23T08:00:00Z."})
+        raise ValidationError({"updated_since": WITH_ZONE})
     return at
 
 
@@ -116,7 +137,7 @@ class StrictFilterSchema(DjangoFilterExtension):
         parameters = list(super().get_schema_operation_parameters(auto_schema, *args, **kwargs))
         for one in parameters:
             if one["schema"].get("type") == "number":  # as `_refuse_unstorable` has it
-                one["schema"] |= {"minimum": 1 - BIGGEST, "maximum": BIGGEST - 1}
+                one["schema"] |= {"type": "integer", "minimum": 1 - BIGGEST, "maximum": BIGGEST - 1}
         # other actions that answer several rows (rates, a timeline) do not pass through the filter
         if auto_schema.view.action == "list" and getattr(auto_schema.view, "updated_field", ""):
             parameters.append({

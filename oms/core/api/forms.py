@@ -8,7 +8,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
 
-from oms.core.api.filters import choose_from
+from oms.core.api.filters import WITH_ZONE, choose_from, without_zone
 
 _TEXTS = (
     serializers.CharField, serializers.ChoiceField, serializers.DateField, serializers.DateTimeField,
@@ -30,8 +30,10 @@ def mistyped(field: Any, value: Any) -> str:
         return "" if whole and not isinstance(value, bool) else "A valid integer is required."
     if isinstance(field, serializers.DecimalField):
         return "" if isinstance(value, str) else 'Give the number as text, such as "19.90".'
-    if isinstance(field, _TEXTS):
-        return "" if isinstance(value, str) else "Give text."
+    if isinstance(field, _TEXTS) and not isinstance(value, str):
+        return "Give text."
+    if isinstance(field, serializers.DateTimeField):
+        return WITH_ZONE if without_zone(value) else ""
     if isinstance(field, serializers.ListField) and isinstance(value, list):
         return next(filter(None, (mistyped(field.child, one) for one in value)), "")
     if isinstance(field, serializers.DictField) and isinstance(value, dict):

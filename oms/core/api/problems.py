@@ -118,7 +118,7 @@ def handler(error: Exception, info: dict[str, Any]) -> Response:
         name = first["pointer"].lstrip("/").replace("/", ".")
         detail = f"{name}: {first['message']}" if name else first["message"]
     elif isinstance(error, exceptions.APIException):
-        status, detail = error.status_code, str(error.detail)
+        status, detail = error.status_code, _fix(error, info) or str(error.detail)
         code = str(error.get_codes()) if isinstance(error.get_codes(), str) else str(error.default_code)
         auth_header = getattr(error, "auth_header", None)
         if auth_header:
@@ -137,6 +137,18 @@ def handler(error: Exception, info: dict[str, Any]) -> Response:
         headers=headers,
         content_type=CONTENT_TYPE,
     )
+
+
+def _fix(error: exceptions.APIException, info: dict[str, Any]) -> str:
+    """What to send instead, where the framework only says that it did not like what came."""
+    if isinstance(error, exceptions.NotAcceptable):
+        offered = ", ".join(one.media_type for one in info["view"].renderer_classes)
+        return f"Accept: this address answers {offered}; ask for that, or leave the header out."
+    if isinstance(error, exceptions.UnsupportedMediaType):
+        return "Content-Type: send the body as application/json."
+    if isinstance(error, exceptions.NotAuthenticated):
+        return "Authorization: send a token, as 'Bearer oms_…'."
+    return ""
 
 
 @csrf_exempt
