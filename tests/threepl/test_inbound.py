@@ -147,7 +147,7 @@ def test_a_delivery_that_changes_and_changes_back_is_written_each_time(paper: Pa
     purchase_orders.send(order.pk, actor=SYSTEM)
     written = []
     for units in (10, 12, 10):
-        purchase_orders.change_quantity(order.lines.get().pk, units, actor=ANNA)
+        purchase_orders.change_quantity(order.pk, order.lines.get().pk, units, actor=ANNA)
         inbound.plan(paper.account.pk, actor=SYSTEM)
         written.append(files.write_inbound(paper.account.pk, actor=SYSTEM))
     assert [file and file.content for file in written].count(written[0] and written[0].content) == 2
