@@ -304,9 +304,12 @@ class PurchaseOrderViewSet(Resource[PurchaseOrder]):
         if warehouse is None:
             raise UserError(f"warehouse: there is no warehouse '{data['warehouse']}'.", field="warehouse")
         known = resolve_codes([line["sku"] for line in data["lines"]])
-        missing = [line["sku"] for line in data["lines"] if line["sku"] not in known]
-        if missing:
-            raise UserError(f"lines: SKU '{missing[0]}' is unknown.", field="lines")
+        for at, line in enumerate(data["lines"]):
+            if line["sku"] not in known:
+                raise UserError(
+                    f"lines.{at}.sku: '{line['sku']}' is neither a SKU nor an alias of one.",
+                    field=f"lines.{at}.sku",
+                )
         made = purchase_orders.create(
             supplier_id=supplier.pk,
             warehouse_id=warehouse.pk,

@@ -17,7 +17,7 @@ from oms.core.actor import Actor
 from oms.core.clock import now
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.exceptions_inbox import close_item
-from oms.core.money import check_coins, quantize
+from oms.core.money import Money, check_coins, quantize
 from oms.core.outbox import emit
 from oms.orders import timeline
 from oms.orders.models import Order, OrderLine, SalesChannel
@@ -127,8 +127,10 @@ def plan(
                 )
             if money + item.amount > line_value(line, line.quantity):
                 raise Conflict(
-                    f"amount: {line.external_sku} was paid {line_value(line, line.quantity)} {order.currency} and "
-                    f"{money} is refunded already; {item.amount} more is too much.",
+                    f"amount: {line.external_sku} was paid "
+                    f"{Money(line_value(line, line.quantity), order.currency)} and "
+                    f"{Money(money, order.currency)} is refunded already; "
+                    f"{Money(item.amount, order.currency)} more is too much.",
                     field="amount",
                 )
         amount = sum((item.amount for item in items), ZERO) + shipping - restocking_fee
@@ -137,8 +139,9 @@ def plan(
         before = refunded_total(order.pk)
         if before + amount > order.total:
             raise Conflict(
-                f"amount: {order.number} was paid {order.total} {order.currency}, {before} is refunded already; "
-                f"{amount} more is too much.",
+                f"amount: {order.number} was paid {Money(order.total, order.currency)}, "
+                f"{Money(before, order.currency)} is refunded already; "
+                f"{Money(amount, order.currency)} more is too much.",
                 field="amount",
             )
         refund = Refund.objects.create(

@@ -16,6 +16,7 @@ from oms.core.actor import SYSTEM
 from oms.core.bodies import Measured
 from oms.core.roles import SCOPES
 from oms.orders.models import Order
+from procurement.models import Supplier
 from tests.factories import add_stock, make_channel, make_sku, make_user, make_warehouse
 
 pytestmark = pytest.mark.django_db
@@ -135,3 +136,13 @@ def test_a_label_may_be_asked_for_by_its_type(api: APIClient, kind: str) -> None
     refused(answer, 404, "Not found.")
     assert answer["Content-Type"] == "application/problem+json"
     refused(api.get(address, HTTP_ACCEPT="image/png"), 406, "application/pdf")
+
+
+def test_a_purchase_order_points_at_the_line_whose_sku_is_unknown(api: APIClient) -> None:
+    make_warehouse("EAST")
+    make_sku("MUG")
+    Supplier.objects.create(code="KILN", name="Kiln", currency="USD", lead_time_days=7)
+    lines = [{"sku": "MUG", "quantity": 1, "unit_price": "2.00"}, {"sku": "NOPE", "quantity": 1}]
+    body = {"supplier": "KILN", "warehouse": "EAST", "lines": lines}
+    answer = api.post(f"{V1}purchase-orders/", body, format="json")
+    refused(answer, 400, "'NOPE' is neither a SKU nor an alias", "/lines/1/sku")
