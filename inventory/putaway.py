@@ -87,11 +87,9 @@ def _used(warehouse: Warehouse) -> bool:
 
 def _place_the_rest(dock: Bin, actor: Actor) -> None:
     """Units that lie nowhere in particular, or in no bin, go to the dock, level by level in lock order."""
-    pairs = sorted(
-        StockLevel.objects.filter(warehouse=dock.warehouse_id, on_hand__gt=0).values_list(
-            "sku_id", "warehouse_id"
-        )
-    )
+    # empty levels, too: who is bringing units in at this moment saw no dock, and is waited for
+    rows = StockLevel.objects.filter(warehouse=dock.warehouse_id)
+    pairs = sorted(rows.values_list("sku_id", "warehouse_id"))
     levels = lock_levels(pairs)
     held = bins.places(levels)
     moved: list[BinMovement] = []

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from django.db import connection
+from django.db import IntegrityError, connection
 from django.db.models import Q
 from django.db.models.functions import Upper
 
+from inventory.locking import LostRace
 from inventory.models import Lot, SerialEvent, SerialUnit, Sku, Warehouse
 from oms.core.actor import Actor
 from oms.core.clock import now
@@ -116,7 +117,10 @@ def receive(
         elif unit.state == State.IN_STOCK:
             raise Conflict(f"serials: {sku} {serial} is in stock already ({unit.source}).", field="serials")
     _move(list(known.values()), State.IN_STOCK, warehouse_id, source, words, actor)
-    made = SerialUnit.objects.bulk_create(fresh)
+    try:
+        made = SerialUnit.objects.bulk_create(fresh)
+    except IntegrityError as error:  # the run after it finds the unit and says so
+        raise LostRace("a serial number was taken in elsewhere meanwhile") from error
     _tell(made, words, actor)
 
 

@@ -21,7 +21,6 @@ from inventory.ledger import Bucket, Kind, Movement, post_movements
 from inventory.locking import Balances, LostRace, Pair, change_levels, lock_levels, read_levels, stock_service
 from inventory.models import BinStock, CostEntry, CostLayer, Sku, StockLevel, StockMovement, Warehouse
 from inventory.selectors import Code
-from oms.core import business
 from oms.core.actor import Actor
 from oms.core.clock import now
 from oms.core.inserts import insert_columns
@@ -254,7 +253,8 @@ def post(lines: Sequence[StockLine], *, actor: Actor, reference: str, replay: bo
 
     `replay` False skips the look for keys posted before and the locks before the decision: for a file of which
     nothing was posted yet. A rival who posts the same keys all the same is found by the unique key, one who moves a
-    level between the decision and the writing by its figure (`LostRace`: run again with `replay`).
+    level between the decision and the writing by its figure (`LostRace`: look the SKUs up again and run again with
+    `replay`). So is a SKU that was merged, or came under other rules, after its row was looked up.
     """
     answer = Posted()
     if not lines:
@@ -273,11 +273,12 @@ def post(lines: Sequence[StockLine], *, actor: Actor, reference: str, replay: bo
     moving = [one for one in answer.decided if one.change]
     if not moving:
         return answer
-    slow_pairs = _slow(moving)
+    usual = valuation.usual_method()
+    slow_pairs = _slow(moving, usual)
     if slow_pairs and not replay:
         return post(lines, actor=actor, reference=reference)  # their rules read and write more than one level
     _quick([one for one in moving if one.line.pair not in slow_pairs], levels, actor, reference)
-    if not replay and _slow(moving, anew=True):  # units went into bins before the levels were ours
+    if not replay and _slow(moving, usual, anew=True):  # units went into bins before the levels were ours
         raise LostRace("a level came under other rules while the file was written")
     slow = [one for one in moving if one.line.pair in slow_pairs]
     if slow:
@@ -292,16 +293,39 @@ def post(lines: Sequence[StockLine], *, actor: Actor, reference: str, replay: bo
             ],
             actor=actor,
         )  # fmt: skip
+    if valuation.usual_method() != usual or _ruled_anew({one.line.sku for one in moving}):
+        raise LostRace("a SKU was merged or came under other rules while the file was written")
     return answer
 
 
-def _slow(moving: Sequence[Decided], *, anew: bool = False) -> set[Pair]:
-    """Levels whose change has rules of its own: bins, lots and serials, costs. `anew`: what changes by itself."""
+def _ruled_anew(looked_up: set[Code]) -> bool:
+    """Whether a SKU is merged by now, or tracked or valued in another way than when it was looked up.
+
+    Who changes that holds the SKU's levels until it stands, so the answer counts once they are held here.
+    """
+    plain = Q(merged_into=None, lot_tracked=False, serial_tracked=False, valuation="")
+    rows = Sku.objects.filter(pk__in={sku.id for sku in looked_up}).exclude(plain).order_by()
+    rules = {
+        pk: (by_lot or by_serial, by_serial, method, merged)
+        for pk, by_lot, by_serial, method, merged in rows.values_list(
+            "pk", "lot_tracked", "serial_tracked", "valuation", "merged_into"
+        )
+    }
+    return any(
+        rules.get(sku.id, (False, False, "", None)) != (sku.tracked, sku.serial_tracked, sku.valuation, None)
+        for sku in looked_up
+    )
+
+
+def _slow(moving: Sequence[Decided], usual: str, *, anew: bool = False) -> set[Pair]:
+    """Levels whose change has rules of its own: bins, lots and serials, costs. `anew`: what changes by itself.
+
+    `usual`: the business's valuation.
+    """
     binned = _binned({one.line.pair for one in moving if one.change < 0})
     docks = bins.dock_of({one.line.warehouse_id for one in moving if one.change > 0})
     if anew and not docks:
         return binned
-    usual = str(business.get("valuation"))
     found = set()
     for one in moving:
         line = one.line
@@ -442,6 +466,17 @@ def posted_sum(prefix: str) -> tuple[approvals.Sum, list[int]]:
 def posted_rows(prefix: str) -> int:
     """How many ledger rows were written under keys that begin with `prefix`."""
     return StockMovement.objects.filter(key__startswith=prefix).count()
+
+
+def merge_blocks(prefix: str) -> str:
+    """Why rows posted under `prefix` cannot be reversed although their level stands: its SKU was merged when nothing
+    was there to move. Empty when none was.
+    """
+    rows = StockMovement.objects.filter(key__startswith=prefix, sku__merged_into__isnull=False)
+    row = rows.select_related("sku__merged_into").order_by("id").first()
+    if row is None:
+        return ""
+    return f"{row.sku} was merged into {row.sku.merged_into} since; adjust {row.sku.merged_into} by hand."
 
 
 def cost_blocks(prefix: str) -> str:

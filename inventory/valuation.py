@@ -46,6 +46,12 @@ class _Terms:
     fifo: bool
 
 
+def usual_method() -> str:
+    """How SKUs without a method of their own are valued, as it stands in the database now."""
+    told = Setting.objects.filter(pk="valuation").values_list("value", flat=True).first()
+    return str(told or business.KNOWN["valuation"].default)
+
+
 def _terms(sku_ids: Collection[int]) -> dict[int, _Terms]:
     """Standard cost and method of SKUs, their own or the business's. One query."""
     usual = Subquery(Setting.objects.filter(pk="valuation").values("value")[:1])

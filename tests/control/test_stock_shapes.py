@@ -10,7 +10,7 @@ import pytest
 from django.db import transaction
 from django.test import Client
 
-from inventory import operations, reservations, stockfile, valuation
+from inventory import merging, operations, reservations, stockfile, valuation
 from inventory.models import (
     AdjustmentReason,
     Bin,
@@ -491,6 +491,23 @@ def test_undo_reverses_while_nothing_later_depends_on_it(
     add_stock(mug, east, 1)
     with pytest.raises(Conflict, match="1 of its levels moved since"):
         running.begin_undo(again, actor=SYSTEM)
+    assert_invariants()
+
+
+def test_undo_brings_no_units_to_a_sku_that_was_merged_since(
+    client: Client, owner: User, east: Warehouse, assert_invariants: Any
+) -> None:
+    """The file emptied its level, so the merge had nothing to move there and left no later row."""
+    cup, mug = make_sku("CUP"), make_sku("MUG")
+    add_stock(cup, east, 5)
+    add_stock(mug, east, 5)
+    lines = ("sku,warehouse,quantity,mode", "CUP,EAST,0,set", "MUG,EAST,6,set", "")
+    file = begin(client, upload(client, "\n".join(lines), "stock"), zero_seen="on")
+    assert (on_hand(cup, east), on_hand(mug, east)) == (0, 6)
+    merging.merge_skus(cup.pk, mug.pk, actor=SYSTEM)
+    with pytest.raises(Conflict, match="CUP was merged into MUG since; adjust MUG by hand"):
+        running.begin_undo(file, actor=SYSTEM)
+    assert on_hand(cup, east) == 0
     assert_invariants()
 
 

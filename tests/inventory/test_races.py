@@ -12,8 +12,18 @@ import pytest
 from django.db import connection, transaction
 from django.db.models import Sum
 
-from inventory import locking, operations, putaway, reservations, stockfile
-from inventory.models import Bin, Reservation, StockLevel, StockMovement
+from inventory import (
+    locking,
+    merging,
+    numbering,
+    operations,
+    putaway,
+    reservations,
+    selectors,
+    stockfile,
+    valuation,
+)
+from inventory.models import Bin, CostLayer, Reservation, SerialUnit, Sku, StockLevel, StockMovement
 from inventory.reservations import ReserveLine
 from inventory.selectors import Code
 from oms.core import metrics
@@ -305,4 +315,115 @@ def test_a_count_decided_before_a_rival_moved_the_level_is_decided_again(
     assert [one.after for one in done.decided] == [8, 3]
     assert StockLevel.objects.get(sku=sku).on_hand == 8
     assert StockMovement.objects.get(key="file:1").quantity == (2 if rival == "sale" else -2)
+    assert_invariants()
+
+
+RULES = {
+    "fifo": lambda sku: valuation.set_method(sku.pk, "fifo", actor=SYSTEM),
+    "fifo for all": lambda sku: valuation.set_business_method("fifo", actor=SYSTEM),
+    "lots": lambda sku: Sku.objects.filter(pk=sku.pk).update(lot_tracked=True),
+    "merge": lambda sku: merging.merge_skus(sku.pk, make_sku("MUG").pk, actor=SYSTEM),
+}
+
+
+@pytest.mark.parametrize(
+    ("rival", "known"),
+    [
+        ("fifo", False),
+        ("fifo", True),
+        ("fifo for all", False),
+        ("lots", False),
+        ("merge", False),
+        ("merge", True),
+    ],
+)
+def test_a_file_looks_again_when_its_skus_come_under_other_rules(
+    monkeypatch, rival, known, assert_invariants
+):
+    """On hand stays as it was read, but what a row has to do for it is another thing by now."""
+    sku, east = make_sku("CUP", unit_cost=Decimal(3)), make_warehouse()
+    other = make_sku("JAR")
+    add_stock(other, east, 10)
+    if rival == "merge":
+        StockLevel.objects.create(sku=sku, warehouse=east)  # nothing there that a merge would move
+    else:
+        add_stock(sku, east, 10)
+    module, step = (stockfile, "_quick") if rival == "fifo for all" else (selectors, "find_codes")
+    plain, turns = getattr(module, step), []
+
+    def interrupted(*args):
+        found = plain(*args) if module is selectors else None
+        turns.append(1)
+        if len(turns) == 1:
+            _meanwhile(lambda: RULES[rival](sku))
+        return found if module is selectors else plain(*args)
+
+    monkeypatch.setattr(module, step, interrupted)
+
+    def work() -> stockfile.Posted:
+        with locking.stock_transaction():
+            found = selectors.find_codes({"CUP", "JAR"})
+            lines = [
+                stockfile.StockLine(number, found[code], east.pk, units, False, f"file:{number}")
+                for number, (code, units) in enumerate([("CUP", 12), ("JAR", 3), ("CUP", 14), ("CUP", 11)])
+            ]
+            return stockfile.post(lines, actor=SYSTEM, reference="count.csv", replay=known or bool(turns[1:]))
+
+    done = locking.retrying(work)
+    assert len(turns) == 2 and not any(one.problem for one in done.decided)
+    level = StockLevel.objects.get(sku__code="MUG" if rival == "merge" else "CUP")
+    assert level.on_hand == 11
+    assert not StockLevel.objects.filter(sku__merged_into__isnull=False, on_hand__gt=0).exists()
+    if rival.startswith("fifo"):
+        assert sum(CostLayer.objects.filter(sku=sku).values_list("remaining", flat=True)) == 11
+    assert_invariants()
+
+
+def test_the_first_dock_waits_for_units_that_come_to_an_empty_level(monkeypatch, assert_invariants):
+    """Who brings them in saw no dock; they lie on it all the same once both are through."""
+    sku, east = make_sku(), make_warehouse()
+    add_stock(sku, east, 1)
+    add_stock(sku, east, -1)
+    plain, rivals = stockfile._ruled_anew, []  # the last step
+
+    def interrupted(*args):
+        dock = {"warehouse_id": east.pk, "code": "DOCK", "kind": Bin.Kind.DOCK}
+
+        def open_dock() -> None:
+            try:
+                putaway.save_bin(**dock, actor=SYSTEM)
+            finally:
+                connection.close()
+
+        rivals.append(threading.Thread(target=open_dock))
+        rivals[0].start()
+        rivals[0].join(1.5)  # it waits for the level; without that it is through long before
+        return plain(*args)
+
+    monkeypatch.setattr(stockfile, "_ruled_anew", interrupted)
+    stockfile.post([_line(sku, east, 8, "file:1")], actor=SYSTEM, reference="count.csv", replay=False)
+    rivals[0].join(30)
+    assert not rivals[0].is_alive() and Bin.objects.filter(kind=Bin.Kind.DOCK).exists()
+    assert_invariants()
+
+
+def test_one_serial_number_given_in_two_warehouses_at_once_is_given_once(assert_invariants):
+    sku = make_sku("CAM")
+    places = [make_warehouse(f"W{number}") for number in range(4)]
+    for place_ in places:
+        add_stock(sku, place_, 50)
+    Sku.objects.filter(pk=sku.pk).update(serial_tracked=True)
+
+    def give(number: int) -> str:
+        try:
+            numbering.number(
+                sku_id=sku.pk, warehouse_id=places[number % 4].pk, numbers=[f"S{number // 8}"], actor=SYSTEM
+            )
+        except Conflict as error:
+            assert "in stock already" in error.message, error.message
+            return "too late"
+        return "given"
+
+    assert Counter(race(64, give)) == {"given": 8, "too late": 56}
+    assert SerialUnit.objects.count() == 8
     assert_invariants()

@@ -530,7 +530,7 @@ def _may_undo(prefix: str) -> None:
     if count:
         where = ", ".join(f"{row.sku} in {row.warehouse}" for row in first[:3])
         raise Conflict(f"file: {count:,} of its levels moved since ({where}); mend these by hand.")
-    if why := stockfile.cost_blocks(prefix):
+    if why := stockfile.merge_blocks(prefix) or stockfile.cost_blocks(prefix):
         raise Conflict(f"file: {why}")
 
 
