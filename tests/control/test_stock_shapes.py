@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,16 @@ from inventory.models import (
 from inventory.reservations import ReserveLine
 from inventory.selectors import Code
 from inventory.stockfile import Standing, StockLine
-from oms.control.imports import running, service
+from oms.control.imports import running, service, stock
 from oms.control.imports.profiles import PROFILES, detect
 from oms.control.imports.report import Report
 from oms.control.imports.stock import StockFile
 from oms.control.models import ImportFile
+from oms.core import jobs
 from oms.core.actor import SYSTEM
 from oms.core.clock import now
 from oms.core.errors import Conflict, UserError
-from oms.core.models import User
+from oms.core.models import Job, User
 from tests.control.test_import_screens import upload, work
 from tests.factories import add_stock, make_sku, make_user, make_warehouse
 
@@ -492,6 +494,65 @@ def test_undo_reverses_while_nothing_later_depends_on_it(
     with pytest.raises(Conflict, match="1 of its levels moved since"):
         running.begin_undo(again, actor=SYSTEM)
     assert_invariants()
+
+
+def test_a_run_that_died_at_its_end_does_not_pull_the_file_back_when_it_is_repeated(
+    client: Client, owner: User, east: Warehouse, assert_invariants: Any
+) -> None:
+    """Killed between the last step and the end of the job: a person went on with the file before the repetition."""
+    mug = make_sku("MUG")
+    add_stock(mug, east, 10)
+
+    def revive(job: Job) -> None:
+        long_ago = now() - dt.timedelta(minutes=5)
+        Job.objects.filter(pk=job.pk).update(state="running", lease_until=long_ago, finished_at=None)
+        jobs.run_job(job.pk)
+        file.refresh_from_db()
+        assert Job.objects.get(pk=job.pk).state == "done"
+
+    file = upload(client, "sku,warehouse,quantity,mode\nMUG,EAST,4,set\n", "stock")
+    checked = file.job
+    client.post(f"/imports/{file.pk}/apply/", {"take": "good"})
+    revive(checked)
+    assert file.state == "applying" and file.options["prefix"]
+    work(file)
+    applied = file.job
+    assert (file.state, on_hand(mug, east)) == ("applied", 4)
+    client.post(f"/imports/{file.pk}/undo/")
+    revive(applied)
+    assert file.state == "applying"
+    work(file)
+    undone = file.job
+    for job in (checked, applied, undone):
+        revive(job)
+        assert (file.state, on_hand(mug, east)) == ("undone", 10)
+    assert_invariants()
+
+
+def test_a_file_of_which_nothing_was_kept_is_not_gone_on_with(
+    client: Client, owner: User, east: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All or nothing: its rows were taken back, so a second half alone would be wrong."""
+    mug = make_sku("MUG")
+    file = upload(client, "sku,warehouse,quantity,mode\nMUG,EAST,4,add\nMUG,EAST,3,add\n", "stock")
+    monkeypatch.setattr(stock, "CHUNK", 1)
+    add_row = StockFile.lines
+
+    def broken(self: StockFile, chunk: Any, report: Report, prefix: str) -> Any:
+        if chunk[0].number == 3:
+            self._problem(report, chunk[0], "sku", "MUG is gone.")
+            return []
+        return add_row(self, chunk, report, prefix)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StockFile, "lines", broken)
+        client.post(f"/imports/{file.pk}/apply/", {"take": "whole"})
+        work(file)
+    assert (file.state, file.job.state, on_hand(mug, east)) == ("undone", "failed", 0)
+    jobs.resume(file.job.pk, actor=SYSTEM)
+    work(file)
+    assert (file.state, file.job.state, on_hand(mug, east)) == ("undone", "failed", 0)
+    assert file.job.message == "file: nothing of it was kept; bring it in again."
 
 
 def test_undo_brings_no_units_to_a_sku_that_was_merged_since(

@@ -353,6 +353,26 @@ def _keep_problems(file: ImportFile, problems: list[Problem]) -> None:
     )
 
 
+def _held(run: Run, state: str) -> bool:
+    """Whether the file still waits in `state` for this job. Inside atomic: nobody else moves it until the end of it.
+
+    A run that died between its last step and the end of its job is repeated minutes later, when a person may have
+    gone on with the file.
+    """
+    waiting = ImportFile.objects.filter(pk=run.params["file"], job=run.job.pk, state=state)
+    return bool(waiting.update(state=state))
+
+
+def _end(run: Run, file: ImportFile, state: str) -> None:
+    """The file's work is done, if this job still has it."""
+    with transaction.atomic():
+        if _held(run, State.APPLYING):
+            file.state = state
+            if state == State.APPLIED:
+                file.applied_at = now()
+            file.save(update_fields=["state", "applied_at"])
+
+
 @job_handler(CHECK)
 def check(run: Run) -> dict[str, Any]:
     """Read the whole file and keep what applying it would do. Writes nothing but the preview; repeating is harmless."""
@@ -362,6 +382,8 @@ def check(run: Run) -> dict[str, Any]:
     places = dict(Warehouse.objects.values_list("pk", "code"))
     shown = [(row, sku, places[place], before, after) for row, sku, place, before, after in found.shown]
     with transaction.atomic():
+        if not _held(run, State.UPLOADED):
+            return {"rows": found.rows, **found.counts}
         file.problem_rows.all().delete()
         _keep_problems(file, found.problems)
         file.rows, file.counts, file.state = found.rows, dict(found.counts), State.CHECKED
@@ -385,6 +407,10 @@ def check(run: Run) -> dict[str, Any]:
 def apply(run: Run) -> dict[str, Any]:
     """Write the file's items; after a stop it goes on after the last chunk."""
     file, path, options = _opened(run)
+    if file.state == State.UNDONE and file.job_id == run.job.pk:
+        raise UserError("file: nothing of it was kept; bring it in again.")
+    if not _held(run, State.APPLYING):
+        return dict(file.counts)
     if file.kind == ImportFile.Kind.STOCK:
         return _apply_stock(run, file, path, options)
     begun = Counter(file.counts)
@@ -412,8 +438,7 @@ def apply(run: Run) -> dict[str, Any]:
         progress=progress,
         skip=run.position,
     )
-    file.state, file.applied_at = State.APPLIED, now()
-    file.save(update_fields=["state", "applied_at"])
+    _end(run, file, State.APPLIED)
     return dict(file.counts)
 
 
@@ -464,8 +489,7 @@ def _apply_stock(run: Run, file: ImportFile, path: Path, options: dict[str, Any]
             taken_at=file.created_at, asked_at=asked, commit=commit, after_chunk=after_chunk,
         )  # fmt: skip
     except _TooMuch:
-        file.state, file.applied_at = State.APPLIED, now()
-        file.save(update_fields=["state", "applied_at"])
+        _end(run, file, State.APPLIED)
         raise
     except _NotWhole as error:
         for start in range(0, stockfile.posted_rows(prefix), CHUNK):
@@ -475,8 +499,7 @@ def _apply_stock(run: Run, file: ImportFile, path: Path, options: dict[str, Any]
         raise UserError(
             f"{error.message} All or nothing was asked, so nothing of the file was kept."
         ) from error
-    file.state, file.applied_at = State.APPLIED, now()
-    file.save(update_fields=["state", "applied_at"])
+    _end(run, file, State.APPLIED)
     return dict(file.counts)
 
 
@@ -566,8 +589,7 @@ def undo(run: Run) -> dict[str, Any]:
         if not retrying(chunk):
             break
         run.checkpoint()
-    file.state = State.UNDONE
-    file.save(update_fields=["state"])
+    _end(run, file, State.UNDONE)
     return {"reversed": run.position}
 
 
