@@ -22,7 +22,7 @@ SEVERAL = {
 }  # fmt: skip
 #: no link leads there
 ALSO = ("/search/?q=mug", "/profile/two-factor/")
-MOST = 120
+MOST = 200
 #: what a page fetches after itself has come: panels, and the operations of the interface's reference
 LOADED = """() => !document.querySelector('.htmx-request')
   && (!document.querySelector('#swagger-ui') || document.querySelector('#swagger-ui .opblock-tag'))"""
