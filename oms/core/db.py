@@ -13,12 +13,14 @@ from threading import Barrier
 from typing import Any, TypeVar
 
 from django.conf import settings
-from django.db import OperationalError, connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from oms.core import metrics
 
 #: deadlock, lock timeout, serialization failure
 _RETRY_STATES = {"40P01", "55P03", "40001"}
+#: the server shut down, crashed or is starting
+_GONE_STATES = {"57P01", "57P02", "57P03"}
 T = TypeVar("T")
 
 
@@ -48,6 +50,17 @@ def lost_conflict(error: BaseException) -> bool:
     """True when the database ended this transaction in favour of another one: repeat it whole."""
     state = getattr(error.__cause__, "sqlstate", None)
     return state in _RETRY_STATES or "database is locked" in str(error)
+
+
+def connection_lost(error: BaseException) -> bool:
+    """True when the database went away (restarted, ended this connection, unreachable), not when it refused."""
+    if not isinstance(error, OperationalError | InterfaceError):
+        return False
+    state = getattr(error.__cause__, "sqlstate", None)
+    if state is not None:
+        return state in _GONE_STATES or state.startswith("08")
+    # the driver's own words: nobody answered
+    return type(error.__cause__).__module__.partition(".")[0] == "psycopg"
 
 
 def in_transaction(work: Callable[[], T], *, attempts: int = 5, lock_seconds: int = 3) -> T:

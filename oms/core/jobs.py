@@ -20,7 +20,7 @@ from django.db.models import F, Q
 from oms.core.actor import Actor
 from oms.core.audit import record
 from oms.core.clock import now
-from oms.core.db import in_transaction
+from oms.core.db import connection_lost, in_transaction
 from oms.core.doorbell import ring
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.models import Job, JobRow
@@ -194,6 +194,9 @@ def run_job(job_id: int, *, budget: float = BUDGET_SECONDS) -> None:
     except UserError as error:
         mine.update(state=State.FAILED, finished_at=now(), lease_until=None, message=error.message[:400])
     except Exception as error:
+        if connection_lost(error):  # as if this process had died: the job is found when its lease is over
+            log.warning("job interrupted, the database went away", extra={"job": job_id, "kind": job.kind})
+            return
         log.exception("job failed", extra={"job": job_id, "kind": job.kind})
         text = f"{type(error).__name__}: {error}"[:400]
         mine.update(state=State.FAILED, finished_at=now(), lease_until=None, message=text)

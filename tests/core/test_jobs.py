@@ -4,10 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 import time_machine
+from django.db import IntegrityError, OperationalError
 from django_q.models import OrmQ
 
 from oms.core import jobs
 from oms.core.actor import Actor
+from oms.core.clock import now
 from oms.core.errors import Conflict, UserError
 from oms.core.models import Doorbell, Job, JobRow, Setting
 
@@ -111,6 +113,42 @@ def test_a_broken_handler_fails_visibly_and_keeps_what_is_done() -> None:
     job.refresh_from_db()
     assert (job.state, job.position, job.message) == ("failed", 2, "ZeroDivisionError: oops")
     assert list(Setting.objects.order_by("key").values_list("key", flat=True)) == ["n1", "n2"]
+
+
+class _Gone(Exception):
+    sqlstate = "57P01"
+
+
+class _Refused(Exception):
+    sqlstate = "57014"
+
+
+@pytest.mark.parametrize(
+    ("cause", "state"), [(_Gone(), "running"), (_Refused(), "failed"), (IntegrityError(), "failed")]
+)
+def test_a_job_whose_database_went_away_goes_on_by_itself(cause: Exception, state: str) -> None:
+    """A restart of the database is no failure of the job: nobody has to press a button after an upgrade."""
+    turns: list[int] = []
+
+    def work(number: int) -> None:
+        turns.append(number)
+        if turns == [1, 2, 3]:
+            raise OperationalError("terminating connection due to administrator command") from cause
+        put(number)
+
+    @jobs.job_handler("count")
+    def handler(run: jobs.Run) -> None:
+        run.rows(range(1, 5), work, chunk=2)
+
+    job = jobs.start_job("count", "Count", {}, ADA)
+    jobs.run_job(job.pk)
+    job.refresh_from_db()
+    assert (job.state, job.position) == (state, 2)
+    with time_machine.travel(now() + jobs.LEASE * 2, tick=False):
+        assert list(jobs.waiting()) == ([job.pk] if state == "running" else [])
+        jobs.run_job(job.pk)
+    job.refresh_from_db()
+    assert (job.state, job.position) == (("done", 4) if state == "running" else ("failed", 2))
 
 
 def test_a_dead_workers_job_is_found_and_its_late_ghost_writes_nothing() -> None:
