@@ -303,6 +303,29 @@ def test_the_first_success_brings_back_what_waits_for_a_later_try(receiver: Rece
     assert WebhookDelivery.objects.filter(state="delivered").count() == 4
 
 
+def test_a_message_that_the_receiver_stumbles_over_keeps_its_waits(receiver: Receiver, mug: Sku) -> None:
+    """Others that are taken meanwhile do not use up its tries, which would switch the endpoint off in seconds."""
+    target, _ = endpoint("order.created")
+    bad = _order(mug)
+    receiver.answer = lambda request: 500 if json.loads(request.content or b"")["data"]["id"] == bad else 200
+    with time_machine.travel(T0, tick=False) as clock:
+        happen("order.created", bad)
+        tell(target.pk)
+        for _ in range(12):
+            clock.shift(dt.timedelta(milliseconds=300))
+            happen("order.created", _order(mug))
+            tell(target.pk)
+        waits = WebhookDelivery.objects.get(state="pending")
+        assert waits.attempts == 2  # the first try, and one more when the endpoint was heard again
+        clock.shift(dt.timedelta(minutes=6))
+        tell(target.pk)
+        waits.refresh_from_db()
+        assert waits.attempts == 3
+    target.refresh_from_db()
+    assert target.state == "active"
+    assert WebhookDelivery.objects.filter(state="delivered").count() == 12
+
+
 def test_gone_ends_it_at_once(receiver: Receiver, mug: Sku) -> None:
     target, _ = endpoint("inventory.changed")
     receiver.answer = lambda request: 410

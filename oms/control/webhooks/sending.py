@@ -8,7 +8,7 @@ import random
 import time
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, Max, OuterRef, Q, QuerySet
 
 from oms.control.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookEvent
 from oms.control.webhooks import signing
@@ -148,10 +148,7 @@ def _settle(delivery: WebhookDelivery, failure: HttpFailure | None, at: dt.datet
         mine.update(
             state=State.DELIVERED, delivered_at=now(), attempts=F("attempts") + 1, lease_until=None, error=""
         )
-        # it listens again: whatever waited for a later try goes now
-        WebhookDelivery.objects.filter(
-            endpoint=delivery.endpoint_id, state=State.PENDING, attempts__gt=0, next_attempt_at__gt=at
-        ).update(next_attempt_at=at)
+        _bring_back(delivery, at)
         return
     tries, error = delivery.attempts + 1, failure.message[:400]
     gone = failure.status == 410
@@ -164,6 +161,25 @@ def _settle(delivery: WebhookDelivery, failure: HttpFailure | None, at: dt.datet
     if failure.retry_after:
         wait = max(wait, dt.timedelta(seconds=failure.retry_after))
     mine.update(attempts=tries, lease_until=None, error=error, next_attempt_at=at + wait)
+
+
+def _bring_back(taken: WebhookDelivery, at: dt.datetime) -> None:
+    """The endpoint listens again: what waited for a later try goes now.
+
+    A message that was tried before another one was taken earlier had this chance already. It keeps its waits: the
+    receiver stumbles over that message alone, and every other success would use up one of its tries, until the
+    endpoint is switched off within seconds.
+    """
+    waiting = WebhookDelivery.objects.filter(
+        endpoint=taken.endpoint_id, state=State.PENDING, attempts__gt=0, next_attempt_at__gt=at
+    )
+    if not waiting.exists():
+        return
+    others = WebhookDelivery.objects.filter(endpoint=taken.endpoint_id, state=State.DELIVERED)
+    before = others.exclude(pk=taken.pk).aggregate(at=Max("delivered_at"))["at"]
+    if before is not None:
+        waiting = waiting.exclude(tries__at__lt=before)
+    waiting.update(next_attempt_at=at)
 
 
 def _disable(endpoint: WebhookEndpoint, why: str) -> None:
