@@ -16,10 +16,11 @@ from zoneinfo import ZoneInfo
 
 from django.db.models import F
 
-from inventory.locking import Balances, LostRace, Pair
+from inventory.locking import Balances, Pair
 from inventory.models import Bin, BinMovement, BinStock, Lot, StockMovement
 from inventory.picks import Place, plan_pick
 from oms.core.clock import now
+from oms.core.db import LostRace
 from oms.core.errors import Conflict
 from oms.core.inserts import insert_rows
 

@@ -60,10 +60,6 @@ class Balances:
         return self.on_hand - self.reserved - self.damaged - self.quarantine - self.inspection
 
 
-class LostRace(OperationalError):
-    """A rival finished the same work first; run again, the transaction finds it done."""
-
-
 def retrying(work: Callable[[], T]) -> T:
     """Run `work` (a whole transaction) and run it again after a deadlock, lock timeout or lost race.
 
@@ -76,7 +72,7 @@ def retrying(work: Callable[[], T]) -> T:
         try:
             return work()
         except (OperationalError, IntegrityError) as error:
-            if not (isinstance(error, LostRace) or lost_conflict(error) or _posted_by_rival(error)):
+            if not (lost_conflict(error) or _posted_by_rival(error)):
                 raise
             CONFLICTS.inc()
             time.sleep(random.uniform(0.5, 1) * 0.01 * 2**attempt)

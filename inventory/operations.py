@@ -16,7 +16,7 @@ from django.db.models import F
 
 from inventory import approvals, asof, differences, reservations, serials
 from inventory.ledger import Bucket, InsufficientStock, Kind, Movement, post_movements
-from inventory.locking import LostRace, Pair, lock_levels, stock_service
+from inventory.locking import Pair, lock_levels, stock_service
 from inventory.models import (
     AdjustmentReason,
     AdjustmentRequest,
@@ -33,6 +33,7 @@ from inventory.reconcile import Outcome, judge
 from oms.core.actor import Actor
 from oms.core.audit import record
 from oms.core.clock import now
+from oms.core.db import LostRace
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.exceptions_inbox import raise_item
 from oms.core.outbox import emit_many

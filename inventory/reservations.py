@@ -15,7 +15,6 @@ from inventory.allocation import Demand, Pair, Planned, Take, plan
 from inventory.ledger import Bucket, InsufficientStock, Kind, Movement, merged, shortage, tell, write_rows
 from inventory.locking import (
     BUCKETS,
-    LostRace,
     change_levels,
     lock_levels,
     lock_reservations,
@@ -26,7 +25,7 @@ from inventory.locking import (
 from inventory.models import Reservation, Sku, StockMovement, Warehouse
 from oms.core.actor import Actor, task_actor
 from oms.core.clock import now
-from oms.core.db import on_postgres
+from oms.core.db import LostRace, on_postgres
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.inserts import insert_rows, take_ids
 from oms.core.outbox import emit_many

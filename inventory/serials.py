@@ -8,10 +8,10 @@ from django.db import IntegrityError, connection
 from django.db.models import Q
 from django.db.models.functions import Upper
 
-from inventory.locking import LostRace
 from inventory.models import Lot, SerialEvent, SerialUnit, Sku, Warehouse
 from oms.core.actor import Actor
 from oms.core.clock import now
+from oms.core.db import LostRace
 from oms.core.errors import Conflict, UserError
 
 State = SerialUnit.State

@@ -18,11 +18,12 @@ from django.db.models.functions import Abs, Coalesce
 
 from inventory import approvals, bins, selectors, valuation
 from inventory.ledger import Bucket, Kind, Movement, post_movements
-from inventory.locking import Balances, LostRace, Pair, change_levels, lock_levels, read_levels, stock_service
+from inventory.locking import Balances, Pair, change_levels, lock_levels, read_levels, stock_service
 from inventory.models import BinStock, CostEntry, CostLayer, Sku, StockLevel, StockMovement, Warehouse
 from inventory.selectors import Code
 from oms.core.actor import Actor
 from oms.core.clock import now
+from oms.core.db import LostRace
 from oms.core.inserts import insert_columns
 from oms.core.models import OutboxEvent
 from oms.core.outbox import notify_after_commit

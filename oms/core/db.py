@@ -46,8 +46,14 @@ def pg_array(values: list[Any]) -> Any:
     return values
 
 
+class LostRace(OperationalError):
+    """A rival finished the same work first; run again, the transaction finds it done."""
+
+
 def lost_conflict(error: BaseException) -> bool:
-    """True when the database ended this transaction in favour of another one: repeat it whole."""
+    """True when this transaction lost to another one, by the database's word or by ours: repeat it whole."""
+    if isinstance(error, LostRace):
+        return True
     state = getattr(error.__cause__, "sqlstate", None)
     return state in _RETRY_STATES or "database is locked" in str(error)
 

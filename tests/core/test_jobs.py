@@ -10,6 +10,7 @@ from django_q.models import OrmQ
 from oms.core import jobs
 from oms.core.actor import Actor
 from oms.core.clock import now
+from oms.core.db import LostRace
 from oms.core.errors import Conflict, UserError
 from oms.core.models import Doorbell, Job, JobRow, Setting
 
@@ -113,6 +114,27 @@ def test_a_broken_handler_fails_visibly_and_keeps_what_is_done() -> None:
     job.refresh_from_db()
     assert (job.state, job.position, job.message) == ("failed", 2, "ZeroDivisionError: oops")
     assert list(Setting.objects.order_by("key").values_list("key", flat=True)) == ["n1", "n2"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_that_lost_a_race_is_done_again_with_its_chunk() -> None:
+    """Services inside the chunk's transaction cannot repeat themselves: they leave it to who opened it."""
+    turns: list[int] = []
+
+    def work(number: int) -> None:
+        turns.append(number)
+        if len(turns) == 2:
+            raise LostRace("a level changed meanwhile")
+        put(number)
+
+    @jobs.job_handler("count")
+    def handler(run: jobs.Run) -> None:
+        run._chunk([1, 2], work, str)
+
+    job = jobs.start_job("count", "Count", {}, ADA)
+    jobs.run_job(job.pk)
+    job.refresh_from_db()
+    assert (job.state, job.position, turns) == ("done", 2, [1, 2, 1, 2])
 
 
 class _Gone(Exception):
