@@ -130,9 +130,9 @@ def _refused(status: int, sentence: str) -> HttpResponse:
 def receive(request: HttpRequest, hook_key: str) -> HttpResponse:
     """200 once the message is stored (again for a repeated one), 401 without detail, 413 above 1 MiB.
 
-    415 for what is not sent as plain JSON, 400 with a sentence for bytes that are none: those of a channel (signed) are
-    kept for a person, whatever it sends again. 503 with Retry-After when it cannot be stored or the channel's public
-    key cannot be fetched now: the channel sends it again, and what it does not send again the next pull finds.
+    415 for what is not sent as plain JSON. Signed bytes that cannot be read are kept for a person and answered 200.
+    503 with Retry-After when it cannot be stored or the channel's public key cannot be fetched now: the channel sends
+    it again, and what it does not send again the next pull finds.
     """
     if request.method == "GET":
         return _challenged(request, hook_key)
@@ -173,7 +173,8 @@ def receive(request: HttpRequest, hook_key: str) -> HttpResponse:
 
 
 def _kept(account: ChannelAccount, raw: bytes, sentence: str, error: str) -> HttpResponse:
-    """Nothing is booked of it; a person sees that it came. JSON of a shape that we do not know is no fault of form."""
+    """Nothing is booked of it; a person sees that it came. 200: it would only come again as it is, and channels switch
+    addresses off that refuse often, so that a buyer could do it with a letter in a name."""
     why = f"the message cannot be read: {sentence or error}"
     inbox.accept_unreadable(account, hashlib.sha256(raw).hexdigest(), "unreadable", raw, why)
-    return _refused(400, sentence) if sentence else HttpResponse(status=200)
+    return HttpResponse(status=200)

@@ -14,7 +14,7 @@ from inventory.models import AdjustmentReason, SerialUnit, Warehouse
 from inventory.screens import visible_warehouses
 from oms.core.access import can, require, scope_of
 from oms.core.actor import actor_of
-from oms.core.errors import NotFound
+from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
 from oms.core.screens import first_time, form_key, new_form_key, page, posted_whole, screen
 
@@ -74,7 +74,7 @@ def _number(request: HttpRequest) -> HttpResponse:
         scope_of(request.user, "stock.adjust").q(warehouse="code"), pk=place
     ).first()
     if mine is None:
-        raise NotFound("warehouse: there is no such warehouse.")
+        raise UserError("warehouse: choose one where you may change stock.", field="warehouse")
     given = serials.parse(request.POST.get("serials", "")[:100_000])
     with transaction.atomic():
         if first_time(request):

@@ -131,8 +131,8 @@ def test_many_orders_are_held_each_for_itself(api: APIClient) -> None:
 
 def test_exceptions_are_taken_put_off_and_mended(api: APIClient) -> None:
     make_user("fred", "floor")
-    item = exceptions_inbox.raise_item("drift", "d:1", "Three too many", warehouse_code="EAST")
-    exceptions_inbox.raise_item("drift", "d:2", "Elsewhere", warehouse_code="WEST")
+    item = exceptions_inbox.raise_item("short_pick", "d:1", "Three too many", warehouse_code="EAST")
+    exceptions_inbox.raise_item("short_pick", "d:2", "Elsewhere", warehouse_code="WEST")
     listed = api.get("/api/v1/exceptions/?open=true&warehouse=EAST&fields=id,title").json()["results"]
     assert listed == [{"id": item.pk, "title": "Three too many"}]
     one = f"/api/v1/exceptions/{item.pk}/"

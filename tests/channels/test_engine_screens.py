@@ -177,7 +177,7 @@ def test_the_drift_screen_shows_causes_over_time_evidence_and_the_way_out(
     assert "Differences found per day" in text and "raised on the channel" in text
     assert "Push ours" in text and "Accept 24 h" in text
     assert "WHAT" in owner.get(page + "?state=closed").content.decode()
-    assert "No differences here" in owner.get(page + "?cause=fba").content.decode()
+    assert "No difference of this cause" in owner.get(page + "?cause=fba").content.decode()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -32,6 +32,7 @@ EDITED = {
     "inventory.AdjustmentReason", "inventory.AdjustmentLimit",
     "inventory.Bin", "inventory.Lot", "inventory.RingFence", "orders.SalesChannel", "orders.FxRate",
     "procurement.Supplier", "procurement.SupplierOffer", "procurement.ReplenishmentSetting", "returns.ReturnReason",
+    "fulfillment.CarrierAccount",
     "fulfillment.PackageType", "fulfillment.CarrierService", "fulfillment.RateCard", "fulfillment.RateBreak",
     "fulfillment.Surcharge", "fulfillment.ZoneOverride",
 }  # fmt: skip
