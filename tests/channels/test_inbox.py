@@ -90,7 +90,7 @@ def test_a_message_that_cannot_be_stored_now_is_asked_for_again(
     assert InboxMessage.objects.count() == 1
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL has many writers")
+@pytest.mark.once  # PostgreSQL has many writers
 def test_a_writer_that_holds_sqlite_is_waited_for_shortly(
     client: Client, shopify: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,8 +121,8 @@ def test_both_secrets_are_good_while_one_is_rotated(client: Client, shopify: Sho
 
 
 def test_signed_nonsense_is_kept_for_a_person(client: Client, shopify: Shop) -> None:
-    for body, status in ((b"{broken", 400), (b"[1]", 200), (b"\xff\xfe", 400)):
-        assert knock(client, shopify, body, delivery=body.hex()).status_code == status
+    for body in (b"{broken", b"[1]", b"\xff\xfe"):
+        assert knock(client, shopify, body, delivery=body.hex()).status_code == 200
     assert InboxMessage.objects.filter(state=InboxMessage.State.DEAD).count() == 3
     assert ExceptionItem.objects.filter(kind="inbox_dead", closed_at__isnull=True).count() == 3
 
