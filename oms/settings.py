@@ -340,7 +340,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["oms.core.api.auth.ScopePermission"],
     "DEFAULT_PAGINATION_CLASS": "oms.core.api.pagination.KeysetPagination",
     "DEFAULT_FILTER_BACKENDS": ["oms.core.api.filters.StrictFilterBackend"],
-    "DEFAULT_RENDERER_CLASSES": ["oms.core.api.rendering.TidyJSONRenderer"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["oms.core.api.parsers.PlainJSONParser"],
     "DEFAULT_THROTTLE_CLASSES": ["oms.core.api.auth.TokenThrottle"],
     "DEFAULT_THROTTLE_RATES": {"token": os.environ.get("OMS_API_RATE", "600/min")},
