@@ -12,6 +12,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.decorators import action
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
@@ -32,7 +33,6 @@ from oms.core.access import principal_of, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.api.fields import CountsField, MoneyField, SparseFieldsMixin
 from oms.core.api.forms import Form
-from oms.core.api.rendering import TidyJSONRenderer
 from oms.core.api.resources import Resource
 from oms.core.errors import NotFound, UserError
 
@@ -226,7 +226,7 @@ class TrackRequest(OneLabelRequest):
     place = serializers.CharField(max_length=120, required=False, default="", allow_blank=True)
 
 
-class AsPdf(TidyJSONRenderer):
+class AsPdf(JSONRenderer):
     """Lets a client ask for the label by its type; what it renders itself are errors, which are JSON."""
 
     media_type = "application/pdf"
@@ -450,7 +450,7 @@ class ShipmentViewSet(Resource[Shipment]):
         detail=True,
         methods=["get"],
         url_path="label-file/(?P<format_name>pdf|zpl)",
-        renderer_classes=[TidyJSONRenderer, AsPdf, AsZpl],
+        renderer_classes=[JSONRenderer, AsPdf, AsZpl],
     )
     def label_file(self, request: Request, pk: str, format_name: str) -> HttpResponse:
         """The label of the first parcel as PDF (4x6 inch) or ZPL."""
