@@ -28,8 +28,8 @@ State = Order.State
 
 #: tabs count up to this many rows, then say "1,000+"
 COUNT_CAP = 1000
-#: orders that match a filter which must be read to be counted, row by row; then a page says "250+"
-READ_CAP = 250
+#: orders that match a filter which must be read to be counted, row by row; then a page says "200+"
+READ_CAP = 200
 COUNT_SECONDS = 30
 #: so many orders that a search or a tag finds are gathered and sorted; more are met along the list
 FEW = 2000
