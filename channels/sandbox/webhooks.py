@@ -52,7 +52,7 @@ class WebhookSender:
         self.sender = Sender()
         self.deliveries: deque[Delivery] = deque(maxlen=10_000)
         self.tasks: set[asyncio.Task[None]] = set()
-        self.slots = asyncio.Semaphore(32)
+        self.slots = asyncio.Semaphore(8)
         self.numbers = 0
 
     def post(
