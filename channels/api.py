@@ -82,6 +82,9 @@ class HealthSerializer(serializers.Serializer[Any]):
     inbox_dead = serializers.IntegerField()
     effects_open = serializers.IntegerField()
     effects_trouble = serializers.IntegerField()
+    unfinished = serializers.ListField(
+        child=serializers.CharField(), help_text="pulls that were too long for one turn and go on"
+    )
 
 
 class BringRequest(Form):

@@ -49,6 +49,12 @@ class ChannelAccount(models.Model):
     orders_page = models.JSONField(
         default=dict, blank=True, help_text="the page at which an order pull stopped before its end"
     )
+    week_page = models.JSONField(
+        default=dict, blank=True, help_text="the page at which the daily pull of a whole week stopped"
+    )
+    pool_page = models.JSONField(
+        default=dict, blank=True, help_text="figures of its own warehouse that were read before the last page"
+    )
     last_pull_at = models.DateTimeField(null=True, blank=True)
     last_event_at = models.DateTimeField(null=True, blank=True)
     last_order_at = models.DateTimeField(null=True, blank=True)

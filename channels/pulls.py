@@ -2,7 +2,7 @@
 
 A pull goes by "changed since" with an overlap and feeds the same order entry, so an order found twice is one
 order. The cursor moves only after a page is booked; a channel that tells no new beginning before its last page has the
-page kept.
+page kept. Every pull that is too long for one task goes on in the next one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import logging
+import time
 from dataclasses import dataclass, replace
 
 from channels import asking, drift, mcf, pushing
@@ -17,7 +18,6 @@ from channels.connectors.base import (
     Capabilities,
     ChannelError,
     Notification,
-    PoolLevel,
     RemoteReturn,
     Retry,
     get_connector,
@@ -38,8 +38,10 @@ from returns.models import Rma
 
 log = logging.getLogger("lading.channels")
 
-#: pages that one turn of a pull reads, and turns after which a list is taken for one without an end
-MAX_PAGES, MAX_TURNS = 500, 40
+#: pages and seconds of one turn of a pull (a task is ended after 60 s), pages after which a list is taken for endless
+MAX_PAGES, TURN_SECONDS, ENDLESS = 500, 40.0, 20_000
+#: figures of a pool that have been gathered for longer than this are too old to go on with
+POOL_AGE = dt.timedelta(hours=1)
 #: an order this old that only the pull has brought means that notifications are missing
 SILENT_AFTER = dt.timedelta(minutes=5)
 
@@ -55,21 +57,23 @@ def live_accounts() -> list[ChannelAccount]:
 def pull_orders(account_id: int, *, days: int | None = None) -> dict[str, int]:
     """Book every order changed since the last pull (or in the last `days`); counts by outcome.
 
-    A turn reads at most `MAX_PAGES` pages; the next one, which is rung at once, goes on where it stopped. Raises
-    `ChannelError`; pages booked before it stay booked and the next turn begins behind them.
+    A turn ends after `MAX_PAGES` pages or `TURN_SECONDS`; the next one, which is rung at once, goes on where it
+    stopped. Raises `ChannelError`; pages booked before it stay booked and the next turn begins behind them.
     """
     account = ChannelAccount.objects.select_related("sales_channel").get(pk=account_id)
     rules = get_connector(account.connector).capabilities
+    field = "orders_page" if days is None else "week_page"
     turn = _turn(account, rules, days)
     counts: dict[str, int] = {}
-    cursor, pages, missed, whole, asked = turn.cursor, 0, 0, turn.whole, {turn.cursor}
-    while pages < MAX_PAGES:
+    cursor, pages, missed, whole, asked, looped = turn.cursor, 0, 0, turn.whole, {turn.cursor}, False
+    until = time.monotonic() + TURN_SECONDS
+    while pages < MAX_PAGES and (not pages or time.monotonic() < until):
         try:
             page = do(account_id, asking.orders(turn.since, cursor))
         except ChannelError as error:
             if turn.cursor and not pages and error.kind is Retry.REJECTED:
                 # the channel has forgotten the page: the next turn begins behind the last finished pull
-                ChannelAccount.objects.filter(pk=account_id).update(orders_page={})
+                ChannelAccount.objects.filter(pk=account_id).update(**{field: {}})
             raise
         pages += 1
         # after an outage the most urgent orders of a page come first
@@ -90,14 +94,14 @@ def pull_orders(account_id: int, *, days: int | None = None) -> dict[str, int]:
             _refused(account, f"page of {turn.since}", f"{page.refused} orders could not be read")
         cursor = page.cursor
         changes: dict[str, object] = {"last_pull_at": now()}
-        if days is None:
-            if page.resume:
-                changes["orders_cursor"] = page.resume[:255]
-            # where the finished pages move the beginning of the next turn, it asks from there
-            moves = page.resume > (account.orders_cursor or turn.since)
-            changes["orders_page"] = turn.kept("" if moves else cursor, whole) if cursor else {}
+        # where the finished pages move the beginning of the next turn, it asks from there
+        moves = days is None and page.resume > (account.orders_cursor or turn.since)
+        if days is None and page.resume:
+            changes["orders_cursor"] = page.resume[:255]
+        changes[field] = turn.kept("" if moves else cursor, whole, pages) if cursor else {}
         ChannelAccount.objects.filter(pk=account_id).update(**changes)
-        if not cursor or cursor in asked:
+        looped = bool(cursor) and cursor in asked
+        if not cursor or looped:
             break
         asked.add(cursor)
     if whole and not cursor:
@@ -106,13 +110,13 @@ def pull_orders(account_id: int, *, days: int | None = None) -> dict[str, int]:
             account_id, before=turn.began - dt.timedelta(seconds=rules.visible_after_seconds)
         )
     _watch(account, missed, first=turn.first)
-    _watch_end(account, turn, cursor, looped=pages < MAX_PAGES and bool(cursor), days=days)
+    _watch_end(account, turn, pages, looped=looped, cursor=cursor, field=field)
     return counts
 
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """One turn of a pull. `began` and `whole` are of the whole pull, whose number of turns so far is `number`.
+    """One turn of a pull. `began`, `whole` and `read` (pages) are of the whole pull up to now.
 
     `first`: it is the account's first pull, whose orders nobody could have been notified of.
     """
@@ -122,9 +126,9 @@ class _Turn:
     first: bool
     cursor: str = ""
     whole: bool = True
-    number: int = 1
+    read: int = 0
 
-    def kept(self, cursor: str, whole: bool) -> dict[str, object]:
+    def kept(self, cursor: str, whole: bool, pages: int) -> dict[str, object]:
         """What is stored of it, to go on at `cursor`; without one at the beginning that its pages have moved."""
         return {
             "first": self.first,
@@ -132,39 +136,60 @@ class _Turn:
             "began": self.began.isoformat(),
             "cursor": cursor,
             "whole": whole,
-            "turns": self.number,
+            "pages": self.read + pages,
         }
 
 
 def _turn(account: ChannelAccount, rules: Capabilities, days: int | None) -> _Turn:
-    kept = account.orders_page if days is None else {}
+    kept = account.orders_page if days is None else account.week_page
     if not kept:
         return _Turn(_since(account, rules, days), now(), not account.last_pull_at)
-    began, number = dt.datetime.fromisoformat(kept["began"]), kept["turns"] + 1
     since = kept["since"] if kept["cursor"] else _since(account, rules, days)
-    return _Turn(since, began, kept["first"], kept["cursor"], kept["whole"], number)
+    return _Turn(
+        since, dt.datetime.fromisoformat(kept["began"]), kept["first"], kept["cursor"], kept["whole"],
+        kept.get("pages", 0),
+    )  # fmt: skip
 
 
-def _watch_end(account: ChannelAccount, turn: _Turn, cursor: str, *, looped: bool, days: int | None) -> None:
+def _watch_end(
+    account: ChannelAccount, turn: _Turn, pages: int, *, looped: bool, cursor: str, field: str
+) -> None:
     """Pages are left: the next turn reads them, or a person is told that nobody will."""
-    key, code = f"pull:endless:{account.pk}{f':{days}' if days else ''}", account.sales_channel.code
+    key = f"pull:endless:{account.pk}{'' if field == 'orders_page' else ':week'}"
     if not cursor:
         close_item(key, "its orders are read to the end")
         return
-    if not looped and days is None and turn.number < MAX_TURNS:
-        ring("channels.tasks.pull_account", str(account.pk))
+    if not looped and turn.read + pages < ENDLESS:
+        task = "pull_account" if field == "orders_page" else "pull_week"
+        _go_on(account, task, f"orders changed since {turn.since}", turn.read + pages)
         return
-    if days is None:
-        ChannelAccount.objects.filter(pk=account.pk).update(orders_page={})
+    ChannelAccount.objects.filter(pk=account.pk).update(**{field: {}})
+    _endless(
+        account, key, "orders", f"Orders changed since {turn.since}", looped, turn.read + pages,
+        "Those read so far are booked",
+    )  # fmt: skip
+
+
+def _go_on(account: ChannelAccount, task: str, what: str, pages: int) -> None:
+    log.info(
+        "a pull goes on where it stopped",
+        extra={"channel": account.sales_channel.code, "what": what, "pages": pages},
+    )
+    ring(f"channels.tasks.{task}", str(account.pk))
+
+
+def _endless(
+    account: ChannelAccount, key: str, of: str, what: str, looped: bool, pages: int, done: str
+) -> None:
     why = (
         "names a page again that was read before"
         if looped
-        else f"still names a further page after {MAX_PAGES * turn.number:,} pages"
+        else f"still names a further page after {pages:,} pages"
     )
+    code = account.sales_channel.code
     raise_item(
-        "pull_endless", key, f"{account.sales_channel.name}: its list of orders has no end",
-        detail=f"Orders changed since {turn.since}: the channel {why}. Those read so far are booked; check how the "
-        "channel names its further pages, then pull again.",
+        "pull_endless", key, f"{account.sales_channel.name}: its list of {of} has no end",
+        detail=f"{what}: the channel {why}. {done}; check how the channel names its further pages, then pull again.",
         object_url=f"/channels/{code}/", channel_code=code,
     )  # fmt: skip
 
@@ -233,28 +258,25 @@ def poll_queue(account_id: int, *, wait_seconds: int = 0, rounds: int = 10) -> i
 
 
 def pull_pool(account_id: int) -> operations.SnapshotResult | None:
-    """Bring the channel's own pool to its figures; None where the account has none."""
+    """Bring the channel's own pool to its figures; None where the account has none or further pages are to be read.
+
+    Figures are booked together, for several of the channel's SKUs may be one of ours: a list that is too long for one
+    turn is gathered over several.
+    """
     account = ChannelAccount.objects.select_related("sales_channel").get(pk=account_id)
     pool = pool_of(account)
     if pool is None or not get_connector(account.connector).capabilities.fulfilled_by_channel:
         return None
-    read_at, cursor = now(), ""
-    held, unsure = mcf.set_aside(pool)
-    levels: list[PoolLevel] = []
-    for _ in range(MAX_PAGES):
-        page = do(account_id, asking.pool(cursor))
-        levels += page.levels
-        cursor = page.cursor
-        if not cursor:
-            break
+    gathered = _gather(account, pool)
+    if gathered is None:
+        return None
+    read_at, held, unsure, levels = gathered
     skus = dict(
         Listing.objects.filter(
             account=account, fulfilment=Listing.Fulfilment.CHANNEL, sku__isnull=False
         ).values_list("external_sku", "sku_id")
     )
-    unknown = sorted(
-        level.external_sku for level in levels if level.external_sku not in skus and level.sellable
-    )
+    unknown = sorted(code for code, (sellable, _, _) in levels.items() if code not in skus and sellable)
     key = f"channel:pool:{account_id}"
     if unknown:
         what = "SKU" if len(unknown) == 1 else "SKUs"
@@ -266,17 +288,17 @@ def pull_pool(account_id: int) -> operations.SnapshotResult | None:
     else:
         close_item(key, "every SKU is mapped")
     totals: dict[int, operations.PoolFigure] = {}
-    for level in levels:
-        sku_id = skus.get(level.external_sku)
+    for code, (sellable, unsellable, inbound) in levels.items():
+        sku_id = skus.get(code)
         if sku_id is None:
             continue
         before = totals.get(sku_id, operations.PoolFigure(sku_id, 0, 0, 0, 0))
         totals[sku_id] = operations.PoolFigure(
             sku_id,
-            before.sellable + level.sellable,
-            before.damaged + level.unsellable,
+            before.sellable + sellable,
+            before.damaged + unsellable,
             0,
-            (before.in_transit or 0) + level.inbound,
+            (before.in_transit or 0) + inbound,
         )
     since, _ = mcf.set_aside(pool)
     # on the operator's shelves, but left out of what it can sell; what moved meanwhile is clear with the next figures
@@ -297,6 +319,68 @@ def pull_pool(account_id: int) -> operations.SnapshotResult | None:
     theirs = {sku_id: figure.sellable for sku_id, figure in totals.items()}
     drift.note_pool(account, expected, theirs, booked=bool(result.changed))
     return result
+
+
+#: when the reading began, what `mcf.set_aside` said then, and sellable, unsellable and inbound units per channel's SKU
+Gathered = tuple[dt.datetime, dict[int, int], set[int], dict[str, list[int]]]
+
+
+def _gather(account: ChannelAccount, pool: Warehouse) -> Gathered | None:
+    """Every page of the pool's figures; None when this turn did not reach the last one."""
+    kept = account.pool_page
+    if kept and dt.datetime.fromisoformat(kept["began"]) < now() - POOL_AGE:
+        kept = {}
+    if kept:
+        began = dt.datetime.fromisoformat(kept["began"])
+        held, unsure = {sku_id: units for sku_id, units in kept["held"]}, set(kept["unsure"])
+    else:
+        began = now()
+        held, unsure = mcf.set_aside(pool)
+    cursor, levels, read = kept.get("cursor", ""), dict(kept.get("levels", {})), kept.get("pages", 0)
+    pages, asked, looped, until = 0, {cursor}, False, time.monotonic() + TURN_SECONDS
+    while pages < MAX_PAGES and (not pages or time.monotonic() < until):
+        try:
+            page = do(account.pk, asking.pool(cursor))
+        except ChannelError as error:
+            if kept and not pages and error.kind is Retry.REJECTED:  # it has forgotten the page
+                ChannelAccount.objects.filter(pk=account.pk).update(pool_page={})
+            raise
+        pages += 1
+        for level in page.levels:
+            before = levels.get(level.external_sku, [0, 0, 0])
+            told = (level.sellable, level.unsellable, level.inbound)
+            levels[level.external_sku] = [old + new for old, new in zip(before, told, strict=True)]
+        cursor = page.cursor
+        looped = bool(cursor) and cursor in asked
+        if not cursor or looped:
+            break
+        asked.add(cursor)
+    key, pages = f"pool:endless:{account.pk}", read + pages
+    if not cursor:
+        if account.pool_page:
+            ChannelAccount.objects.filter(pk=account.pk).update(pool_page={})
+        close_item(key, "its figures are read to the end")
+        return began, held, unsure, levels
+    if looped or pages >= ENDLESS:
+        ChannelAccount.objects.filter(pk=account.pk).update(pool_page={})
+        _endless(
+            account,
+            key,
+            "warehouse figures",
+            "Figures of its warehouse",
+            looped,
+            pages,
+            "None of them is booked",
+        )
+        return None
+    ChannelAccount.objects.filter(pk=account.pk).update(
+        pool_page={
+            "began": began.isoformat(), "cursor": cursor, "pages": pages, "levels": levels,
+            "held": sorted(held.items()), "unsure": sorted(unsure),
+        }
+    )  # fmt: skip
+    _go_on(account, "pull_pool", "figures of its warehouse", pages)
+    return None
 
 
 def _expected(account: ChannelAccount, pool: Warehouse, sku_ids: list[int]) -> dict[int, int]:

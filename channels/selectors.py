@@ -113,6 +113,22 @@ class Health:
         return "ok" if self.account.tokens_expire_at > now() else "renewed at next use"
 
     @property
+    def unfinished(self) -> list[str]:
+        """Pulls that were too long for one turn and go on, each as a sentence."""
+        found = []
+        for page, what in (
+            (self.account.orders_page, "Orders are being read"),
+            (self.account.week_page, "Orders of the last week are being read again"),
+            (self.account.pool_page, "Figures of its warehouse are being read"),
+        ):
+            if page:
+                at = dt.datetime.fromisoformat(page["began"])
+                read = page.get("pages", 0)
+                pages = f"{read:,} page{'' if read == 1 else 's'}"
+                found.append(f"{what} since {at:%Y-%m-%d %H:%M} UTC: {pages} so far, more to come.")
+        return found
+
+    @property
     def capabilities(self) -> Capabilities:
         return get_connector(self.account.connector).capabilities
 

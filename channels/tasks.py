@@ -138,6 +138,8 @@ def pull_orders(subject: str) -> None:
         every = dt.timedelta(seconds=get_connector(account.connector).capabilities.poll_seconds)
         if account.last_pull_at is None or account.last_pull_at <= at - every:
             ring("channels.tasks.pull_account", str(account.pk))
+            if account.week_page:  # the weekly one stopped before its end
+                ring("channels.tasks.pull_week", str(account.pk))
 
 
 @periodic(seconds=86_400)
@@ -214,8 +216,13 @@ def _with_files(subject: str) -> list[ChannelAccount]:
 
 @periodic(seconds=900)
 def pull_pool(subject: str) -> None:
-    """Bring the pools that channels operate to their figures."""
-    _for_each(_chosen(subject), "pool", pulls.pull_pool)
+    """Bring the pools that channels operate to their figures: each in a task of its own, for a long one takes all."""
+    if subject:
+        _for_each(_chosen(subject), "pool", pulls.pull_pool)
+        return
+    for account in _chosen(""):
+        if get_connector(account.connector).capabilities.fulfilled_by_channel:
+            ring("channels.tasks.pull_pool", str(account.pk))
 
 
 @periodic(seconds=300)

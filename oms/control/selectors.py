@@ -233,7 +233,7 @@ KINDS: dict[str, str] = {
     "oversell_unread": "Black box cannot be written",
     "pool_unmapped": "Unknown SKUs in an outside pool",
     "promise_lost": "Promised date lost",
-    "pull_endless": "Channel's order list has no end",
+    "pull_endless": "Channel's list has no end",
     "purchase_late": "Purchase order overdue",
     "push_dead": "Channel refuses a quantity",
     "refund_by_hand": "Refund to be paid by hand",

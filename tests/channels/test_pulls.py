@@ -7,15 +7,26 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.conf import settings
+from django.test import Client
 
-from channels import pulls, tasks
-from channels.connectors.base import ChannelError, OrderPage, Retry
-from channels.models import ChannelAccount, Listing
-from inventory.models import Sku
+from channels import pulls, selectors, tasks
+from channels.connectors.base import ChannelError, OrderPage, PoolLevel, PoolPage, Retry
+from channels.models import ChannelAccount, Listing, LocationMap
+from channels.pulls import TURN_SECONDS
+from inventory.models import Sku, StockLevel
 from oms.core.clock import now
 from oms.core.models import Doorbell, ExceptionItem
 from oms.orders.models import Order
-from tests.factories import add_stock, line_draft, make_channel, make_sku, make_warehouse, order_draft
+from tests.factories import (
+    add_stock,
+    line_draft,
+    make_channel,
+    make_sku,
+    make_user,
+    make_warehouse,
+    order_draft,
+)
 
 pytestmark = pytest.mark.django_db
 PAGES = 7
@@ -34,7 +45,10 @@ class Remote:
     """A channel's list of orders, one order a page. `moves`: each page tells where the next pull may begin."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, moves: bool = False) -> None:
-        self.moves, self.asked, self.fail, self.after = moves, [], {}, self.count  # type: ignore[var-annotated]
+        self.moves = moves
+        self.asked: list[tuple[str, str]] = []
+        self.fail: dict[str, Retry] = {}
+        self.after: Callable[[int], str] = self.count
         monkeypatch.setattr(pulls, "MAX_PAGES", 2)
         monkeypatch.setattr(pulls.asking, "orders", lambda since, cursor: (since, cursor))
         monkeypatch.setattr(pulls, "do", self.answer)
@@ -60,12 +74,13 @@ class Remote:
         return OrderPage((draft,), following, resume)
 
 
-def turns(account: ChannelAccount, most: int = 20) -> int:
+def turns(account: ChannelAccount, most: int = 20, days: int | None = None) -> int:
     """Pull until no further turn is rung; how many it took."""
+    task = f"channels.tasks.{'pull_week' if days else 'pull_account'}"
     for number in range(1, most + 1):
         Doorbell.objects.all().delete()
-        pulls.pull_orders(account.pk)
-        if not Doorbell.objects.filter(task="channels.tasks.pull_account").exists():
+        pulls.pull_orders(account.pk, days=days)
+        if not Doorbell.objects.filter(task=task).exists():
             return number
     return most
 
@@ -138,25 +153,64 @@ def test_a_list_without_an_end_is_told_and_not_read_for_ever(
 ) -> None:
     remote = Remote(monkeypatch)
     remote.after = after
-    monkeypatch.setattr(pulls, "MAX_TURNS", 3)
+    monkeypatch.setattr(pulls, "ENDLESS", 6)
     assert turns(account) <= 3
     item = ExceptionItem.objects.get(kind="pull_endless")
     assert words in item.detail and item.channel_code == "acme"
     assert ChannelAccount.objects.get(pk=account.pk).orders_page == {}
     remote.after = remote.count
-    monkeypatch.setattr(pulls, "MAX_TURNS", 9)
+    monkeypatch.setattr(pulls, "ENDLESS", 18)
     turns(account)
     assert not ExceptionItem.objects.filter(kind="pull_endless", closed_at__isnull=True).exists()
 
 
-def test_a_weekly_pull_that_is_cut_short_is_told(
+def test_a_turn_ends_before_the_worker_ends_it(
     account: ChannelAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Remote(monkeypatch)
+    monkeypatch.setattr(pulls, "MAX_PAGES", 500)
+    monkeypatch.setattr(pulls, "TURN_SECONDS", 0.0)
+    assert (turns(account), Order.objects.count()) == (PAGES, PAGES)
+    assert int(str(settings.Q_CLUSTER["timeout"])) > TURN_SECONDS
+
+
+def test_a_weekly_pull_goes_on_beside_the_ordinary_one(
+    account: ChannelAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = Remote(monkeypatch)
     pulls.pull_orders(account.pk, days=7)
-    assert "still names a further page after 2 pages" in ExceptionItem.objects.get().detail
     account.refresh_from_db()
-    assert (account.orders_page, account.orders_cursor) == ({}, ""), "the ordinary pull stands where it stood"
+    assert (account.week_page["cursor"], account.orders_page, account.orders_cursor) == ("2", {}, "")
+    assert Doorbell.objects.filter(task="channels.tasks.pull_week", subject=str(account.pk)).exists()
+    # its bell is lost, and the ordinary pull comes between
+    Doorbell.objects.all().delete()
+    ChannelAccount.objects.update(last_pull_at=now() - dt.timedelta(hours=1))
+    tasks.pull_orders("")
+    assert Doorbell.objects.filter(task="channels.tasks.pull_week", subject=str(account.pk)).exists()
+    turns(account)
+    account.refresh_from_db()
+    assert (account.week_page["cursor"], account.orders_cursor) == ("2", "2026-11-26T00:00:00Z")
+    remote.asked.clear()
+    assert turns(account, days=7) == 3
+    assert [cursor for _, cursor in remote.asked] == ["2", "3", "4", "5", "6"]
+    account.refresh_from_db()
+    assert (account.week_page, account.orders_cursor) == ({}, "2026-11-26T00:00:00Z")
+    assert not ExceptionItem.objects.filter(kind="pull_endless").exists()
+
+
+def test_a_long_pull_is_told_in_the_log_and_on_the_screen_while_it_goes_on(
+    account: ChannelAccount, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, client: Client
+) -> None:
+    Remote(monkeypatch)
+    client.force_login(make_user("boss", "owner"))
+    with caplog.at_level("INFO", logger="lading.channels"):
+        pulls.pull_orders(account.pk)
+    assert any(getattr(record, "pages", 0) == 2 for record in caplog.records)
+    words = "Orders are being read since"
+    page = client.get("/channels/acme/").content.decode()
+    assert words in page and "2 pages so far" in page
+    turns(account)
+    assert words not in client.get("/channels/acme/").content.decode()
 
 
 def test_units_sold_unseen_are_free_once_the_whole_pull_is_read(
@@ -203,3 +257,107 @@ def test_unseen_sales_are_sought_as_soon_and_as_often_as_the_list_can_show_them(
     assert not sought(last_error="the answer was lost"), (
         "no pull frees a listing that must be looked at first"
     )
+
+
+class Pool:
+    """A channel's own warehouse, one of its SKUs a page; two of them are one of ours."""
+
+    CODES = ("MUG-A", "MUG-B", "CUP", "POT", "JAR")
+
+    def __init__(self, account: ChannelAccount, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[str] = []
+        self.fail: dict[str, Retry] = {}
+        monkeypatch.setattr(pulls, "MAX_PAGES", 2)
+        monkeypatch.setattr(pulls.asking, "pool", lambda cursor: cursor)
+        monkeypatch.setattr(pulls, "do", self.answer)
+        ChannelAccount.objects.filter(pk=account.pk).update(connector="amazon")
+        self.account = account
+        self.pool = make_warehouse("FBA", kind="fba")
+        LocationMap.objects.create(account=account, warehouse=self.pool, external_id="FBA")
+        mug = Sku.objects.get()
+        for code in self.CODES:
+            Listing.objects.create(
+                account=account, external_id=code, external_sku=code, fulfilment="channel",
+                sku=mug if code.startswith("MUG") else make_sku(code),
+            )  # fmt: skip
+
+    def answer(self, account_id: int, cursor: str) -> PoolPage:
+        self.asked.append(cursor)
+        if cursor in self.fail:
+            raise ChannelError(self.fail.pop(cursor), "no")
+        number = int(cursor or 0)
+        level = PoolLevel(self.CODES[number], 10 + number, 0, 1, 0, now())
+        return PoolPage((level,), str(number + 1) if number + 1 < len(self.CODES) else "")
+
+    def pull(self) -> object:
+        Doorbell.objects.all().delete()
+        return pulls.pull_pool(self.account.pk)
+
+    @property
+    def goes_on(self) -> bool:
+        return Doorbell.objects.filter(task="channels.tasks.pull_pool", subject=str(self.account.pk)).exists()
+
+    def units(self) -> dict[str, int]:
+        return dict(StockLevel.objects.filter(warehouse=self.pool).values_list("sku__code", "on_hand"))
+
+
+def test_figures_of_a_pool_are_gathered_over_several_turns_and_booked_together(
+    account: ChannelAccount, monkeypatch: pytest.MonkeyPatch, assert_invariants: Callable[[], None]
+) -> None:
+    pool = Pool(account, monkeypatch)
+    assert pool.pull() is None and pool.goes_on
+    assert pool.pull() is None and pool.goes_on and not pool.units()
+    assert "4 pages so far" in selectors.health(ChannelAccount.objects.all())[0].unfinished[0]
+    assert pool.pull() is not None and not pool.goes_on
+    assert pool.asked == ["", "1", "2", "3", "4"]
+    assert pool.units() == {"MUG": 10 + 11 + 2, "CUP": 13, "POT": 14, "JAR": 15}
+    assert ChannelAccount.objects.get().pool_page == {}
+    assert_invariants()
+
+
+def test_a_page_of_a_pool_that_the_channel_has_forgotten_begins_it_anew(
+    account: ChannelAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Pool(account, monkeypatch)
+    pool.pull()
+    pool.fail = {"2": Retry.REJECTED}
+    with pytest.raises(ChannelError):
+        pool.pull()
+    monkeypatch.setattr(pulls, "MAX_PAGES", 9)
+    assert pool.pull() is not None
+    assert pool.units()["MUG"] == 23, "what was read twice counts once"
+
+
+def test_old_figures_of_a_pool_are_not_gone_on_with(
+    account: ChannelAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Pool(account, monkeypatch)
+    pool.pull()
+    kept = ChannelAccount.objects.get().pool_page
+    began = now() - pulls.POOL_AGE - dt.timedelta(minutes=1)
+    ChannelAccount.objects.update(pool_page={**kept, "began": began.isoformat()})
+    pool.pull()
+    assert pool.asked == ["", "1", "", "1"]
+
+
+def test_a_pool_without_an_end_is_told_and_books_nothing(
+    account: ChannelAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Pool(account, monkeypatch)
+    monkeypatch.setattr(pulls, "ENDLESS", 4)
+    pool.pull()
+    assert pool.pull() is None and not pool.goes_on and not pool.units()
+    assert "4 pages" in ExceptionItem.objects.get(kind="pull_endless", closed_at__isnull=True).detail
+    monkeypatch.setattr(pulls, "MAX_PAGES", 9)
+    pool.pull()
+    assert not ExceptionItem.objects.filter(kind="pull_endless", closed_at__isnull=True).exists()
+
+
+def test_each_pool_is_read_in_a_task_of_its_own(
+    account: ChannelAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Pool(account, monkeypatch)
+    tasks.pull_pool("")
+    assert pool.goes_on and not pool.asked
+    tasks.pull_pool(str(account.pk))
+    assert pool.asked == ["", "1"]
