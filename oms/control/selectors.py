@@ -222,6 +222,7 @@ KINDS: dict[str, str] = {
     "fx_missing": "Exchange rate missing",
     "inbox_dead": "Channel message cannot be read",
     "invariant": "A rule of the books is broken",
+    "job_failed": "Background job failed",
     "label_cost": "Label cost differs from the quote",
     "label_failed": "Label not bought",
     "listing_unmapped": "Listings without a SKU",

@@ -25,7 +25,7 @@ FOR_THOSE_WHO: dict[tuple[str, ...], frozenset[str]] = {
     ("settings.manage", "channels.manage"): frozenset(
         {"connection_down", "credentials_refused", "engine_failed", "outbox_dead", "worker_silent"}
     ),
-    ("settings.manage",): frozenset({"invariant", "webhook_disabled"}),
+    ("settings.manage",): frozenset({"invariant", "job_failed", "webhook_disabled"}),
     ("channels.view",): frozenset(
         {"channel_auth", "channel_file", "channel_folder", "channel_quiet", "channel_silent", "channel_unfetched",
          "drift", "inbox_dead", "listing_unmapped", "order_refused", "oversell", "oversell_unread", "push_dead",

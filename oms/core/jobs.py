@@ -3,6 +3,9 @@
 A handler registered with `@job_handler("kind")` gets a `Run` and works through its rows with `run.rows(…)`. Each chunk
 is one transaction together with its position, so a killed worker repeats no row. After half a minute the handler is
 stopped between two chunks and rung again, so that no task outlives its time limit.
+
+A job whose worker died or lost the database is taken up again when its lease is over. One that is interrupted again
+and again without getting any further fails, with its reason, before a person.
 """
 
 from __future__ import annotations
@@ -14,8 +17,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
-from django.db import transaction
-from django.db.models import F, Q
+from django.db import DatabaseError, transaction
+from django.db.models import Case, F, IntegerField, Q, QuerySet, Value, When
 
 from oms.core.actor import Actor
 from oms.core.audit import record
@@ -23,6 +26,7 @@ from oms.core.clock import now
 from oms.core.db import connection_lost, in_transaction
 from oms.core.doorbell import ring
 from oms.core.errors import Conflict, NotFound, UserError
+from oms.core.exceptions_inbox import close_item, raise_item
 from oms.core.models import Job, JobRow
 
 log = logging.getLogger("lading.jobs")
@@ -33,6 +37,8 @@ State = Job.State
 CHUNK = 200
 BUDGET_SECONDS = 30.0
 LEASE = dt.timedelta(seconds=120)
+#: so many interruptions in a row, without a row done between them, are borne: about an hour with the growing pauses
+BORNE = 4
 
 
 class _Pause(Exception):
@@ -128,15 +134,33 @@ class Run:
             ok=F("ok") + good,
             failed=F("failed") + rows - good,
             lease_until=now() + LEASE,
+            interruptions=0,
         ):
             raise _Lost
 
-    def checkpoint(self) -> None:
-        """Between two chunks: stop here when asked, or when this task's time is up."""
-        if Job.objects.filter(pk=self.job.pk, stop_asked=True).exists():
-            raise _Stop
-        if time.monotonic() > self._until:
-            raise _Pause
+    def reached(self, position: int) -> None:
+        """For handlers that write nothing until their end and keep their place themselves: `position` rows are looked
+        at, and the job stays ours. One that begins again from an earlier place does not move the progress back.
+        """
+        mine = Job.objects.filter(pk=self.job.pk, state=State.RUNNING, started_at=self.job.started_at)
+        if not mine.update(
+            position=_or_stays("position", When(position__lt=position, then=Value(position))),
+            interruptions=_or_stays("interruptions", When(position__lt=position, then=Value(0))),
+            lease_until=now() + LEASE,
+        ):
+            raise _Lost
+        self.job.position = max(self.job.position, position)
+
+    def checkpoint(self, keep: Callable[[], None] = lambda: None) -> None:
+        """Between two chunks: stop here when asked, or when this task's time is up. `keep` is called before that."""
+        stopped = Job.objects.filter(pk=self.job.pk, stop_asked=True).exists()
+        if stopped or time.monotonic() > self._until:
+            keep()
+            raise _Stop if stopped else _Pause
+
+
+def _or_stays(name: str, when: When) -> Case:
+    return Case(when, default=F(name), output_field=IntegerField())
 
 
 Handler = Callable[[Run], dict[str, Any] | None]
@@ -172,12 +196,19 @@ def run_job(job_id: int, *, budget: float = BUDGET_SECONDS) -> None:
     """Work on a job until it ends or the time is up. Harmless when it is done, or running elsewhere."""
     at = now()
     free = Q(state=State.QUEUED) | Q(state=State.RUNNING, lease_until__lte=at)
+    again = _or_stays("interruptions", When(state=State.RUNNING, then=F("interruptions") + 1))
     if not Job.objects.filter(free, pk=job_id).update(
-        state=State.RUNNING, started_at=at, lease_until=at + LEASE
+        state=State.RUNNING, started_at=at, lease_until=at + LEASE, interruptions=again
     ):
         return
     job = Job.objects.get(pk=job_id)
     mine = Job.objects.filter(pk=job_id, state=State.RUNNING, started_at=job.started_at)
+    if job.interruptions > BORNE:
+        why = job.message or "Its worker died or was killed each time: look into the worker's log."
+        _fail(
+            mine, job, f"Interrupted {job.interruptions} times before row {job.position + 1} was done. {why}"
+        )
+        return
     try:
         if job.stop_asked:
             raise _Stop
@@ -194,12 +225,26 @@ def run_job(job_id: int, *, budget: float = BUDGET_SECONDS) -> None:
     except UserError as error:
         mine.update(state=State.FAILED, finished_at=now(), lease_until=None, message=error.message[:400])
     except Exception as error:
+        text = f"{type(error).__name__}: {error}"
         if connection_lost(error):  # as if this process had died: the job is found when its lease is over
             log.warning("job interrupted, the database went away", extra={"job": job_id, "kind": job.kind})
+            try:
+                mine.update(lease_until=now() + LEASE * 2**job.interruptions, message=text[:300])
+            except DatabaseError:
+                log.info("the database is still away", extra={"job": job_id})
             return
         log.exception("job failed", extra={"job": job_id, "kind": job.kind})
-        text = f"{type(error).__name__}: {error}"[:400]
-        mine.update(state=State.FAILED, finished_at=now(), lease_until=None, message=text)
+        _fail(mine, job, text)
+
+
+def _fail(mine: QuerySet[Job], job: Job, why: str) -> None:
+    """The job ends for a reason that its author can do nothing about: somebody who can is told."""
+    with transaction.atomic():
+        if mine.update(state=State.FAILED, finished_at=now(), lease_until=None, message=why[:400]):
+            raise_item(
+                "job_failed", f"job:{job.pk}", f"Job {job.pk} failed: {job.title}",
+                f"{why} What was done before stands; mend the cause and go on with the job.", url=f"/jobs/{job.pk}/",
+            )  # fmt: skip
 
 
 def stop(job_id: int, *, actor: Actor) -> None:
@@ -216,8 +261,11 @@ def resume(job_id: int, *, actor: Actor) -> None:
     job = _get(job_id)
     with transaction.atomic():
         ended = Job.objects.filter(pk=job_id, state__in=[State.STOPPED, State.FAILED])
-        if not ended.update(state=State.QUEUED, stop_asked=False, finished_at=None, message=""):
+        if not ended.update(
+            state=State.QUEUED, stop_asked=False, finished_at=None, message="", interruptions=0
+        ):
             raise Conflict("job: only a stopped or failed job can go on.", field="job")
+        close_item(f"job:{job_id}", "it goes on", actor=actor)
         record(actor, "job.resumed", job, after={"position": job.position})
         ring("oms.core.tasks.run_job", str(job_id))
 

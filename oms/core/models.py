@@ -176,6 +176,11 @@ class Job(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
+    interruptions = models.PositiveSmallIntegerField(
+        default=0,
+        db_default=0,
+        help_text="times in a row that its worker died or lost the database before a row was done",
+    )
 
     class Meta:
         ordering = ["-id"]

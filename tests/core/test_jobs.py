@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 import time_machine
 from django.db import IntegrityError, OperationalError
@@ -12,7 +15,7 @@ from oms.core.actor import Actor
 from oms.core.clock import now
 from oms.core.db import LostRace
 from oms.core.errors import Conflict, UserError
-from oms.core.models import Doorbell, Job, JobRow, Setting
+from oms.core.models import Doorbell, ExceptionItem, Job, JobRow, Setting
 
 pytestmark = pytest.mark.django_db
 ADA = Actor("user", "ada")
@@ -196,3 +199,95 @@ def test_a_dead_workers_job_is_found_and_its_late_ghost_writes_nothing() -> None
     with pytest.raises(jobs._Lost):
         ghost[0].rows([9], put)
     assert not Setting.objects.filter(key="n9").exists()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_job_that_never_gets_further_ends_before_a_person_with_its_reason(killed: bool) -> None:
+    """A driver that always gives up, or a row that kills its worker each time, is not tried for ever."""
+    turns: list[int] = []
+
+    def work(number: int) -> None:
+        turns.append(number)
+        if number == 3 and len(turns) < 20:
+            if killed:
+                raise SystemExit
+            raise OperationalError(
+                "sending query failed: too many parameters"
+            ) from psycopg.OperationalError()
+        put(number)
+
+    @jobs.job_handler("count")
+    def handler(run: jobs.Run) -> None:
+        run.rows(range(1, 5), work, chunk=2)
+
+    job = jobs.start_job("count", "Count", {}, ADA)
+    began, waits = now(), []
+    with time_machine.travel(began, tick=False) as clock:
+        while True:
+            with contextlib.suppress(SystemExit):
+                jobs.run_job(job.pk)
+            job.refresh_from_db()
+            if job.state != "running":
+                break
+            assert (job.position, ExceptionItem.objects.count()) == (2, 0)
+            waits.append(int((job.lease_until - now()).total_seconds()) // 60)
+            clock.move_to(job.lease_until)
+            assert list(jobs.waiting()) == [job.pk]
+    assert waits == ([2] * 5 if killed else [2, 4, 8, 16, 32])
+    assert (job.state, job.position, turns.count(3)) == ("failed", 2, 5)
+    assert job.message.startswith("Interrupted 5 times before row 3 was done. ")
+    assert ("worker" if killed else "OperationalError: sending query failed") in job.message
+    told = ExceptionItem.objects.get()
+    assert (told.kind, told.url) == ("job_failed", f"/jobs/{job.pk}/") and job.message[:60] in told.detail
+    turns += [0] * 20  # mended
+    jobs.resume(job.pk, actor=ADA)
+    jobs.run_job(job.pk)
+    job.refresh_from_db()
+    assert (job.state, job.position, job.interruptions, job.message) == ("done", 4, 0, "")
+    assert not ExceptionItem.objects.filter(closed_at=None).exists()
+
+
+def test_rows_done_between_two_interruptions_make_the_job_as_patient_as_before() -> None:
+    def work(number: int) -> None:
+        if number in seen:
+            return
+        seen.add(number)
+        raise OperationalError("connection refused") from psycopg.OperationalError()
+
+    seen: set[int] = set()
+
+    @jobs.job_handler("count")
+    def handler(run: jobs.Run) -> None:
+        run.rows(range(1, 11), work, chunk=1)
+
+    job = jobs.start_job("count", "Count", {}, ADA)
+    with time_machine.travel(now(), tick=False) as clock:
+        for _ in range(11):
+            jobs.run_job(job.pk)
+            clock.shift(jobs.LEASE * 2)
+    job.refresh_from_db()
+    assert (job.state, job.position) == ("done", 10)
+
+
+def test_a_handler_that_keeps_its_own_place_holds_its_job_and_never_moves_it_back() -> None:
+    reached: list[int] = []
+
+    @jobs.job_handler("look")
+    def handler(run: jobs.Run) -> None:
+        for position in (2, 4, 6):
+            with time_machine.travel(now() + dt.timedelta(seconds=90), tick=False):
+                at = now()
+                run.reached(position)
+            job.refresh_from_db()
+            assert job.lease_until == at + jobs.LEASE
+            reached.append(job.position)
+            if len(reached) == 2:
+                raise SystemExit
+
+    job = jobs.start_job("look", "Look", {}, ADA)
+    with pytest.raises(SystemExit):
+        jobs.run_job(job.pk)
+    with time_machine.travel(now() + dt.timedelta(minutes=5)):
+        jobs.run_job(job.pk)
+    job.refresh_from_db()
+    assert (reached, job.state, job.position) == ([2, 4, 4, 4, 6], "done", 6)
