@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
 from django.test import Client
 
@@ -689,3 +690,63 @@ def test_the_preview_is_a_download_of_every_row(client: Client, owner: User, eas
     assert b"".join(answer).decode("utf-8-sig").splitlines() == [
         "Row,SKU,Warehouse,Before,After,Change", "2,'=MUG,EAST,3,8,5",
     ]  # fmt: skip
+
+
+def received(client: Client, text: str) -> ImportFile:
+    """A stock file of which the check has not begun."""
+    client.post("/imports/", {"kind": "stock", "file": SimpleUploadedFile("file.csv", text.encode())})
+    return ImportFile.objects.latest("pk")
+
+
+def test_a_long_check_stops_when_its_time_is_up_and_goes_on_where_it_was(
+    client: Client, owner: User, east: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker is given a minute: a check of a big file takes several turns, and each keeps the job for itself."""
+    monkeypatch.setattr(stock, "CHUNK", 2)
+    mug = make_sku("MUG")
+    add_stock(mug, east, 10)
+    for number in range(4):
+        make_sku(f"S-{number}")
+    lines = ["MUG,EAST,3,add", "MUG,EAST,4,add", "GONE,EAST,1,set", "MUG,EAST,x,set", "S-0,EAST,7,set"]
+    lines += ["MUG,EAST,1,add", "S-1,EAST,2,set", "S-0,EAST,9,set"]
+    text = "sku,warehouse,quantity,mode\n" + "\n".join(lines) + "\n"
+    whole = upload(client, text, "stock")
+    file = received(client, text)
+    turns = 0
+    while file.state == "uploaded":
+        jobs.run_job(file.job.pk, budget=-1)
+        file.refresh_from_db()
+        job = Job.objects.get(pk=file.job.pk)
+        turns += 1
+        assert job.position == min(2 * turns, 8)
+        assert job.state == ("queued" if file.state == "uploaded" else "done")
+    assert turns == 5, "four chunks, and the end"
+    names = ("counts", "rows", "state")
+    assert [getattr(file, one) for one in names] == [getattr(whole, one) for one in names]
+    for choice in ("items", "new_codes", "shown", "total"):
+        assert file.options[choice] == whole.options[choice]
+    assert file.options["shown"][3][3:] == [17, 18], (
+        "MUG: what the rows before leave is known in the last turn"
+    )
+    told = list(whole.problem_rows.values_list("number", "column", "message", "raw"))
+    assert list(file.problem_rows.values_list("number", "column", "message", "raw")) == told != []
+    assert not list(Path(file.stored.path).parent.glob("*.part*"))
+
+
+def test_a_check_that_another_worker_took_over_leaves_no_word(
+    client: Client, owner: User, east: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stock, "CHUNK", 1)
+    make_sku("MUG")
+    file = received(client, "sku,warehouse,quantity,mode\nMUG,EAST,3,set\nMUG,EAST,4,set\n")
+    reached = jobs.Run.reached
+
+    def taken(run: jobs.Run, position: int) -> None:
+        Job.objects.filter(pk=run.job.pk).update(started_at=now() + dt.timedelta(minutes=3))
+        reached(run, position)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs.Run, "reached", taken)
+        jobs.run_job(file.job.pk)
+    file.refresh_from_db()
+    assert (file.state, Job.objects.get(pk=file.job.pk).state) == ("uploaded", "running")

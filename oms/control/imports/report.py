@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from inventory.approvals import Sum
@@ -44,3 +46,31 @@ class Report:
         self.items += part.items
         self.counts += part.counts
         self.problems += part.problems[: max(0, KEEP_PROBLEMS - len(self.problems))]
+
+    def told(self) -> dict[str, Any]:
+        """All of it as JSON; `heard` reads it back."""
+        total = vars(self.total) | {
+            "value": str(self.total.value), "dearest": str(self.total.dearest), "places": sorted(self.total.places),
+        }  # fmt: skip
+        return vars(self) | {
+            "counts": dict(self.counts),
+            "problems": [vars(problem) for problem in self.problems],
+            "new_codes": sorted(self.new_codes),
+            "places": sorted(self.places),
+            "total": total,
+        }
+
+    @classmethod
+    def heard(cls, told: Mapping[str, Any]) -> Report:
+        """What `told` wrote down."""
+        total = Sum(**told["total"])
+        total.value, total.dearest, total.places = (
+            Decimal(total.value),
+            Decimal(total.dearest),
+            set(total.places),
+        )
+        return cls(
+            told["profile"], told["rows"], told["items"], Counter(told["counts"]),
+            [Problem(**one) for one in told["problems"]], set(told["new_codes"]),
+            [tuple(one) for one in told["shown"]], set(told["places"]), total,
+        )  # fmt: skip

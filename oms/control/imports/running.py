@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import json
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -375,10 +376,27 @@ def _end(run: Run, file: ImportFile, state: str) -> None:
 
 @job_handler(CHECK)
 def check(run: Run) -> dict[str, Any]:
-    """Read the whole file and keep what applying it would do. Writes nothing but the preview; repeating is harmless."""
+    """Read the whole file and keep what applying it would do. Writes nothing but the preview; repeating is harmless.
+
+    A long one stops like every job when its time is up. What it has found so far lies beside the file meanwhile.
+    """
     file, path, options = _opened(run)
-    began = now()
-    found = service.check(path, PROFILES[file.profile], options)
+    if not _held(run, State.UPLOADED):
+        return {}
+    profile, so_far = PROFILES[file.profile], path.with_name(f"{path.name}.{run.job.pk}.part")
+    checking, began = _so_far(so_far) or (service.Checking(Report(profile.name)), now())
+
+    def keep() -> None:
+        written = json.dumps({"began": began.isoformat(), **checking.told()})
+        half = so_far.with_name(f"{so_far.name}.new")
+        half.write_text(written, encoding="utf-8")
+        half.replace(so_far)  # whole or not at all
+
+    def after_chunk() -> None:
+        run.reached(checking.report.items)
+        run.checkpoint(keep)
+
+    found = service.check(path, profile, options, checking, after_chunk=after_chunk)
     places = dict(Warehouse.objects.values_list("pk", "code"))
     shown = [(row, sku, places[place], before, after) for row, sku, place, before, after in found.shown]
     with transaction.atomic():
@@ -400,7 +418,16 @@ def check(run: Run) -> dict[str, Any]:
             },
         }  # fmt: skip
         file.save(update_fields=["rows", "counts", "state", "options"])
+    so_far.unlink(missing_ok=True)
     return {"rows": found.rows, **found.counts}
+
+
+def _so_far(path: Path) -> tuple[service.Checking, dt.datetime] | None:
+    """What an earlier stretch of the same check found, and when the check began."""
+    if not path.is_file():
+        return None
+    told = json.loads(path.read_text(encoding="utf-8"))
+    return service.Checking.heard(told), dt.datetime.fromisoformat(told["began"])
 
 
 @job_handler(APPLY)

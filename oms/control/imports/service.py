@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -116,11 +117,41 @@ def items(path: Path, profile: Profile, options: dict[str, Any], report: Report)
     return profile.read(counted(), options)
 
 
-def check(path: Path, profile: Profile, options: dict[str, Any]) -> Report:
-    """Read the whole file and say what applying it would do; nothing is written."""
-    report = Report(profile.name)
+@dataclass
+class Checking:
+    """What a check has found so far: enough to go on behind the items that it has looked at."""
+
+    report: Report
+    carry: dict[tuple[int, int], int] = field(default_factory=dict)  # what a stock file leaves on each level
+
+    def told(self) -> dict[str, Any]:
+        """All of it as JSON; `heard` reads it back."""
+        return {"report": self.report.told(), "carry": [[*pair, left] for pair, left in self.carry.items()]}
+
+    @classmethod
+    def heard(cls, told: Mapping[str, Any]) -> Checking:
+        """What `told` wrote down."""
+        carry = {(sku, place): left for sku, place, left in told["carry"]}
+        return cls(Report.heard(told["report"]), carry)
+
+
+def check(
+    path: Path,
+    profile: Profile,
+    options: dict[str, Any],
+    found: Checking | None = None,
+    *,
+    after_chunk: Callable[[], None] = lambda: None,
+) -> Report:
+    """Read the whole file and say what applying it would do; nothing is written.
+
+    `after_chunk` is called between two chunks and may raise to stop; the same `found` goes on where it stopped.
+    """
+    found = found or Checking(Report(profile.name))
+    report = found.report
     if profile.kind == "stock":
-        for one in StockFile(path, profile, options).preview(report):
+        file = StockFile(path, profile, options)
+        for one in file.preview(report, found.carry, after_chunk=after_chunk):
             if not one.change:
                 continue
             line = one.line
@@ -128,10 +159,14 @@ def check(path: Path, profile: Profile, options: dict[str, Any]) -> Report:
             if len(report.shown) < SHOWN:
                 report.shown.append((line.number, line.sku.code, line.warehouse_id, one.before, one.after))
         return report
+    report.rows = 0  # those before are read over again
     stream = items(path, profile, options, report)
+    for _ in islice(stream, report.items):
+        pass
     while chunk := list(islice(stream, 500)):
         report_chunk(chunk, report, options)
         report.items += len(chunk)
+        after_chunk()
     return report
 
 

@@ -301,10 +301,23 @@ class StockFile:
 
     # --- preview ------------------------------------------------------------------------------------
 
-    def preview(self, report: Report) -> Iterator[Decided]:
-        """Every row that can be taken with before and after, as things are now; the report fills on the way."""
-        carry: dict[Pair, int] = {}
-        for chunk in _chunks(self.rows(), CHUNK):
+    def preview(
+        self,
+        report: Report,
+        carry: dict[Pair, int] | None = None,
+        *,
+        after_chunk: Callable[[], None] = lambda: None,
+    ) -> Iterator[Decided]:
+        """Every row that can be taken with before and after, as things are now; the report fills on the way.
+
+        It goes on behind the rows that the report has already; `carry` holds what these leave on each level.
+        `after_chunk` may raise to stop.
+        """
+        carry = {} if carry is None else carry
+        rows = self.rows()
+        for _ in islice(rows, report.items):
+            pass
+        for chunk in _chunks(rows, CHUNK):
             report.rows += len(chunk)
             report.items += len(chunk)
             by_number = {row.number: row for row in chunk}
@@ -320,6 +333,7 @@ class StockFile:
                 carry[line.pair] = one.after
                 _count(report, one)
                 yield one
+            after_chunk()
 
     def _foreseen(
         self, lines: list[StockLine], rows: Mapping[int, Asked | Left], carry: Mapping[Pair, int]
