@@ -24,7 +24,6 @@ class Demand:
     parts: tuple[tuple[int, int], ...]
     candidates: tuple[int, ...]
     allow_split: bool = True
-    split_kits: bool = False
     held_back: Mapping[Pair, int] = field(default_factory=dict)
 
 
@@ -67,8 +66,6 @@ def _serve(demand: Demand, left: MutableMapping[Pair, int]) -> Planned:
         best = max(demand.candidates, key=whole, default=None)  # the first of equals
         if best is not None and whole(best):
             by_warehouse[best] = whole(best)
-    elif demand.split_kits and len(demand.parts) > 1:
-        return _pooled(demand, left)
     else:
         rest = demand.quantity
         for warehouse in dict.fromkeys(demand.candidates):
@@ -82,25 +79,6 @@ def _serve(demand: Demand, left: MutableMapping[Pair, int]) -> Planned:
             left[sku, warehouse] -= units * each
             takes.append(Take(sku, warehouse, units * each, each))
     return Planned(sum(by_warehouse.values()), tuple(takes))
-
-
-def _pooled(demand: Demand, left: MutableMapping[Pair, int]) -> Planned:
-    """Components of one kit may come from different warehouses; only whole kits count."""
-    places = tuple(dict.fromkeys(demand.candidates))
-    units = min(
-        demand.quantity,
-        *(sum(_open(demand, left, (sku, w)) for w in places) // each for sku, each in demand.parts),
-    )
-    takes = []
-    for sku, each in demand.parts:
-        rest = units * each
-        for warehouse in places:
-            taken = min(rest, _open(demand, left, (sku, warehouse)))
-            if taken:
-                left[sku, warehouse] -= taken
-                rest -= taken
-                takes.append(Take(sku, warehouse, taken, each))
-    return Planned(units, tuple(takes))
 
 
 def _open(demand: Demand, left: Mapping[Pair, int], pair: Pair) -> int:

@@ -56,8 +56,6 @@ class Part:
 class ListingRule:
     """What holds a listing's figure back.
 
-    `net_locations`: a warehouse below zero eats the stock of another one instead of counting as 0.
-    `split_kits`: components of one kit may leave from different warehouses.
     `preorder_percent`: the listing sells incoming units, this share of them less what orders wait for, instead of
     stock; listings that do so share them evenly.
     """
@@ -68,8 +66,6 @@ class ListingRule:
     cap: int | None = None
     stop_at: int = 0
     pack: int = 1
-    net_locations: bool = False
-    split_kits: bool = False
     preorder_percent: int | None = None
 
 
@@ -98,9 +94,9 @@ class Shown:
         return ", ".join(f"{value} {name}" for name, value in told)
 
 
-def pooled(pools: Sequence[Pool], *, net: bool = False) -> int:
-    """Step 1: the sum over warehouses, each counted as at least 0 unless `net`."""
-    return sum(pool.free if net else max(0, pool.free) for pool in pools)
+def pooled(pools: Sequence[Pool]) -> int:
+    """Step 1: the sum over warehouses, each counted as at least 0."""
+    return sum(max(0, pool.free) for pool in pools)
 
 
 def after_fences(base: int, fences: Sequence[Fence], channel: str) -> int:
@@ -131,7 +127,7 @@ def _part_figures(part: Part, rule: ListingRule) -> tuple[int, int]:
         coming = max(0, part.incoming) * rule.preorder_percent // 100
         base = max(0, coming - part.waiting) // max(1, part.sharers)
     else:
-        base = pooled(part.pools, net=rule.net_locations)
+        base = pooled(part.pools)
     return base, after_fences(base, part.fences, rule.channel) - part.buffer
 
 
@@ -152,7 +148,7 @@ def listing_quantity(parts: Sequence[Part], rule: ListingRule, *, share: int | N
     if is_kit:
         quantity = min(fenced // part.per_unit for part, (_, fenced) in zip(parts, figures, strict=True))
         steps.append(("kits from components", quantity))
-        if not rule.split_kits and rule.preorder_percent is None:
+        if rule.preorder_percent is None:
             quantity = min(quantity, _per_warehouse(parts))
             steps.append(("whole per warehouse", quantity))
     else:
@@ -162,7 +158,7 @@ def listing_quantity(parts: Sequence[Part], rule: ListingRule, *, share: int | N
         if unseen:
             whole = [replace(pool, unseen=0) for pool in parts[0].pools]
             steps[:] = [
-                ("stock", pooled(whole, net=rule.net_locations)),
+                ("stock", pooled(whole)),
                 ("less sales not yet in our books", base),
             ]
         steps.append(("ring-fences", quantity))
@@ -191,22 +187,21 @@ class Claim:
 
     `quantity` is the most it would show, in its own units (packs or kits); one such unit takes
     `uses` = (SKU, eaches) from a single warehouse out of `warehouses`. `kept` units are its by a
-    ring-fence and served first. A larger `weight` (sales rate) gets a larger part.
+    ring-fence and served first.
     """
 
     key: str
     quantity: int
     uses: tuple[tuple[str, int], ...]
     warehouses: tuple[str, ...]
-    weight: float = 1.0
     kept: int = 0
 
 
 def partition(stock: Mapping[tuple[str, str], int], claims: Sequence[Claim]) -> dict[str, int]:
     """Divide scarce stock so that all listings together show no more than there is.
 
-    `stock` maps (SKU, warehouse) to units available. Units are given one by one by the method of
-    highest averages (weight ÷ (given + 1), ties by key), so equal weights differ by at most one.
+    `stock` maps (SKU, warehouse) to units available. Units are given one by one to the listing that has the fewest
+    (ties by key), so that listings which can take more differ by at most one.
     Each unit is really drawn from a warehouse the listing sees, first from the one where the fewest
     listings compete for its SKUs; what other SKUs stand beside them changes nothing. The result is each
     listing's quantity in its own units; nothing that some listing could still show is left over.
@@ -237,12 +232,12 @@ def partition(stock: Mapping[tuple[str, str], int], claims: Sequence[Claim]) -> 
     for claim in sorted(claims, key=lambda c: c.key):
         while given[claim.key] < min(claim.kept, claim.quantity) and draw(claim):
             pass
-    waiting = [(-c.weight / (given[c.key] + 1), c.key, c) for c in claims if given[c.key] < c.quantity]
+    waiting = [(given[c.key], c.key, c) for c in claims if given[c.key] < c.quantity]
     heapq.heapify(waiting)
     while waiting:
         _, key, claim = heapq.heappop(waiting)
         if draw(claim) and given[key] < claim.quantity:
-            heapq.heappush(waiting, (-claim.weight / (given[key] + 1), key, claim))
+            heapq.heappush(waiting, (given[key], key, claim))
     return given
 
 

@@ -48,7 +48,6 @@ class ReserveLine:
     quantity: int
     warehouse_ids: tuple[int, ...]
     allow_split: bool = True
-    split_kits: bool = False
     expires_at: dt.datetime | None = None
     mcf: bool = False
     promise_at: dt.datetime | None = None
@@ -295,7 +294,7 @@ def _demand(line: ReserveLine, facts: Facts, limits: _Limits | None) -> Demand |
     if not parts or not candidates:
         return None
     held = limits.held_back(line, parts, candidates, facts) if limits else {}
-    return Demand(line.quantity, parts, candidates, line.allow_split, line.split_kits, held)
+    return Demand(line.quantity, parts, candidates, line.allow_split, held)
 
 
 def _take(

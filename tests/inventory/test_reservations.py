@@ -99,20 +99,6 @@ def test_kit_reserves_components_whole_per_warehouse(assert_invariants):
     assert_invariants()
 
 
-def test_split_kits_pool_components_over_warehouses():
-    cup, tea = make_sku("CUP"), make_sku("TEA")
-    kit = make_kit("SET", {cup: 2, tea: 1})
-    east, west = make_warehouse(), make_warehouse()
-    add_stock(cup, east, 3)
-    add_stock(tea, east, 5)
-    add_stock(cup, west, 1)
-    [result] = reserve(line(kit, 2, east, west, split_kits=True))
-    assert (result.reserved, result.short) == (2, 0)
-    assert sorted((part.sku_id, part.warehouse_id, part.quantity) for part in result.parts) == sorted(
-        [(cup.pk, east.pk, 3), (cup.pk, west.pk, 1), (tea.pk, east.pk, 2)]
-    )
-
-
 def test_kit_and_its_component_compete_in_one_call():
     cup = make_sku("CUP")
     kit = make_kit("PAIR", {cup: 2})

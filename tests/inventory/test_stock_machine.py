@@ -376,16 +376,16 @@ class StockMachine(RuleBasedStateMachine):
             st.tuples(st.sampled_from((*COUNTED, *KITS)), st.integers(1, 4)), min_size=1, max_size=3
         ),
         places=st.permutations(EVERYWHERE),
-        split=st.booleans(), pooled=st.booleans(), day=st.none() | st.integers(1, 3), expires=st.booleans(),
+        split=st.booleans(), day=st.none() | st.integers(1, 3), expires=st.booleans(),
     )  # fmt: skip
     def reserve(
-        self, wanted: list[tuple[str, int]], places: list[str], split: bool, pooled: bool, day: int | None,
+        self, wanted: list[tuple[str, int]], places: list[str], split: bool, day: int | None,
         expires: bool,
     ) -> None:  # fmt: skip
         lines = [
             ReserveLine(
                 f"O{next(_keys)}", WORLD.skus[self._live(item)].pk, units, tuple(WORLD.places[p].pk for p in places),
-                allow_split=split, split_kits=pooled, promise_at=T0 + dt.timedelta(days=day) if day else None,
+                allow_split=split, promise_at=T0 + dt.timedelta(days=day) if day else None,
                 expires_at=T0 + dt.timedelta(days=400) if expires else None,
             )
             for item, units in wanted
@@ -393,7 +393,7 @@ class StockMachine(RuleBasedStateMachine):
         results = reservations.reserve(lines, actor=SYSTEM)
         for (item, units), result in zip(wanted, results, strict=True):
             parts = KITS.get(item, {self._live(item): 1})
-            takes, served = self._serve(parts, units, places, split, pooled)
+            takes, served = self._serve(parts, units, places, split)
             assert result.short == units - served
             found = sorted(
                 (self.names[part.sku_id], self.place_names[part.warehouse_id], part.quantity)
@@ -406,7 +406,7 @@ class StockMachine(RuleBasedStateMachine):
                 self.promises[part.reservation_id] = Promise(sku, place, part.quantity, day, expires)
 
     def _serve(
-        self, parts: dict[str, int], units: int, places: list[str], split: bool, pooled: bool
+        self, parts: dict[str, int], units: int, places: list[str], split: bool
     ) -> tuple[list[tuple[str, str, int]], int]:
         """What each place gives, and how many whole units that makes."""
 
@@ -421,18 +421,6 @@ class StockMachine(RuleBasedStateMachine):
             made = whole(best)
             return ([(sku, best, made * each) for sku, each in parts.items()] if made else []), made
         takes: list[tuple[str, str, int]] = []
-        if pooled and len(parts) > 1:
-            made = min(
-                units,
-                *(sum(self.levels[sku, p].available for p in places) // each for sku, each in parts.items()),
-            )
-            for sku, each in parts.items():
-                rest = made * each
-                for place in places:
-                    taken = min(rest, self.levels[sku, place].available)
-                    rest -= taken
-                    takes += [(sku, place, taken)] if taken else []
-            return takes, made
         served = 0
         for place in places:
             made = min(units - served, whole(place))
