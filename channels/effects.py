@@ -607,7 +607,7 @@ def _is_cancelled(connector: Connector, access: Any, request: CancelOrder) -> An
 
 
 def _actor(effect: ChannelEffect) -> Actor:
-    return Actor("channel", effect.order.channel.code)
+    return Actor("channel", effect.order.channel.name)
 
 
 def _confirmed(effect: ChannelEffect, proof: str, *, actor: Actor | None = None) -> None:

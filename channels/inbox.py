@@ -46,7 +46,7 @@ State = InboxMessage.State
 
 
 def actor_for(account: ChannelAccount) -> Actor:
-    return Actor("channel", account.sales_channel.code)
+    return Actor("channel", account.sales_channel.name)
 
 
 def accept(account: ChannelAccount, notifications: Sequence[Notification]) -> int:

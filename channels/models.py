@@ -64,7 +64,7 @@ class ChannelAccount(models.Model):
         ordering = ["id"]
 
     def __str__(self) -> str:
-        return f"{self.connector}:{self.sales_channel_id}"
+        return self.sales_channel.name
 
 
 class LocationMap(models.Model):

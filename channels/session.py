@@ -84,7 +84,7 @@ def access_of(account: ChannelAccount) -> Access:
     return Access(
         account_id=account.pk,
         connector=account.connector,
-        name=str(account),
+        name=f"{account.connector}:{account.pk}",
         config=dict(account.config),
         credentials=dict(account.credentials or {}),
         tokens=dict(account.tokens or {}) if fresh else {},

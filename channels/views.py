@@ -451,9 +451,10 @@ def rules(request: HttpRequest) -> HttpResponse:
     value = bulk.checked(rule, request.POST.get("value", ""))
     code, query = request.POST.get("channel", ""), QueryDict(request.POST.get("query", ""))
     found = selectors.visible_listings(request.user, "channels.manage")
+    name = ""
     if code:
         account = selectors.the_account(request.user, code, "channels.manage")
-        found = found.filter(account=account)
+        found, name = found.filter(account=account), account.sales_channel.name
     wanted = [int(one) for one in request.POST.getlist("ids") if one.isdigit() and len(one) < 18][
         : bulk.MOST + 1
     ]
@@ -472,7 +473,7 @@ def rules(request: HttpRequest) -> HttpResponse:
     ids = list(found.order_by("pk").values_list("pk", flat=True).distinct()[: bulk.MOST + 1])
     if not ids:
         raise UserError("listings: choose at least one that you may change.", field="ids")
-    done = bulk.begin(rule, ids, value, actor=actor_of(request.user), channel=code)
+    done = bulk.begin(rule, ids, value, actor=actor_of(request.user), channel=name)
     if isinstance(done, bulk.Result):
         text, tone = done.sentence(), "warn" if done.skipped else "ok"
     else:

@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
-from fulfillment.carriers.base import CONNECTORS
+from fulfillment.carriers.base import CONNECTORS, NAMES
 from inventory.models import Lot, SerialUnit, Sku, Transfer, Warehouse
 from oms.core.clock import now
 from oms.core.fields import CurrencyField, EncryptedJSONField, EncryptedTextField, MoneyAmountField
@@ -112,6 +112,10 @@ class CarrierAccount(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def labels_from(self) -> str:
+        return NAMES.get(self.connector, self.connector)
 
     @property
     def is_asked(self) -> bool:

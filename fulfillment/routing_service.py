@@ -417,6 +417,7 @@ def _order_view(
     return OrderView(
         number=order.number,
         channel=order.channel.code,
+        channel_name=order.channel.name,
         country=order.ship_country,
         region=order.ship_region,
         postal=order.ship_postal,

@@ -338,6 +338,8 @@ CONNECTORS: dict[str, str] = {
 }
 #: connectors that answer from our own tables: asked in line and by routing, which never waits for a call
 IN_HOUSE = frozenset({"table_rate"})
+#: what people call where labels come from; the last two are never asked, for others buy the labels
+NAMES = {"table_rate": "Own price list", "elsewhere": "Bought by hand", "threepl": "3PL"}
 
 
 def connector_for(account: Account) -> CarrierConnector:

@@ -22,7 +22,7 @@ def for_order(warehouse: WarehouseView, order: OrderView, wish: Mapping[str, Any
     if warehouse.kind == "virtual":
         return Loss("kind", "it is virtual, nothing leaves from it")
     if not warehouse.fulfils:
-        return Loss("channel", f"it may not serve {order.channel}")
+        return Loss("channel", f"it may not serve {order.channel_name or order.channel}")
     if wish.get("only") and warehouse.code not in wish["only"]:
         return Loss("rule", f"a rule allows only {', '.join(wish['only'])}")
     if warehouse.code in wish.get("exclude", ()):

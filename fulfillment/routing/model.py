@@ -67,6 +67,7 @@ class OrderView:
     short_units: int = 0  # wait for stock and are not among the lines
     shipments_made: int = 0  # sent or in work already; they count towards max_splits
     stock_at: tuple[str, ...] = ()  # warehouses that have everything; the planner fills it in
+    channel_name: str = ""  # as people call it; rules ask for the code
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,15 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
-from channels import pulls, selectors, tasks
+from channels import pulls, selectors, sync, tasks
 from channels.connectors.base import ChannelError, OrderPage, PoolLevel, PoolPage, Retry
 from channels.models import ChannelAccount, Listing, LocationMap
 from channels.pulls import TURN_SECONDS
-from inventory.models import Sku, StockLevel
+from inventory.models import Sku, StockLevel, StockMovement
+from oms.core.actor import SYSTEM
 from oms.core.clock import now
-from oms.core.models import Doorbell, ExceptionItem
-from oms.orders.models import Order
+from oms.core.models import AuditEntry, Doorbell, ExceptionItem
+from oms.orders.models import Order, SalesChannel
 from tests.factories import (
     add_stock,
     line_draft,
@@ -361,3 +362,16 @@ def test_each_pool_is_read_in_a_task_of_its_own(
     assert pool.goes_on and not pool.asked
     tasks.pull_pool(str(account.pk))
     assert pool.asked == ["", "1"]
+
+
+def test_people_read_the_name_of_the_channel(
+    account: ChannelAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SalesChannel.objects.update(name="Acme US")
+    Remote(monkeypatch)
+    turns(account)
+    assert set(StockMovement.objects.filter(kind="reserve").values_list("actor", flat=True)) == {
+        "channel:Acme US"
+    }
+    sync.pause(account.pk, "stocktake", actor=SYSTEM)
+    assert AuditEntry.objects.get(action="channel.paused").object_label == "Acme US"

@@ -88,7 +88,8 @@ def test_a_carrier_is_switched_off_and_on(client: Client, east: Warehouse) -> No
 def test_a_carrier_whose_labels_others_buy_is_never_asked(client: Client, east: Warehouse) -> None:
     """Switched on it would be asked with the others, and nobody could compare rates any more."""
     outside = CarrierAccount.objects.create(code="3pl-ups", name="UPS", connector="threepl", is_active=False)
-    assert "Labels bought elsewhere" in client.get("/settings/carriers/").content.decode()
+    page = client.get("/settings/carriers/").content.decode()
+    assert "Labels bought elsewhere" in page and ">3PL</td>" in page
     answer = client.post(f"/settings/carriers/{outside.pk}/act/", {"action": "on"}, follow=True)
     assert "labels of UPS are bought elsewhere" in answer.content.decode()
     outside.refresh_from_db()

@@ -82,6 +82,13 @@ def test_ship_complete_waits():
     assert decided.summary.startswith("No route: ship-complete order")
 
 
+def test_the_channel_is_called_as_people_call_it():
+    decided = plan(
+        order(("MUG", 1), channel_name="Shopify US"), [place("A", {"MUG": 5}, fulfils=False)], NO_RULES
+    )
+    assert "it may not serve Shopify US" in decided.trace["candidates"][0]["lost"]
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
