@@ -12,7 +12,15 @@ from django.db import transaction
 
 from inventory import bins, valuation
 from inventory.costing import moving_average
-from inventory.locking import BUCKETS, Balances, Pair, change_levels, lock_levels, require_transaction
+from inventory.locking import (
+    BUCKETS,
+    Balances,
+    Pair,
+    change_levels,
+    lock_levels,
+    make_levels,
+    require_transaction,
+)
 from inventory.models import Sku, StockLevel, StockMovement, Warehouse
 from oms.core.actor import Actor
 from oms.core.clock import now
@@ -87,13 +95,36 @@ def post_movements(movements: Sequence[Movement], *, actor: Actor) -> list[Stock
     if not fresh:
         return []
     deltas = merged(fresh)
-    with transaction.atomic():  # all levels or none, also for a caller who catches the error
-        averages = _averages(fresh)
-        after = change_levels(deltas, averages)
-        left = {pair: delta for pair, delta in deltas.items() if pair not in after}
-        if left:
-            after |= _on_new_levels(left, averages)
+    try:
+        after = _change(fresh, deltas)
+    except _Refused as refused:
+        with transaction.atomic():  # none is made where another one refuses
+            if not make_levels(refused.pairs):
+                raise shortage(refused.pairs[0], deltas[refused.pairs[0]]) from None
+            try:
+                after = _change(fresh, deltas)
+            except _Refused as again:
+                raise shortage(again.pairs[0], deltas[again.pairs[0]]) from None
     return write_rows(fresh, deltas, after, actor=actor)
+
+
+class _Refused(Exception):
+    """Levels that are missing or cannot give as much, in ascending order; none of the call has changed."""
+
+    def __init__(self, pairs: list[Pair]) -> None:
+        self.pairs = pairs
+        super().__init__(pairs)
+
+
+def _change(movements: Sequence[Movement], deltas: Mapping[Pair, Mapping[str, int]]) -> dict[Pair, Balances]:
+    """All levels or none, also for a caller who catches the error. Raises `_Refused`, which gives back the locks: a
+    level is made before any is held.
+    """
+    with transaction.atomic():
+        after = change_levels(deltas, _averages(movements))
+        if len(after) != len(deltas):
+            raise _Refused(sorted(deltas.keys() - after.keys()))
+    return after
 
 
 def merged(movements: Iterable[Movement]) -> dict[Pair, dict[str, int]]:
@@ -187,29 +218,6 @@ def _averages(movements: Sequence[Movement]) -> dict[Pair, Decimal]:
         )
         for pair, received in arriving.items()
     }
-
-
-def _on_new_levels(
-    deltas: Mapping[Pair, Mapping[str, int]], averages: Mapping[Pair, Decimal]
-) -> dict[Pair, Balances]:
-    """Create levels that do not exist yet and apply their change; any other refusal is a shortage."""
-    wanted = sorted(deltas)
-    known = set(
-        StockLevel.objects.filter(
-            sku_id__in={sku for sku, _ in wanted}, warehouse_id__in={wh for _, wh in wanted}
-        ).values_list("sku_id", "warehouse_id")
-    )
-    missing = [pair for pair in wanted if pair not in known]
-    if missing:
-        StockLevel.objects.bulk_create(
-            [StockLevel(sku_id=sku, warehouse_id=warehouse) for sku, warehouse in missing],
-            ignore_conflicts=True,
-        )
-    after = change_levels({pair: deltas[pair] for pair in missing}, averages) if missing else {}
-    for pair in wanted:
-        if pair not in after:
-            raise shortage(pair, deltas[pair])
-    return after
 
 
 def shortage(pair: Pair, delta: Mapping[str, int]) -> InsufficientStock:

@@ -1,7 +1,7 @@
 """How stock rows are locked and changed: one place, one order, on PostgreSQL and SQLite alike.
 
-The order is always reservations by id, then stock levels by (SKU id, warehouse id). Balances change
-only by the guarded UPDATE below; the CHECK constraints of the table are the second line of defence.
+The order is always reservations by id, then the making of levels, then stock levels by (SKU id, warehouse id).
+Balances change only by the guarded UPDATE below; the CHECK constraints of the table are the second line of defence.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any, ParamSpec, TypeVar
 from django.db import IntegrityError, OperationalError, connection, transaction
 
 from inventory.models import Reservation, StockLevel
-from oms.core.db import lost_conflict, on_postgres, pg_array
+from oms.core.db import LostRace, lost_conflict, on_postgres, pg_array
+from oms.core.inserts import insert_columns
 from oms.core.metrics import CONFLICTS
 
 T = TypeVar("T")
@@ -199,6 +200,53 @@ def lock_reservations(ids: Iterable[int]) -> dict[int, Reservation]:
         .select_for_update(of=("self",), no_key=True)
     )
     return {row.pk: row for row in rows}
+
+
+#: number of the advisory lock that makers of levels share and `no_new_levels` has alone (PostgreSQL)
+_MAKING = 7_410_003
+
+
+def making_levels() -> None:
+    """Say that this transaction makes stock levels; before it locks any. Makers do not wait for each other.
+
+    They wait for who has asked for `no_new_levels`, and then raise `LostRace`: what was read before (is the SKU
+    merged, has the warehouse a dock) may be another thing by now.
+    """
+    require_transaction()
+    if not on_postgres():
+        return  # SQLite has one writer at a time
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock_shared(%s)", [_MAKING])
+        if cursor.fetchone() == (True,):
+            return
+        cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [_MAKING])
+    raise LostRace("the rules of a SKU or a warehouse changed while its first units came")
+
+
+def no_new_levels() -> None:
+    """Nobody makes a stock level until this transaction ends, and those being made stand now; before any is locked.
+
+    For acts that must see every level of a SKU or a warehouse: a row that another transaction has not committed
+    cannot be seen, and so not be locked either.
+    """
+    require_transaction()
+    if on_postgres():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_MAKING])
+
+
+def make_levels(pairs: Iterable[Pair]) -> set[Pair]:
+    """Make those levels among `pairs` that do not exist, at zero, and return them. Before any level is locked.
+
+    Raises as `making_levels` where one is missing.
+    """
+    wanted = set(pairs)
+    missing = sorted(wanted - read_levels(wanted).keys())
+    if missing:
+        making_levels()
+        columns = {"sku_id": [sku for sku, _ in missing], "warehouse_id": [place for _, place in missing]}
+        insert_columns(StockLevel, len(missing), columns, leave_known=True)
+    return set(missing)
 
 
 def change_levels(

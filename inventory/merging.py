@@ -11,7 +11,7 @@ from collections.abc import Callable
 from django.db.models import F, Q
 
 from inventory.ledger import Bucket, Kind, Movement, post_movements
-from inventory.locking import lock_levels, stock_service
+from inventory.locking import lock_levels, no_new_levels, stock_service
 from inventory.models import (
     BinStock,
     CountTask,
@@ -105,6 +105,7 @@ def merge_skus(source_id: int, target_id: int, *, actor: Actor, note: str = "") 
     if len(both) != 2:
         raise UserError("target: choose two different SKUs that exist.", field="target")
     source, target = both[source_id], both[target_id]
+    no_new_levels()
     places = list(StockLevel.objects.filter(sku__in=both).values_list("warehouse_id", flat=True))
     lock_levels((sku_id, place) for place in places for sku_id in both)
     if reasons := conflicts(source, target):

@@ -16,7 +16,7 @@ from django.db.models import F
 
 from inventory import approvals, asof, differences, reservations, serials
 from inventory.ledger import Bucket, InsufficientStock, Kind, Movement, post_movements
-from inventory.locking import Pair, lock_levels, stock_service
+from inventory.locking import Pair, lock_levels, make_levels, stock_service
 from inventory.models import (
     AdjustmentReason,
     AdjustmentRequest,
@@ -548,7 +548,7 @@ def _snapshot_one(
     pool: Warehouse, figure: PoolFigure, taken_at: dt.datetime, actor: Actor, key: str
 ) -> tuple[str, dict[int, int]]:
     pair = (figure.sku_id, pool.pk)
-    StockLevel.objects.bulk_create([StockLevel(sku_id=pair[0], warehouse_id=pair[1])], ignore_conflicts=True)
+    make_levels([pair])
     physical = (Bucket.ON_HAND, Bucket.DAMAGED, Bucket.INSPECTION)
     prefix = f"{key}:{figure.sku_id}"
     if StockMovement.objects.filter(
@@ -649,7 +649,7 @@ def set_bin(sku_id: int, warehouse_id: int, bin_id: int | None, *, actor: Actor)
     sku, warehouse = sku_and_place(sku_id, warehouse_id, ours=False)
     if bin_id is not None and not warehouse.bins.filter(pk=bin_id).exists():
         raise UserError(f"bin: choose a bin of {warehouse}.", field="bin")
-    StockLevel.objects.bulk_create([StockLevel(sku=sku, warehouse=warehouse)], ignore_conflicts=True)
+    make_levels([(sku_id, warehouse_id)])
     level = StockLevel.objects.get(sku=sku, warehouse=warehouse)
     if level.bin_id != bin_id:
         record(actor, "stock.bin", sku, before={"bin": level.bin_id}, after={"bin": bin_id})
@@ -664,7 +664,7 @@ def set_safety(sku_id: int, warehouse_id: int, safety: int, *, actor: Actor) -> 
     if safety < 0:
         raise UserError("safety: cannot be negative.", field="safety")
     sku, warehouse = sku_and_place(sku_id, warehouse_id, ours=False)
-    StockLevel.objects.bulk_create([StockLevel(sku=sku, warehouse=warehouse)], ignore_conflicts=True)
+    make_levels([(sku_id, warehouse_id)])
     level = StockLevel.objects.get(sku=sku, warehouse=warehouse)
     if level.safety != safety:
         record(actor, "stock.safety", sku, before={"safety": level.safety}, after={"safety": safety})
@@ -686,10 +686,14 @@ def named_reason(reason: str) -> str:
 
 
 def sku_and_place(sku_id: int, warehouse_id: int, *, ours: bool = True) -> tuple[Sku, Warehouse]:
-    """What an act on stock is about; with `ours` only where we count ourselves. Raises `UserError`."""
-    sku = Sku.objects.filter(pk=sku_id).first()
+    """What an act on stock is about; with `ours` only where we count ourselves. Raises `UserError`, and `Conflict` for
+    a SKU that was merged into another one.
+    """
+    sku = Sku.objects.filter(pk=sku_id).select_related("merged_into").first()
     if sku is None:
         raise UserError(f"sku: there is no SKU with id {sku_id}.", field="sku")
+    if sku.merged_into is not None:
+        raise Conflict(f"sku: {sku} was merged into {sku.merged_into}; use that one.", field="sku")
     if sku.kind in (Sku.Kind.KIT, Sku.Kind.SERVICE):
         raise UserError(
             f"sku: {sku} is a {sku.get_kind_display().lower()}; it has no stock of its own.", field="sku"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from django.db.models import Sum
 
 from inventory import bins
-from inventory.locking import Pair, lock_levels, stock_service
+from inventory.locking import Pair, lock_levels, no_new_levels, stock_service
 from inventory.lots import days_left
 from inventory.models import Bin, BinMovement, BinStock, Lot, Sku, StockLevel, Warehouse
 from inventory.picks import Taken, plan_pick
@@ -88,6 +88,7 @@ def _used(warehouse: Warehouse) -> bool:
 def _place_the_rest(dock: Bin, actor: Actor) -> None:
     """Units that lie nowhere in particular, or in no bin, go to the dock, level by level in lock order."""
     # empty levels, too: who is bringing units in at this moment saw no dock, and is waited for
+    no_new_levels()
     rows = StockLevel.objects.filter(warehouse=dock.warehouse_id)
     pairs = sorted(rows.values_list("sku_id", "warehouse_id"))
     levels = lock_levels(pairs)

@@ -18,8 +18,17 @@ from django.db.models.functions import Abs, Coalesce
 
 from inventory import approvals, bins, selectors, valuation
 from inventory.ledger import Bucket, Kind, Movement, post_movements
-from inventory.locking import Balances, Pair, change_levels, lock_levels, read_levels, stock_service
-from inventory.models import BinStock, CostEntry, CostLayer, Sku, StockLevel, StockMovement, Warehouse
+from inventory.locking import (
+    Balances,
+    Pair,
+    change_levels,
+    lock_levels,
+    make_levels,
+    making_levels,
+    read_levels,
+    stock_service,
+)
+from inventory.models import BinStock, CostEntry, CostLayer, Sku, StockMovement, Warehouse
 from inventory.selectors import Code
 from oms.core.actor import Actor
 from oms.core.clock import now
@@ -269,6 +278,8 @@ def post(lines: Sequence[StockLine], *, actor: Actor, reference: str, replay: bo
     pairs = {line.pair for line in fresh}
     # what can be sold follows promises, too, which the writing does not look at
     locked = replay or any(line.sellable for line in fresh)
+    if locked and pairs - read_levels(pairs).keys():
+        making_levels()
     levels = _kept(fresh, _standing(lock_levels(pairs) if locked else read_levels(pairs)))
     answer.decided = decide(fresh, levels, _in_bins(fresh))
     moving = [one for one in answer.decided if one.change]
@@ -365,10 +376,9 @@ def _quick(moving: list[Decided], levels: Mapping[Pair, Standing], actor: Actor,
     for one in moving:
         level = deltas.setdefault(one.line.pair, {"on_hand": 0})
         level["on_hand"] += one.change
-    missing = sorted(pair for pair in deltas if pair not in levels)
+    missing = deltas.keys() - levels.keys()
     if missing:
-        columns = {"sku_id": [sku for sku, _ in missing], "warehouse_id": [place for _, place in missing]}
-        insert_columns(StockLevel, len(missing), columns, leave_known=True)
+        make_levels(missing)
     seen = {pair: levels.get(pair, NOTHING).on_hand for pair in deltas}
     after = change_levels(deltas, seen=seen)
     if len(after) != len(deltas):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from django.db.models import Subquery
 
 from inventory.costing import FOUR, Layer, add_late_cost, spread_cost, take_oldest
-from inventory.locking import Balances, Pair, lock_levels, set_averages, stock_service
+from inventory.locking import Balances, Pair, lock_levels, no_new_levels, set_averages, stock_service
 from inventory.models import CostEntry, CostLayer, Sku, StockLevel, StockMovement
 from oms.core import business
 from oms.core.actor import SYSTEM, Actor
@@ -231,7 +231,8 @@ def set_method(sku_id: int, method: str, *, actor: Actor) -> Sku:
     """
     if method and method not in METHODS:
         raise UserError("valuation: choose average or fifo, or leave it empty.", field="valuation")
-    sku = Sku.objects.select_for_update(of=("self",)).filter(pk=sku_id).first()
+    # not against new rows that name the SKU: their commit would wait for us, and we for their levels
+    sku = Sku.objects.select_for_update(of=("self",), no_key=True).filter(pk=sku_id).first()
     if sku is None:
         raise NotFound(f"sku: there is no SKU with id {sku_id}.", field="sku")
     before = sku.valuation
@@ -247,7 +248,7 @@ def set_business_method(method: str, *, actor: Actor) -> None:
     """Change the method of every SKU that has none of its own. Raises `UserError`."""
     if method not in METHODS:
         raise UserError("valuation: choose average or fifo.", field="valuation")
-    followers = list(Sku.objects.filter(valuation="").values_list("pk", flat=True))
+    followers = list(Sku.objects.filter(valuation="").order_by("pk").values_list("pk", flat=True))
     for start in range(0, len(followers), 1000):
         part = followers[start : start + 1000]
         _switch(part, dict.fromkeys(part, method == Sku.Valuation.FIFO), actor)
@@ -255,6 +256,7 @@ def set_business_method(method: str, *, actor: Actor) -> None:
 
 
 def _switch(sku_ids: Sequence[int], fifo: Mapping[int, bool], actor: Actor) -> None:
+    no_new_levels()
     terms = _terms(sku_ids)
     changed = [sku for sku in sku_ids if terms[sku].fifo != fifo[sku]]
     pairs = list(

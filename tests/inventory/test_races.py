@@ -23,7 +23,7 @@ from inventory import (
     stockfile,
     valuation,
 )
-from inventory.models import Bin, CostLayer, Reservation, SerialUnit, Sku, StockLevel, StockMovement
+from inventory.models import Bin, BinStock, CostLayer, Reservation, SerialUnit, Sku, StockLevel, StockMovement
 from inventory.reservations import ReserveLine
 from inventory.selectors import Code
 from oms.core import metrics
@@ -426,4 +426,133 @@ def test_one_serial_number_given_in_two_warehouses_at_once_is_given_once(assert_
 
     assert Counter(race(64, give)) == {"given": 8, "too late": 56}
     assert SerialUnit.objects.count() == 8
+    assert_invariants()
+
+
+def _dock(place) -> object:
+    return putaway.save_bin(warehouse_id=place.pk, code="DOCK", kind=Bin.Kind.DOCK, actor=SYSTEM)
+
+
+#: acts that must know every level of a SKU or of a warehouse
+KNOW_ALL = {
+    "fifo": lambda sku, place: valuation.set_method(sku.pk, "fifo", actor=SYSTEM),
+    "fifo for all": lambda sku, place: valuation.set_business_method("fifo", actor=SYSTEM),
+    "merge": lambda sku, place: merging.merge_skus(sku.pk, Sku.objects.get(code="MUG").pk, actor=SYSTEM),
+    "dock": lambda sku, place: _dock(place),
+}
+#: ways on which a SKU comes to a warehouse for the first time
+FIRST_UNITS = {
+    "ledger": lambda sku, place: add_stock(sku, place, 10, unit_cost=Decimal(3)),
+    "file": lambda sku, place: stockfile.post(
+        [_line(sku, place, 10, "file:1")], actor=SYSTEM, reference="count.csv", replay=False
+    ),
+    "file again": lambda sku, place: stockfile.post(
+        [_line(sku, place, 10, "file:1")], actor=SYSTEM, reference="count.csv"
+    ),
+}
+
+
+def _in_background(work: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
+    """Started on another connection; what it answered or raised is in the list once it has ended."""
+    told: list[object] = []
+
+    def run() -> None:
+        try:
+            told.append(work())
+        except Exception as error:
+            told.append(error)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, told
+
+
+@pytest.mark.parametrize(
+    ("rival", "way"), [*((rival, "ledger") for rival in KNOW_ALL), ("merge", "file"), ("dock", "file again")]
+)
+def test_a_level_that_is_just_being_made_is_waited_for_by_who_must_know_them_all(
+    rival, way, assert_invariants
+):
+    sku, east, west = make_sku("CUP"), make_warehouse(), make_warehouse()
+    make_sku("MUG")
+    add_stock(sku, west, 5, unit_cost=Decimal(2))
+    with locking.stock_transaction():
+        FIRST_UNITS[way](sku, east)
+        thread, told = _in_background(lambda: KNOW_ALL[rival](sku, east))
+        thread.join(1.2)  # it waits for the level; without that it is through long before
+        waits = thread.is_alive()
+    thread.join(30)
+    assert waits and not isinstance(told[0], Exception), told
+    stock = dict(StockLevel.objects.filter(warehouse=east).values_list("sku__code", "on_hand"))
+    assert stock == ({"CUP": 0, "MUG": 10} if rival == "merge" else {"CUP": 10})
+    if rival.startswith("fifo"):
+        assert sorted(CostLayer.objects.filter(sku=sku).values_list("remaining", flat=True)) == [5, 10]
+    if rival == "dock":
+        lying = BinStock.objects.values_list("bin__code", "sku__code", "quantity")
+        assert list(lying) == [("DOCK", "CUP", 10)]
+    assert_invariants()
+
+
+@pytest.mark.parametrize("rival", KNOW_ALL)
+def test_a_first_receipt_waits_for_who_must_know_all_levels_and_then_keeps_the_new_rules(
+    rival, assert_invariants
+):
+    sku, east, west = make_sku("CUP"), make_warehouse(), make_warehouse()
+    make_sku("MUG")
+    add_stock(sku, west, 5, unit_cost=Decimal(2))
+    with locking.stock_transaction():
+        KNOW_ALL[rival](sku, east)
+        thread, told = _in_background(
+            lambda: operations.adjust(
+                sku_id=sku.pk, warehouse_id=east.pk, quantity=10, reason="found", actor=SYSTEM, key="k"
+            )
+        )
+        thread.join(1.2)
+        waits = thread.is_alive()
+    thread.join(30)
+    assert waits
+    if rival == "merge":
+        assert isinstance(told[0], Conflict) and "merged into MUG" in told[0].message
+        assert not StockLevel.objects.filter(sku=sku, on_hand__gt=0).exists()
+    else:
+        assert not isinstance(told[0], Exception), told
+        assert StockLevel.objects.get(sku=sku, warehouse=east).on_hand == 10
+    if rival.startswith("fifo"):
+        assert sorted(CostLayer.objects.filter(sku=sku).values_list("remaining", flat=True)) == [5, 10]
+    if rival == "dock":
+        assert BinStock.objects.get(sku=sku, warehouse=east).bin.code == "DOCK"
+    assert_invariants()
+
+
+def test_first_units_and_who_must_know_all_levels_never_stand_in_each_others_way(assert_invariants):
+    """Many first receipts of SKUs that lie elsewhere, among merges, other methods and docks: all of them end."""
+    skus = [make_sku(f"S{number}") for number in range(24)]
+    places = [make_warehouse(f"W{number}") for number in range(4)]
+    for sku in skus:
+        add_stock(sku, places[0], 3, unit_cost=Decimal(2))
+
+    def work(number: int) -> str:
+        sku, other = skus[number % 24], skus[(number + 7) % 24]
+        place = places[number % 4]
+        if number % 8 == 0:
+            valuation.set_method(sku.pk, "fifo" if number % 16 else "average", actor=SYSTEM)
+        elif number % 8 == 1:
+            putaway.save_bin(warehouse_id=place.pk, code=f"D{number}", kind=Bin.Kind.DOCK, actor=SYSTEM)
+        else:
+            lines = [(one, place) for one in (other, sku)]
+            operations.receive_purchase(
+                [
+                    operations.PurchasedGoods(one.pk, where.pk, 2, Decimal(3), f"k{number}:{at}")
+                    for at, (one, where) in enumerate(lines)
+                ],
+                reference=f"PO-{number}",
+                actor=SYSTEM,
+            )
+        return "done"
+
+    assert Counter(race(96, work)) == {"done": 96}
+    units = sum(StockLevel.objects.values_list("on_hand", flat=True))
+    assert units == 24 * 3 + 72 * 4
     assert_invariants()
