@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from inventory import asof, bulk, counts, differences, fences, lots, lowstock, reservations
+from inventory import asof, bulk, counts, differences, fences, lots, lowstock, reservations, transfers
 from oms.core.actor import task_actor
 from oms.core.clock import now
 from oms.core.doorbell import periodic
@@ -58,6 +58,12 @@ def classify_skus(subject: str = "") -> None:
 def watch_low_stock(subject: str = "") -> None:
     """SKUs that fell below their limit are told once; those that recovered close their item."""
     lowstock.watch()
+
+
+@periodic(seconds=3600)
+def tell_late_transfers(subject: str = "") -> None:
+    """Transfers past their day are told once; those that came or were moved close their item."""
+    transfers.tell_late()
 
 
 #: loading it names the job handler

@@ -7,10 +7,10 @@ again, or somebody decides that it is lost. Lots travel with their units.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from django.db.models import Sum
+from django.db.models import F, Sum
 
 from inventory import serials
 from inventory.ledger import Bucket, Kind, Movement, post_movements
@@ -26,14 +26,70 @@ from inventory.models import (
     Warehouse,
 )
 from inventory.operations import check_reason, named_reason
+from oms.core import business
 from oms.core.actor import Actor
 from oms.core.audit import record
-from oms.core.clock import now, plausible
+from oms.core.clock import business_day, now, plausible
 from oms.core.errors import Conflict, NotFound, UserError
-from oms.core.exceptions_inbox import close_item, raise_item
+from oms.core.exceptions_inbox import close_item, raise_item, tell_once
+from oms.core.outbox import emit
 
 #: kinds of warehouses that keep the numbers of their units with us
 HOUSES = (Warehouse.Kind.OWN, Warehouse.Kind.STORE)
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """Open units of a SKU on a transfer that has left, in eaches, and the day on which they should arrive."""
+
+    sku_id: int
+    warehouse_id: int
+    units: int
+    expected_on: dt.date | None
+    transfer_id: int
+
+
+def coming(sku_ids: Collection[int] | None = None) -> list[Coming]:
+    """What is in transit between warehouses, of all SKUs or of some; requested transfers have not left. One query."""
+    gone = F("received") + F("lost") + F("returned")
+    lines = TransferLine.objects.filter(transfer__state=Transfer.State.SHIPPED, shipped__gt=gone)
+    if sku_ids is not None:
+        lines = lines.filter(sku__in=sku_ids)
+    rows = lines.order_by("transfer_id", "sku_id").values_list(
+        "sku_id", "transfer__destination_id", F("shipped") - gone, "transfer__expected_on", "transfer_id"
+    )
+    return [Coming(*row) for row in rows]
+
+
+def tell_late(today: dt.date | None = None) -> tuple[int, int]:
+    """Tell of transfers of which nothing arrived, more than `transfer_late_days` after their day; once per day missed.
+
+    One that came in part is told as a difference already. Returns how many were told and closed.
+    """
+    last = (today or business_day()) - dt.timedelta(days=int(business.get("transfer_late_days")))
+    late = (
+        Transfer.objects.filter(state=Transfer.State.SHIPPED, expected_on__lt=last)
+        .select_related("source", "destination")
+        .annotate(
+            units=Sum("lines__shipped"),
+            accounted=Sum(F("lines__received") + F("lines__lost") + F("lines__returned")),
+        )
+        .filter(accounted=0)
+    )
+    return tell_once(
+        "transfer_late",
+        {
+            f"transfer_late:{one.pk}:{one.expected_on:%Y%m%d}": {
+                "title": f"{one.number} is late: expected {one.expected_on:%d %b %Y}",
+                "detail": f"{one.units} units from {one.source} have not arrived in {one.destination}. Ask where they "
+                "are, then move the date, receive what came, or decide what became of them.",
+                "url": f"/stock/transfers/{one.pk}/",
+                "warehouse_code": one.destination.code,
+            }
+            for one in late
+        },
+        "it has come, or its day moved",
+    )
 
 
 @stock_service
@@ -136,6 +192,7 @@ def ship_transfer(
     transfer.state, transfer.shipped_at = Transfer.State.SHIPPED, now()
     transfer.save(update_fields=["state", "shipped_at"])
     record(actor, "transfer.shipped", transfer, after={str(line.sku): line.shipped for line in lines})
+    _tell(transfer)
     post_movements(movements, actor=actor)
     return transfer
 
@@ -226,6 +283,41 @@ def settle_transfer(
     _account(transfer, lines, actor)
     post_movements(movements, actor=actor)
     return transfer
+
+
+@stock_service
+def reschedule_transfer(
+    transfer_id: int, expected_on: dt.date, *, actor: Actor, reason: str = ""
+) -> Transfer:
+    """Its units come on another day. Orders that wait for them get their new dates through the news.
+
+    The same day again changes nothing. Raises `UserError` for a day that cannot be, `Conflict` when nothing of it is
+    under way any more.
+    """
+    plausible("expected_on", expected_on)
+    transfer = _locked(transfer_id)
+    if transfer.state not in (Transfer.State.REQUESTED, Transfer.State.SHIPPED):
+        raise Conflict(
+            f"{transfer.number} is {transfer.get_state_display().lower()}: nothing is on its way, so no date can move.",
+            field="state",
+        )
+    before = transfer.expected_on
+    if before == expected_on:
+        return transfer
+    transfer.expected_on = expected_on
+    transfer.save(update_fields=["expected_on"])
+    told = {"reason": reason.strip()[:160]} if reason.strip() else {}
+    record(
+        actor, "transfer.rescheduled", transfer, before={"expected_on": before},
+        after={"expected_on": expected_on, **told},
+    )  # fmt: skip
+    _tell(transfer)
+    return transfer
+
+
+def _tell(transfer: Transfer) -> None:
+    """News for who waits for the units. Inside the transaction of the change."""
+    emit("transfer.changed", str(transfer.pk))
 
 
 @stock_service
@@ -409,3 +501,4 @@ def _account(transfer: Transfer, lines: Mapping[int, TransferLine], actor: Actor
         transfer.save(update_fields=["state", "received_at"])
         close_item(alarm, "all units accounted for", actor=actor)
     record(actor, "transfer.counted", transfer, after={"in transit": missing})
+    _tell(transfer)

@@ -50,7 +50,7 @@ from oms.core.actor import Actor, actor_of
 from oms.core.clock import business_day, now
 from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
-from oms.core.screens import form_key, is_fragment, new_form_key, posted_whole, screen
+from oms.core.screens import form_key, is_fragment, new_form_key, posted_day, posted_whole, screen
 
 VIEWS = (
     ("", "All"),
@@ -535,8 +535,8 @@ def transfer(request: HttpRequest, pk: int) -> HttpResponse:
     lines = list(item.lines.select_related("sku__product").order_by("sku__code"))
     if request.method == "POST":
         key, actor, step = form_key(request), actor_of(request.user), request.POST.get("step", "")
-        place = item.source if step in ("ship", "cancel") else item.destination
-        require(request.user, "stock.transfer", place.code)
+        leaves = step in ("ship", "cancel") or step == "date" and item.state == Transfer.State.REQUESTED
+        require(request.user, "stock.transfer", (item.source if leaves else item.destination).code)
         units = _units(request, lines)
         numbers = {
             line.sku_id: serials.parse(request.POST.get(f"serials-{line.pk}", "")[:100_000]) for line in lines
@@ -551,10 +551,15 @@ def transfer(request: HttpRequest, pk: int) -> HttpResponse:
                 pk, lost, reason=request.POST.get("reason", ""), actor=actor, key=key, found=step == "found",
                 numbers=numbers,
             )  # fmt: skip
+        elif step == "date":
+            day = posted_day(request, "expected_on")
+            if day is None:
+                raise UserError("expected_on: say on which day the units come now.", field="expected_on")
+            moving.reschedule_transfer(pk, day, actor=actor, reason=request.POST.get("reason", ""))
         elif step == "cancel":
             moving.cancel_transfer(pk, actor=actor)
         else:
-            raise UserError("step: choose ship, receive, settle, found or cancel.", field="step")
+            raise UserError("step: choose ship, receive, settle, found, date or cancel.", field="step")
         messages.success(request, f"{item.number}: done.")
         return redirect("inventory:transfer", pk=pk)
     movements = (
@@ -565,6 +570,7 @@ def transfer(request: HttpRequest, pk: int) -> HttpResponse:
         "item": item, "rows": rows, "form_key": new_form_key(),
         "may_ship": item.state == "requested" and can(request.user, "stock.transfer", item.source.code),
         "may_receive": item.state == "shipped" and can(request.user, "stock.transfer", item.destination.code),
+        "late_days": (business_day() - item.expected_on).days if item.expected_on and item.state == "shipped" else 0,
         "movements": movements[:100],
         "reasons": AdjustmentReason.objects.filter(is_active=True).values_list("code", "label"),
     }  # fmt: skip

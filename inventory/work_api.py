@@ -224,6 +224,11 @@ class SettleRequest(UnitsRequest):
     )
 
 
+class TransferDate(Form):
+    expected_on = serializers.DateField()
+    reason = serializers.CharField(max_length=160, required=False, allow_blank=True, default="")
+
+
 class TransferFilter(django_filters.FilterSet):
     state = django_filters.ChoiceFilter(choices=Transfer.State.choices)
 
@@ -296,6 +301,17 @@ class TransferViewSet(Acting):
             item.pk, _units(data["lines"]), reason=data["reason"], actor=self.actor(), key=f"api:{data['key']}",
             found=data["found"], numbers=_numbers(data["serials"]),
         )  # fmt: skip
+        return self.answer(item.pk)
+
+    @extend_schema(request=TransferDate, responses=TransferSerializer)
+    @action(detail=True, methods=["post"])
+    def reschedule(self, request: Request, pk: str) -> Response:
+        """Its units come on another day; orders that wait for them get their new dates."""
+        item: Transfer = self.get_object()
+        place = item.source if item.state == Transfer.State.REQUESTED else item.destination
+        require(self.principal(), "stock.transfer", place.code)
+        data = TransferDate.read(request)
+        transfers.reschedule_transfer(item.pk, data["expected_on"], actor=self.actor(), reason=data["reason"])
         return self.answer(item.pk)
 
     @extend_schema(request=None, responses=TransferSerializer)

@@ -6,8 +6,7 @@ import datetime as dt
 
 from oms.core import business
 from oms.core.clock import business_day
-from oms.core.exceptions_inbox import close_items, raise_new
-from oms.core.models import ExceptionItem
+from oms.core.exceptions_inbox import tell_once
 from procurement import states
 from procurement.models import PurchaseOrder
 from procurement.selectors import incoming
@@ -29,23 +28,17 @@ def tell(today: dt.date | None = None) -> tuple[int, int]:
     orders = PurchaseOrder.objects.filter(pk__in=overdue, state__in=states.RECEIVABLE).select_related(
         "supplier", "warehouse"
     )
-    late = {f"{KIND}:{order.pk}:{overdue[order.pk][0]:%Y%m%d}": order for order in orders}
-    known = set(ExceptionItem.objects.filter(dedup_key__in=late).values_list("dedup_key", flat=True))
-    fresh = {key: order for key, order in late.items() if key not in known}
-    raise_new(
+    return tell_once(
+        KIND,
         {
-            key: {
-                "kind": KIND,
+            f"{KIND}:{order.pk}:{overdue[order.pk][0]:%Y%m%d}": {
                 "title": f"{order.number} is late: expected {overdue[order.pk][0]:%d %b %Y}",
                 "detail": f"{overdue[order.pk][1]} units of {order.supplier} have not arrived in {order.warehouse}. "
                 "Ask the supplier, then move the date, receive what came, or close the order.",
-                "severity": ExceptionItem.Severity.NORMAL,
                 "url": f"/purchasing/orders/{order.pk}/",
                 "warehouse_code": order.warehouse.code,
             }
-            for key, order in fresh.items()
-        }
+            for order in orders
+        },
+        "nothing of it is overdue any more",
     )
-    open_items = ExceptionItem.objects.filter(kind=KIND, closed_at__isnull=True).exclude(dedup_key__in=late)
-    gone = close_items(open_items.values_list("dedup_key", flat=True), "nothing of it is overdue any more")
-    return len(fresh), gone

@@ -34,6 +34,7 @@ from oms.core.screens import (
     new_form_key,
     page,
     posted_amount,
+    posted_day,
     posted_whole,
     screen,
 )
@@ -292,7 +293,7 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
                 posted_whole(request, f"damaged-{line.pk}"),
                 posted_whole(request, f"quarantine-{line.pk}"),
                 request.POST.get(f"lot-{line.pk}", "").strip()[:60],
-                _posted_day(request, f"expires-{line.pk}"),
+                posted_day(request, f"expires-{line.pk}"),
                 tuple(serials.parse(request.POST.get(f"serials-{line.pk}", "")[:100_000])),
             ).of(line.sku, request.POST.get(f"unit-{line.pk}", ""))
             for line in item.lines.select_related("sku")
@@ -319,10 +320,10 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
                 )
                 messages.success(request, f"The charge is shared out over the lines of {item}.")
     elif step == "confirm":
-        purchase_orders.confirm(pk, actor=actor, expected_on=_posted_day(request, "expected_on"))
+        purchase_orders.confirm(pk, actor=actor, expected_on=posted_day(request, "expected_on"))
         messages.success(request, f"{item.supplier} has confirmed {item}.")
     elif step == "reschedule":
-        day = _posted_day(request, "expected_on")
+        day = posted_day(request, "expected_on")
         if day is None:
             raise UserError("expected_on: say on which day the goods come now.", field="expected_on")
         purchase_orders.reschedule(
@@ -364,16 +365,6 @@ _MOVES: dict[str, tuple[Callable[..., PurchaseOrder], str]] = {
     "cancel": (purchase_orders.cancel, "{order} is cancelled; its units are no longer incoming."),
     "close": (purchase_orders.close, "{order} is closed; what was still open counts as short."),
 }
-
-
-def _posted_day(request: HttpRequest, name: str) -> dt.date | None:
-    text = request.POST.get(name, "").strip()
-    try:
-        return dt.date.fromisoformat(text) if text else None
-    except ValueError:
-        raise UserError(
-            f"{name.split('-')[0]}: '{text}' is not a date like 2027-05-31.", field=name
-        ) from None
 
 
 @screen("purchasing.edit")

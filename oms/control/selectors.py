@@ -257,6 +257,7 @@ KINDS: dict[str, str] = {
     "threepl_too_late": "3PL ships what was cancelled",
     "threepl_twice": "3PL has an order twice",
     "transfer_difference": "Transfer arrived different",
+    "transfer_late": "Transfer late",
     "unmapped_sku": "SKU not mapped",
     "void_failed": "Label not voided",
     "webhook_disabled": "Webhook endpoint switched off",

@@ -40,6 +40,7 @@ KNOWN: dict[str, Known] = {
         "average", "How stock is valued", (("average", "Moving average"), ("fifo", "First in, first out"))
     ),
     "purchase_late_days": Known(2, "Days after its date that a purchase order is told as late"),
+    "transfer_late_days": Known(1, "Days after its date that a transfer is told as late"),
     "low_stock_days": Known(7, "Days of cover below which a SKU is low on stock"),
     "count_days_a": Known(30, "Days between counts of A items"),
     "count_days_b": Known(90, "Days between counts of B items"),

@@ -114,6 +114,19 @@ def raise_new(items: Mapping[str, Mapping[str, Any]]) -> None:
     )
 
 
+def tell_once(kind: str, items: Mapping[str, Mapping[str, Any]], why: str) -> tuple[int, int]:
+    """Bring the items of a kind in line with the causes of now: dedup key → fields of the item, without the kind.
+
+    A cause is told once: an item that a person closed stays closed. One whose cause is gone closes with `why`.
+    Returns how many were told and closed.
+    """
+    known = set(ExceptionItem.objects.filter(dedup_key__in=items).values_list("dedup_key", flat=True))
+    fresh = {key: {"kind": kind, **words} for key, words in items.items() if key not in known}
+    raise_new(fresh)
+    gone = ExceptionItem.objects.filter(kind=kind, closed_at__isnull=True).exclude(dedup_key__in=items)
+    return len(fresh), close_items(gone.values_list("dedup_key", flat=True), why)
+
+
 def _cut(words: Mapping[str, Any]) -> dict[str, Any]:
     """The words of an item as long as they may be."""
     longest = {"title": 200, "detail": 600, "url": 200}

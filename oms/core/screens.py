@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import json
 import uuid
@@ -140,6 +141,17 @@ def posted_whole(request: HttpRequest, name: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise UserError(f"{name.split('-')[0]}: '{text}' is not a whole number.", field=name)
     return int(text)
+
+
+def posted_day(request: HttpRequest, name: str) -> dt.date | None:
+    """A day typed into a form, empty = None. Raises `UserError`."""
+    text = request.POST.get(name, "").strip()
+    try:
+        return dt.date.fromisoformat(text) if text else None
+    except ValueError:
+        raise UserError(
+            f"{name.split('-')[0]}: '{text}' is not a date like 2027-05-31.", field=name
+        ) from None
 
 
 def posted_amount(request: HttpRequest, name: str, *, empty: str = "") -> Decimal:

@@ -481,10 +481,12 @@ class PromiseSerializer(SparseFieldsMixin, serializers.ModelSerializer[Promise])
         source="line.promise_on",
         read_only=True,
         allow_null=True,
-        help_text="null: nothing on order covers it",
+        help_text="null: nothing on its way covers it",
     )
     purchase_order = serializers.IntegerField(source="purchase_id", read_only=True, allow_null=True)
     was_purchase_order = serializers.IntegerField(source="was_purchase_id", read_only=True, allow_null=True)
+    transfer = serializers.IntegerField(source="transfer_id", read_only=True, allow_null=True)
+    was_transfer = serializers.IntegerField(source="was_transfer_id", read_only=True, allow_null=True)
     fate = serializers.ChoiceField(
         choices=["given", "moved", "lost"], read_only=True, help_text="of the last change"
     )
@@ -492,7 +494,7 @@ class PromiseSerializer(SparseFieldsMixin, serializers.ModelSerializer[Promise])
     class Meta:
         model = Promise
         fields = ["id", "order", "order_number", "channel", "sku", "short", "promise_on", "was_on", "purchase_order",
-                  "was_purchase_order", "fate", "changed_at"]  # fmt: skip
+                  "was_purchase_order", "transfer", "was_transfer", "fate", "changed_at"]  # fmt: skip
         read_only_fields = fields
 
 
@@ -500,14 +502,18 @@ class PromiseFilter(django_filters.FilterSet):
     purchase_order = django_filters.NumberFilter(
         method="by_purchase", label="id: it rests on this purchase order, or did before its last change"
     )
+    transfer = django_filters.NumberFilter(method="by_transfer", label="the same of a transfer")
     sku = django_filters.CharFilter(field_name="line__sku__code", lookup_expr="iexact", max_length=80)
 
     class Meta:
         model = Promise
-        fields = ["purchase_order", "sku"]
+        fields = ["purchase_order", "transfer", "sku"]
 
     def by_purchase(self, found: QuerySet[Promise], name: str, value: Decimal) -> QuerySet[Promise]:
         return found.filter(Q(purchase=int(value)) | Q(was_purchase=int(value)))
+
+    def by_transfer(self, found: QuerySet[Promise], name: str, value: Decimal) -> QuerySet[Promise]:
+        return found.filter(Q(transfer=int(value)) | Q(was_transfer=int(value)))
 
 
 class PromiseViewSet(Resource[Promise]):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from inventory.models import TransferLine
 from oms.core.actor import task_actor
 from oms.core.doorbell import ring
 from oms.core.models import OutboxEvent
@@ -27,7 +30,18 @@ def settle_lost_reservations(events: list[OutboxEvent]) -> None:
 def redate_waiting_orders(events: list[OutboxEvent]) -> None:
     """Goods come on another day, fewer or not at all: who waits for them gets another date."""
     bought = PurchaseOrderLine.objects.filter(order__in={int(event.key) for event in events})
-    for sku_id in sorted(allocation.is_waited_for(bought.values_list("sku_id", flat=True).distinct())):
+    _redate(bought.values_list("sku_id", flat=True).distinct())
+
+
+@subscribe("transfer.changed")
+def redate_by_transfers(events: list[OutboxEvent]) -> None:
+    """The same of units between two warehouses: they left, came, are late or were lost."""
+    moved = TransferLine.objects.filter(transfer__in={int(event.key) for event in events})
+    _redate(moved.values_list("sku_id", flat=True).distinct())
+
+
+def _redate(sku_ids: Iterable[int]) -> None:
+    for sku_id in sorted(allocation.is_waited_for(sku_ids)):
         ring("oms.orders.tasks.renew_promises", str(sku_id))
 
 

@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
-from inventory.models import Reservation, Sku, Warehouse
+from inventory.models import Reservation, Sku, Transfer, Warehouse
 from oms.core.fields import CurrencyField, EncryptedJSONField, MoneyAmountField
 from procurement.models import PurchaseOrder
 
@@ -302,6 +302,12 @@ class OrderLine(models.Model):
         return self.quantity - self.reserved - self.shipped - self.cancelled - self.short
 
 
+def _source(purchase_id: int | None, transfer_id: int | None) -> tuple[str, int] | None:
+    if purchase_id is not None:
+        return "PO", purchase_id
+    return ("TR", transfer_id) if transfer_id is not None else None
+
+
 class Promise(models.Model):
     """Where the day of a waiting line (`OrderLine.promise_on`) comes from, and what it was before its last change."""
 
@@ -312,13 +318,43 @@ class Promise(models.Model):
         null=True,
         blank=True,
         related_name="promises",
-        help_text="its arrival completes the line; empty: nothing on order does",
+        help_text="its arrival completes the line",
+    )
+    transfer = models.ForeignKey(
+        Transfer,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="promises",
+        help_text="its arrival completes the line; both empty: nothing on its way does",
     )
     was_on = models.DateField(null=True, blank=True, help_text="the day before the last change")
     was_purchase = models.ForeignKey(
         PurchaseOrder, on_delete=models.SET_NULL, null=True, blank=True, related_name="former_promises"
     )
+    was_transfer = models.ForeignKey(
+        Transfer, on_delete=models.SET_NULL, null=True, blank=True, related_name="former_promises"
+    )
     changed_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=(Q(purchase=None) | Q(transfer=None))
+                & (Q(was_purchase=None) | Q(was_transfer=None)),
+                name="promise_one_source",
+            )
+        ]
+
+    @property
+    def source(self) -> tuple[str, int] | None:
+        """What brings the goods: ("PO", id) or ("TR", id)."""
+        return _source(self.purchase_id, self.transfer_id)
+
+    @property
+    def was_source(self) -> tuple[str, int] | None:
+        """What would have brought them before the last change."""
+        return _source(self.was_purchase_id, self.was_transfer_id)
 
     @property
     def fate(self) -> str:

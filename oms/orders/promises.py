@@ -1,7 +1,8 @@
 """The day on which a waiting line gets its goods: given from what is on order, moved and lost with it.
 
 Level-triggered: `renew` compares what is stored with what the plan says now, so it may run any number of times. What
-changed is written on the order's timeline; lines that a purchase order no longer covers become one exception item.
+changed is written on the order's timeline; lines that a purchase order or a transfer no longer covers become one
+exception item.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 
 from django.db.models import F, Q, QuerySet
 
+from inventory import transfers
 from inventory.locking import retrying, stock_transaction
+from inventory.models import Transfer
 from inventory.selectors import kit_parts, levels
 from oms.core.actor import Actor
 from oms.core.clock import now
@@ -21,6 +24,7 @@ from oms.core.exceptions_inbox import close_items, raise_item
 from oms.core.models import ExceptionItem
 from oms.orders import allocation, holding, promising, states, timeline, upkeep
 from oms.orders.models import Order, OrderEvent, OrderLine, Promise
+from oms.orders.promising import Source
 from procurement.models import PurchaseOrder
 from procurement.selectors import incoming
 
@@ -39,13 +43,13 @@ class Change:
     units: int
     before: dt.date | None
     after: dt.date | None
-    purchase_before: int | None
-    purchase_after: int | None
+    source_before: Source | None
+    source_after: Source | None
 
     @property
     def dropped(self) -> bool:
-        """Whether the purchase order it was promised from covers it no more, and nothing as early does."""
-        if self.before is None or self.purchase_before is None or self.purchase_after == self.purchase_before:
+        """Whether what it was promised from covers it no more, and nothing as early does."""
+        if self.before is None or self.source_before is None or self.source_after == self.source_before:
             return False
         return self.after is None or self.after > self.before
 
@@ -62,7 +66,8 @@ def wanted_skus(order_ids: Collection[int]) -> set[int]:
     if short:
         parts = kit_parts(short)
         needed = {sku_id: {part for part, _ in parts.get(sku_id, ())} or {sku_id} for sku_id in short}
-        coming = {one.sku_id for one in incoming(set().union(*needed.values()))}
+        asked = set().union(*needed.values())
+        coming = {one.sku_id for one in incoming(asked)} | {one.sku_id for one in transfers.coming(asked)}
         promised |= {sku_id for sku_id in short if needed[sku_id] & coming}
     return promised
 
@@ -111,7 +116,7 @@ def renew(sku_ids: Iterable[int], *, actor: Actor) -> list[Change]:
 
         changes += retrying(work)
     served = _forget_served({line.sku_id for line in lines if line.sku_id} | set(sku_ids))
-    _tell_people(changes, {row.was_purchase_id for row in stored.values()} | served)
+    _tell_people(changes, {row.was_source for row in stored.values()} | served)
     return changes
 
 
@@ -133,10 +138,20 @@ def _world(sku_ids: set[int]) -> tuple[list[OrderLine], Mapping[int, tuple[tuple
 def _supplies(waiting: Sequence[promising.Waiting]) -> list[promising.Supply]:
     """What comes of the SKUs on a known day; for kits also what is there already of their parts."""
     skus = {sku_id for line in waiting for sku_id, _ in line.needs}
+    if not skus:
+        return []
+    coming: list[tuple[int, int, int, dt.date | None, Source]] = [
+        (one.sku_id, one.warehouse_id, one.units, one.expected_on, ("PO", one.order_id))
+        for one in incoming(skus)
+    ]
+    coming += [
+        (one.sku_id, one.warehouse_id, one.units, one.expected_on, ("TR", one.transfer_id))
+        for one in transfers.coming(skus)
+    ]
     found = [
-        promising.Supply(one.sku_id, one.warehouse_id, one.units, one.expected_on, one.order_id)
-        for one in (incoming(skus) if skus else ())
-        if one.expected_on is not None
+        promising.Supply(sku_id, place, units, day, source)
+        for sku_id, place, units, day, source in coming
+        if day is not None
     ]
     parts = {sku_id for line in waiting if line.assembled for sku_id, _ in line.needs}
     there = levels(parts) if parts else {}
@@ -148,11 +163,20 @@ def _supplies(waiting: Sequence[promising.Waiting]) -> list[promising.Supply]:
 
 
 def _change(line: OrderLine, found: promising.Expected | None, stored: Promise | None) -> Change | None:
-    after, purchase = (found.on, found.source) if found is not None else (None, None)
-    source = stored.purchase_id if stored is not None else None
-    if line.promise_on == after and source == purchase:
+    after, source = (found.on, found.source) if found is not None else (None, None)
+    before = stored.source if stored is not None else None
+    if line.promise_on == after and before == source:
         return None
-    return Change(line.pk, line.order_id, line.short, line.promise_on, after, source, purchase)
+    return Change(line.pk, line.order_id, line.short, line.promise_on, after, before, source)
+
+
+def _columns(source: Source | None, prefix: str = "") -> dict[str, int | None]:
+    """The columns of a `Promise` that name a source."""
+    kind, pk = source if source is not None else ("", None)
+    return {
+        f"{prefix}purchase_id": pk if kind == "PO" else None,
+        f"{prefix}transfer_id": pk if kind == "TR" else None,
+    }
 
 
 def _by_orders(changes: Sequence[Change]) -> list[list[Change]]:
@@ -180,19 +204,17 @@ def _store(changes: Sequence[Change], actor: Actor) -> list[Change]:
     OrderLine.objects.bulk_update([lines[change.line_id] for change in redated], ["promise_on"])
     Promise.objects.bulk_create(
         [
-            Promise(line_id=change.line_id, purchase_id=change.purchase_after, was_on=change.before,
-                    was_purchase_id=change.purchase_before, changed_at=moment)
+            Promise(line_id=change.line_id, was_on=change.before, changed_at=moment,
+                    **_columns(change.source_after), **_columns(change.source_before, "was_"))
             for change in redated
         ],
         update_conflicts=True,
         unique_fields=["line"],
-        update_fields=["purchase", "was_on", "was_purchase", "changed_at"],
+        update_fields=["purchase", "transfer", "was_on", "was_purchase", "was_transfer", "changed_at"],
     )  # fmt: skip
     for change in done:
-        if (
-            change.before == change.after
-        ):  # as early as before, from another purchase order: no news for anybody
-            Promise.objects.filter(pk=change.line_id).update(purchase=change.purchase_after)
+        if change.before == change.after:  # as early as before, from elsewhere: no news for anybody
+            Promise.objects.filter(pk=change.line_id).update(**_columns(change.source_after))
     timeline.write([_line_of(change, lines[change.line_id], actor) for change in redated])
     told = {change.order_id for change in redated}
     if told:
@@ -202,19 +224,25 @@ def _store(changes: Sequence[Change], actor: Actor) -> list[Change]:
     return redated
 
 
+def _name(source: Source) -> str:
+    """The number that people know it by."""
+    return f"{source[0]}-{source[1]}"
+
+
 def _line_of(change: Change, line: OrderLine, actor: Actor) -> OrderEvent:
     what = f"{change.units} of {line.sku}"
     if change.after is None:
-        whose = f"PO-{change.purchase_before}" if change.purchase_before else "What is on order"
+        whose = _name(change.source_before) if change.source_before else "What is on its way"
         text = f"{what} have no date any more: {whose} no longer covers them (was {change.before:%d %b %Y})"
-    elif change.before is None:
-        text = f"{what} expected {change.after:%d %b %Y} with PO-{change.purchase_after}"
     else:
-        text = (
-            f"{what} now expected {change.after:%d %b %Y} with PO-{change.purchase_after}, "
-            f"before {change.before:%d %b %Y}"
-            + (f" with PO-{change.purchase_before}" if change.dropped and change.purchase_before else "")
-        )
+        assert change.source_after is not None  # a day is the day of something that comes
+        day = f"expected {change.after:%d %b %Y} with {_name(change.source_after)}"
+        if change.before is None:
+            text = f"{what} {day}"
+        else:
+            text = f"{what} now {day}, before {change.before:%d %b %Y}"
+            if change.dropped and change.source_before:
+                text += f" with {_name(change.source_before)}"
     data = {
         "before": change.before and change.before.isoformat(),
         "after": change.after and change.after.isoformat(),
@@ -222,18 +250,18 @@ def _line_of(change: Change, line: OrderLine, actor: Actor) -> OrderEvent:
     return timeline.entry(change.order_id, "promise", text, actor=actor, data=data)
 
 
-def _forget_served(sku_ids: set[int]) -> set[int | None]:
-    """Lines that wait no more have no day to keep. Returns the purchase orders that had dropped some of them."""
+def _forget_served(sku_ids: set[int]) -> set[Source | None]:
+    """Lines that wait no more have no day to keep. Returns what had dropped some of them."""
     gone = list(
-        Promise.objects.filter(line__sku__in=sku_ids)
-        .exclude(line__short__gt=0, line__order__state__in=states.LIVE)
-        .values_list("pk", "was_purchase")
+        Promise.objects.filter(line__sku__in=sku_ids).exclude(
+            line__short__gt=0, line__order__state__in=states.LIVE
+        )
     )
-    ids = [pk for pk, _ in gone]
+    ids = [row.pk for row in gone]
     if ids:
         OrderLine.objects.filter(pk__in=ids).update(promise_on=None)
         Promise.objects.filter(pk__in=ids).delete()
-    return {purchase for _, purchase in gone}
+    return {row.was_source for row in gone}
 
 
 # --- what people see ---------------------------------------------------------------------------------
@@ -246,7 +274,9 @@ def standing() -> QuerySet[Promise]:
     """
     return (
         Promise.objects.filter(line__short__gt=0, line__order__state__in=states.LIVE)
-        .select_related("line__order__channel", "line__sku", "purchase", "was_purchase")
+        .select_related(
+            "line__order__channel", "line__sku", "purchase", "was_purchase", "transfer", "was_transfer"
+        )
         .order_by(
             F("line__promise_on").desc(nulls_first=True), F("was_on").desc(nulls_last=True),
             F("line__order__ship_by").desc(nulls_first=True), "-line__order__placed_at", "-line",
@@ -254,35 +284,49 @@ def standing() -> QuerySet[Promise]:
     )  # fmt: skip
 
 
-def of_purchase(purchase_id: int) -> QuerySet[Promise]:
-    """Those that rest on a purchase order, or did before their last change."""
-    return standing().filter(Q(purchase=purchase_id) | Q(was_purchase=purchase_id))
+def of_source(source: Source) -> QuerySet[Promise]:
+    """Those that rest on a purchase order or a transfer, or did before their last change."""
+    return standing().filter(_from(source) | _from(source, "was_"))
 
 
-def dropped(purchase_id: int) -> QuerySet[Promise]:
-    """Those of them that it does not cover any more and that get nothing as early from another one."""
+def _from(source: Source, prefix: str = "") -> Q:
+    kind, pk = source
+    return Q(**{f"{prefix}{'purchase' if kind == 'PO' else 'transfer'}": pk})
+
+
+def dropped(source: Source) -> QuerySet[Promise]:
+    """Those of them that it does not cover any more and that get nothing as early from elsewhere."""
     return (
-        of_purchase(purchase_id)
-        .filter(was_purchase=purchase_id)
-        .exclude(purchase=purchase_id)
+        standing()
+        .filter(_from(source, "was_"))
+        .exclude(_from(source))
         .filter(Q(line__promise_on__isnull=True) | Q(line__promise_on__gt=F("was_on")))
     )
 
 
-def _key(purchase_id: int) -> str:
-    return f"promise_lost:{purchase_id}"
+def _key(source: Source) -> str:
+    return f"promise_lost:{source[1]}" if source[0] == "PO" else f"promise_lost:{_name(source)}"
 
 
-def _tell_people(changes: Sequence[Change], touched: Iterable[int | None]) -> None:
-    """One item per purchase order that drops lines now; it closes when none of them waits for a date any more."""
-    fresh = Counter(change.purchase_before for change in changes if change.dropped)
-    asked = {pk for pk in (*fresh, *touched) if pk is not None}
-    for purchase in PurchaseOrder.objects.filter(pk__in=asked).select_related("warehouse").order_by("pk"):
-        rows = list(dropped(purchase.pk)[: NAMED + 1])
+def _tell_people(changes: Sequence[Change], touched: Iterable[Source | None]) -> None:
+    """One item per purchase order or transfer that drops lines now; it closes when none of them waits for a date any
+    more.
+    """
+    fresh = Counter(change.source_before for change in changes if change.dropped)
+    asked = {source for source in (*fresh, *touched) if source is not None}
+    bought = PurchaseOrder.objects.select_related("warehouse").in_bulk(
+        [pk for kind, pk in asked if kind == "PO"]
+    )
+    moved = Transfer.objects.select_related("destination").in_bulk([pk for kind, pk in asked if kind == "TR"])
+    for source in sorted(asked):
+        kind, pk = source
+        if pk not in (bought if kind == "PO" else moved):
+            continue
+        rows = list(dropped(source)[: NAMED + 1])
         if not rows:
-            close_items([_key(purchase.pk)], "every order has its goods or its old date again")
-        elif fresh[purchase.pk]:
-            lost = dropped(purchase.pk).count()
+            close_items([_key(source)], "every order has its goods or its old date again")
+        elif fresh[source]:
+            lost = dropped(source).count()
             names = "; ".join(
                 f"{row.line.order.number} ({row.line.short} of {row.line.sku}, was {row.was_on:%d %b}, "
                 + (f"now {row.line.promise_on:%d %b})" if row.line.promise_on else "now without a date)")
@@ -290,12 +334,12 @@ def _tell_people(changes: Sequence[Change], touched: Iterable[int | None]) -> No
             )
             raise_item(
                 "promise_lost",
-                _key(purchase.pk),
-                f"{purchase.number} no longer covers {lost} promised order line{'s' if lost > 1 else ''}",
+                _key(source),
+                f"{_name(source)} no longer covers {lost} promised order line{'s' if lost > 1 else ''}",
                 f"The last promised: {names}" + (f"; and {lost - NAMED} more" if lost > NAMED else ""),
                 severity=ExceptionItem.Severity.HIGH,
-                object_url=f"/purchasing/orders/{purchase.pk}/",
-                warehouse_code=purchase.warehouse.code,
+                object_url=f"/purchasing/orders/{pk}/" if kind == "PO" else f"/stock/transfers/{pk}/",
+                warehouse_code=bought[pk].warehouse.code if kind == "PO" else moved[pk].destination.code,
             )
 
 

@@ -10,19 +10,21 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+#: what brings units: ("PO", purchase order id) or ("TR", transfer id)
+Source = tuple[str, int]
 #: what lies in stock is there before anything that comes
 IN_STOCK = dt.date.min
 
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """Units of a SKU, in eaches, that are at a warehouse on a day. `source` names the purchase order; None is stock."""
+    """Units of a SKU, in eaches, that are at a warehouse on a day. `source` brings them; None is stock."""
 
     sku_id: int
     warehouse_id: int
     units: int
     on: dt.date
-    source: int | None
+    source: Source | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +49,13 @@ class Expected:
 
     covered: int
     on: dt.date | None
-    source: int | None
+    source: Source | None
 
 
 @dataclass(slots=True)
 class _Batch:
     on: dt.date
-    source: int | None
+    source: Source | None
     left: int
 
 
@@ -63,7 +65,7 @@ _Pools = dict[tuple[int, int], list[_Batch]]
 def plan(waiting: Sequence[Waiting], supplies: Iterable[Supply]) -> dict[int, Expected]:
     """What each line may expect, by line id; lines in the order of service. A warehouse's earliest units go first."""
     pools: _Pools = {}
-    for supply in sorted(supplies, key=lambda one: (one.on, one.source or 0)):
+    for supply in sorted(supplies, key=lambda one: (one.on, one.source is not None, one.source)):
         pools.setdefault((supply.sku_id, supply.warehouse_id), []).append(
             _Batch(supply.on, supply.source, supply.units)
         )
@@ -75,7 +77,7 @@ class _Offer:
     """The next units of a line that one warehouse can put together."""
 
     on: dt.date
-    source: int | None
+    source: Source | None
     units: int
     place: int
 

@@ -61,7 +61,10 @@ FINER: dict[str, tuple[str, ...]] = {
     "api:count-cancel": ("stock.work",),
     "api:count-accept": ("stock.adjust",),
     "api:count-recount": ("stock.adjust",),
-    **{f"api:transfer-{step}": ("stock.transfer",) for step in ("ship", "receive", "settle", "cancel")},
+    **{
+        f"api:transfer-{step}": ("stock.transfer",)
+        for step in ("ship", "receive", "settle", "reschedule", "cancel")
+    },
     "api:sku-valuation": ("settings.manage",),
     "api:sku-merge": ("settings.manage",),
     **{

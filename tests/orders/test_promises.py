@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from decimal import Decimal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from inventory import transfers
 from inventory.locking import stock_transaction
 from oms.core.actor import SYSTEM
 from oms.core.clock import business_day
@@ -36,6 +38,9 @@ from tests.factories import (
 DAY = dt.date(2027, 1, 10)
 
 
+PO: dict[int, promising.Source] = {number: ("PO", number) for number in (1, 10, 20)}
+
+
 def days(number: int) -> dt.date:
     return DAY + dt.timedelta(days=number)
 
@@ -46,23 +51,23 @@ def days(number: int) -> dt.date:
 def test_earliest_goods_go_to_the_first_in_line() -> None:
     found = plan(
         [Waiting(1, 3, ((7, 1),), (1,)), Waiting(2, 4, ((7, 1),), (1,)), Waiting(3, 9, ((7, 1),), (1,))],
-        [Supply(7, 1, 5, days(9), 20), Supply(7, 1, 5, days(2), 10)],
+        [Supply(7, 1, 5, days(9), PO[20]), Supply(7, 1, 5, days(2), PO[10])],
     )
-    assert (found[1].on, found[1].source) == (days(2), 10)
-    assert (found[2].on, found[2].source) == (days(9), 20), "its last unit decides"
+    assert (found[1].on, found[1].source) == (days(2), PO[10])
+    assert (found[2].on, found[2].source) == (days(9), PO[20]), "its last unit decides"
     assert (found[3].on, found[3].covered) == (None, 3)
 
 
 def test_only_warehouses_that_serve_the_line_count_and_packs_stay_whole() -> None:
-    goods = [Supply(7, 1, 5, days(1), 10), Supply(7, 2, 6, days(4), 20)]
+    goods = [Supply(7, 1, 5, days(1), PO[10]), Supply(7, 2, 6, days(4), PO[20])]
     assert plan([Waiting(1, 2, ((7, 3),), (1, 2))], goods)[1].on == days(4), "3 from each place, not 5 and 1"
     assert plan([Waiting(1, 1, ((7, 1),), (3,))], goods)[1].on is None
 
 
 def test_a_kit_waits_for_its_last_part_and_takes_the_others_from_stock() -> None:
-    goods = [Supply(7, 1, 4, promising.IN_STOCK, None), Supply(8, 1, 2, days(3), 10)]
+    goods = [Supply(7, 1, 4, promising.IN_STOCK, None), Supply(8, 1, 2, days(3), PO[10])]
     kit = Waiting(1, 2, ((7, 2), (8, 1)), (1,), assembled=True)
-    assert plan([kit], goods)[1] == promising.Expected(2, days(3), 10)
+    assert plan([kit], goods)[1] == promising.Expected(2, days(3), PO[10])
     assert plan([Waiting(2, 1, ((7, 1),), (1,))], goods)[2].on is None, "stock would have been given already"
 
 
@@ -80,7 +85,8 @@ def drawn(
         for number, (units, each, kit) in enumerate(lines)
     ]
     return waiting, [
-        Supply(sku, place, units, days(on), number) for number, (sku, place, units, on) in enumerate(goods)
+        Supply(sku, place, units, days(on), ("PO" if number % 2 else "TR", number))
+        for number, (sku, place, units, on) in enumerate(goods)
     ]
 
 
@@ -122,7 +128,7 @@ def test_fewer_goods_drop_the_last_of_equal_lines(count, units, fewer) -> None:
     """One each: those that lose are the end of the line, never somebody in its middle."""
     waiting = [Waiting(number, 1, ((7, 1),), (1,)) for number in range(count)]
     for there in (units, min(units, fewer)):
-        found = plan(waiting, [Supply(7, 1, there, days(1), 1)] if there else [])
+        found = plan(waiting, [Supply(7, 1, there, days(1), PO[1])] if there else [])
         kept = [found[line.line_id].on is not None for line in waiting]
         assert kept == [number < there for number in range(len(waiting))]
 
@@ -214,7 +220,7 @@ def test_moving_the_arrival_moves_every_promise_and_tells_it(shop, assert_invari
         f"2 of MUG expected 10 Jan 2027 with PO-{order.pk}",
         f"2 of MUG now expected 16 Jan 2027 with PO-{order.pk}, before 10 Jan 2027",
     ]
-    rows = list(promises.of_purchase(order.pk))
+    rows = list(promises.of_source(("PO", order.pk)))
     assert [(row.fate, row.was_on, row.purchase_id) for row in rows] == [("moved", days(0), order.pk)] * 2
     assert not ExceptionItem.objects.filter(kind="promise_lost").exists(), "a moved date is listed, not lost"
     entry = AuditEntry.objects.get(action="purchase_order.rescheduled")
@@ -283,7 +289,7 @@ def test_closed_short_lists_the_last_promised_and_not_others(shop, assert_invari
     purchase_orders.close(order.pk, actor=SYSTEM)
     settle()
     assert dates(second, late) == [None, None]
-    dropped = [(row.line_id, row.fate) for row in promises.dropped(order.pk)]
+    dropped = [(row.line_id, row.fate) for row in promises.dropped(("PO", order.pk))]
     assert dropped == [(late.pk, "lost"), (second.pk, "lost")], (
         "only those it owed, the last to be served first"
     )
@@ -311,7 +317,7 @@ def test_units_that_arrive_damaged_cost_the_last_in_line_their_day(shop):
     settle()
     assert dates(first, last) == [None, None]
     assert (first.short, last.short) == (0, 2)
-    assert [row.line_id for row in promises.dropped(order.pk)] == [last.pk]
+    assert [row.line_id for row in promises.dropped(("PO", order.pk))] == [last.pk]
 
 
 def test_a_later_purchase_order_takes_over_and_the_first_one_says_whom_it_dropped(shop):
@@ -322,7 +328,7 @@ def test_a_later_purchase_order_takes_over_and_the_first_one_says_whom_it_droppe
     purchase_orders.cancel(early.pk, actor=SYSTEM)
     settle()
     assert dates(line) == [days(8)]
-    assert [row.purchase_id for row in promises.dropped(early.pk)] == [later.pk]
+    assert [row.purchase_id for row in promises.dropped(("PO", early.pk))] == [later.pk]
     assert "now 18 Jan" in ExceptionItem.objects.get(kind="promise_lost").detail
     assert story(line)[-1].endswith(f"before 10 Jan 2027 with PO-{early.pk}")
 
@@ -370,6 +376,156 @@ def test_a_line_that_moved_meanwhile_is_left_to_its_own_news(shop):
             [promises.Change(line.pk, line.order_id, 1, None, days(0), None, None)], SYSTEM
         )
     assert told == [] and dates(line) == [None], "planned for one unit, two are short"
+
+
+# --- units that come from another of our warehouses ------------------------------------------------------
+
+
+def moved(source, destination, sku, units: int, on: dt.date | None):
+    """A transfer that has left."""
+    add_stock(sku, source, units)
+    made = transfers.request_transfer(
+        source_id=source.pk,
+        destination_id=destination.pk,
+        lines={sku.pk: units},
+        actor=SYSTEM,
+        expected_on=on,
+    )
+    return transfers.ship_transfer(made.pk, actor=SYSTEM)
+
+
+@pytest.fixture
+def west(db):
+    return make_warehouse("WEST")
+
+
+def test_units_in_transit_give_a_day_once_they_have_left_and_move_it_when_they_are_late(
+    shop, west, assert_invariants
+):
+    channel, sku, east, _ = shop
+    line = sold(channel, sku, 3, "A", 3)
+    add_stock(sku, west, 3)
+    made = transfers.request_transfer(
+        source_id=west.pk, destination_id=east.pk, lines={sku.pk: 3}, actor=SYSTEM, expected_on=days(2)
+    )
+    settle()
+    assert dates(line) == [None], "nothing is on its way yet"
+    transfers.ship_transfer(made.pk, actor=SYSTEM)
+    settle()
+    assert dates(line) == [days(2)]
+    transfers.reschedule_transfer(made.pk, days(5), actor=SYSTEM, reason="lorry broke down")
+    settle()
+    assert dates(line) == [days(5)]
+    assert story(line) == [
+        f"3 of MUG expected 12 Jan 2027 with {made.number}",
+        f"3 of MUG now expected 15 Jan 2027 with {made.number}, before 12 Jan 2027",
+    ]
+    assert [(row.fate, row.was_on) for row in promises.of_source(("TR", made.pk))] == [("moved", days(2))]
+    news = OutboxEvent.objects.count()
+    transfers.reschedule_transfer(made.pk, days(5), actor=SYSTEM)
+    assert OutboxEvent.objects.count() == news, "the same day is no news"
+    transfers.receive_transfer(made.pk, {sku.pk: 3}, actor=SYSTEM, key="r")
+    settle()
+    assert dates(line) == [None] and line.reserved == 3 and not Promise.objects.exists()
+    assert not ExceptionItem.objects.filter(kind="promise_lost").exists(), "what arrived is not lost"
+    with pytest.raises(Conflict, match="nothing is on its way"):
+        transfers.reschedule_transfer(made.pk, days(9), actor=SYSTEM)
+    assert_invariants()
+
+
+def test_units_lost_on_the_way_cost_the_last_in_line_their_day(shop, west, assert_invariants):
+    channel, sku, east, kiln = shop
+    first, last = sold(channel, sku, 2, "A", 1), sold(channel, sku, 2, "B", 5)
+    on_its_way = moved(west, east, sku, 4, days(0))
+    settle()
+    assert dates(first, last) == [days(0), days(0)]
+    transfers.receive_transfer(on_its_way.pk, {sku.pk: 2}, actor=SYSTEM, key="r")
+    settle()
+    assert dates(last) == [days(0)], "2 are still in transit"
+    transfers.settle_transfer(on_its_way.pk, {sku.pk: 2}, reason="lost", actor=SYSTEM, key="l")
+    settle()
+    assert (first.refresh_from_db(), first.short, dates(last)) == (None, 0, [None])
+    assert [(row.line_id, row.fate) for row in promises.dropped(("TR", on_its_way.pk))] == [(last.pk, "lost")]
+    item = ExceptionItem.objects.get(kind="promise_lost", closed_at__isnull=True)
+    assert item.title == f"{on_its_way.number} no longer covers 1 promised order line"
+    assert item.url == f"/stock/transfers/{on_its_way.pk}/" and item.warehouse_code == "EAST"
+    assert f"{on_its_way.number} no longer covers them (was 10 Jan 2027)" in story(last)[-1]
+    receive(bought(kiln, east, sku, 2, days(20)), 2, "r2")
+    settle()
+    item.refresh_from_db()
+    assert item.closed_at is not None and not Promise.objects.exists()
+    assert_invariants()
+
+
+def test_the_earlier_of_a_transfer_and_a_purchase_order_gives_the_day(shop, west):
+    channel, sku, east, kiln = shop
+    line = sold(channel, sku, 2, "A", 1)
+    order = bought(kiln, east, sku, 2, days(4))
+    settle()
+    on_its_way = moved(west, east, sku, 2, days(2))
+    settle()
+    assert dates(line) == [days(2)]
+    assert [row.source for row in promises.standing()] == [("TR", on_its_way.pk)]
+    transfers.settle_transfer(on_its_way.pk, {sku.pk: 2}, reason="found", actor=SYSTEM, key="b", found=True)
+    settle()
+    assert dates(line) == [days(4)]
+    [row] = promises.dropped(("TR", on_its_way.pk))
+    assert (row.source, row.was_source) == (("PO", order.pk), ("TR", on_its_way.pk))
+    assert story(line)[-1] == (
+        f"2 of MUG now expected 14 Jan 2027 with PO-{order.pk}, before 12 Jan 2027 with {on_its_way.number}"
+    )
+
+
+def test_units_without_a_day_or_for_another_house_promise_nothing(shop, west):
+    channel, sku, east, _ = shop
+    line = sold(channel, sku, 2, "A", 1)
+    moved(west, east, sku, 1, None)
+    moved(east, west, sku, 9, days(0))
+    settle()
+    assert dates(line) == [None]
+
+
+def test_a_late_transfer_is_told_once_and_a_moved_date_closes_it(shop, west):
+    _, sku, east, _ = shop
+    today = business_day()
+    on_its_way = moved(west, east, sku, 5, today)
+    told = [transfers.tell_late(today + dt.timedelta(days=n)) for n in (1, 2, 2)]
+    assert told == [(0, 0), (1, 0), (0, 0)], "a day of grace"
+    item = ExceptionItem.objects.get(kind="transfer_late")
+    assert item.title.startswith(f"{on_its_way.number} is late: expected") and "5 units" in item.detail
+    transfers.reschedule_transfer(on_its_way.pk, today + dt.timedelta(days=9), actor=SYSTEM)
+    assert transfers.tell_late(today + dt.timedelta(days=2)) == (0, 1)
+    assert transfers.tell_late(today + dt.timedelta(days=11)) == (1, 0), "the new day is missed, too"
+    transfers.receive_transfer(on_its_way.pk, {sku.pk: 3}, actor=SYSTEM, key="r")
+    assert transfers.tell_late(today + dt.timedelta(days=12)) == (0, 1), "the rest is told as a difference"
+    assert ExceptionItem.objects.filter(kind="transfer_difference", closed_at__isnull=True).exists()
+
+
+def test_the_day_of_a_transfer_moves_from_its_page_and_by_the_interface(shop, west, client):
+    channel, sku, east, _ = shop
+    line = sold(channel, sku, 2, "A", 1)
+    on_its_way = moved(west, east, sku, 2, days(1))
+    settle()
+    client.force_login(make_user())
+    page = client.get(f"/stock/transfers/{on_its_way.pk}/").content.decode()
+    assert f"/orders/promises/?transfer={on_its_way.pk}" in page and "11 Jan 2027" in page
+    form = {"step": "date", "expected_on": "2027-01-13", "reason": "snow", "form_key": str(uuid.uuid4())}
+    assert client.post(f"/stock/transfers/{on_its_way.pk}/", form).status_code == 302
+    settle()
+    assert dates(line) == [days(3)]
+    assert AuditEntry.objects.get(action="transfer.rescheduled").after["reason"] == "snow"
+    panel = client.get(f"/orders/promises/?transfer={on_its_way.pk}").content.decode()
+    assert line.order.number in panel and "13 Jan 2027" in panel and "Moved" in panel
+    assert client.get("/orders/promises/?transfer=999").status_code == 404
+    bad = client.post(f"/stock/transfers/{on_its_way.pk}/", form | {"expected_on": "soon"}, follow=True)
+    assert "is not a date" in bad.content.decode()
+    api = bearer(make_user("api"))
+    answer = api.post(f"/api/v1/transfers/{on_its_way.pk}/reschedule/", {"expected_on": "2027-01-15"})
+    assert answer.status_code == 200 and answer.json()["expected_on"] == "2027-01-15"
+    settle()
+    [row] = api.get(f"/api/v1/promises/?transfer={on_its_way.pk}").json()["results"]
+    assert (row["promise_on"], row["transfer"], row["purchase_order"]) == ("2027-01-15", on_its_way.pk, None)
+    assert api.get(f"/api/v1/promises/?transfer={on_its_way.pk + 1}").json()["results"] == []
 
 
 # --- screens and API -----------------------------------------------------------------------------------
