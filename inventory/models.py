@@ -44,6 +44,10 @@ class Product(models.Model):
         return self.title
 
 
+#: SKUs that are merged, tracked or valued in a way of their own
+RULED = Q(merged_into__isnull=False) | Q(lot_tracked=True) | Q(serial_tracked=True) | ~Q(valuation="")
+
+
 class Sku(models.Model):
     """One stock-keeping unit: the thing that is counted, reserved, bought and sold."""
 
@@ -111,7 +115,10 @@ class Sku(models.Model):
             models.UniqueConstraint(Upper("code"), name="sku_code_unique_ci"),
             models.CheckConstraint(condition=~Q(code=""), name="sku_code_not_empty"),
         ]
-        indexes = [models.Index(fields=["code", "id"], name="sku_list_idx")]
+        indexes = [
+            models.Index(fields=["code", "id"], name="sku_list_idx"),
+            models.Index(fields=["id"], name="sku_ruled_idx", condition=RULED),
+        ]
 
     def __str__(self) -> str:
         return self.code

@@ -315,13 +315,9 @@ def _ruled_anew(looked_up: set[Code]) -> bool:
 
     Who changes that holds the SKU's levels until it stands, so the answer counts once they are held here.
     """
-    plain = Q(merged_into=None, lot_tracked=False, serial_tracked=False, valuation="")
-    rows = Sku.objects.filter(pk__in={sku.id for sku in looked_up}).exclude(plain).order_by()
     rules = {
         pk: (by_lot or by_serial, by_serial, method, merged)
-        for pk, by_lot, by_serial, method, merged in rows.values_list(
-            "pk", "lot_tracked", "serial_tracked", "valuation", "merged_into"
-        )
+        for pk, by_lot, by_serial, method, merged in selectors.ruled({sku.id for sku in looked_up})
     }
     return any(
         rules.get(sku.id, (False, False, "", None)) != (sku.tracked, sku.serial_tracked, sku.valuation, None)

@@ -315,6 +315,7 @@ _workers, _timeout, _queue_limit = _number("OMS_WORKERS", 2, 1, 64), 60, 4
 Q_CLUSTER = {
     "name": "oms",
     "orm": "default",
+    "broker_class": "oms.core.broker.Broker",
     "workers": _workers,
     "timeout": _timeout,
     # Counted from the dequeue, so waiting in the local queue counts too; less than this runs live tasks twice.

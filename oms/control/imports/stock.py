@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from itertools import islice
@@ -471,9 +472,13 @@ T = TypeVar("T")
 
 
 def _chunks(rows: Iterable[T], size: int) -> Iterator[list[T]]:
+    """`rows` in lists of `size`. The next list is read while the database works on this one (reading asks none)."""
     stream = iter(rows)
-    while chunk := list(islice(stream, size)):
-        yield chunk
+    with ThreadPoolExecutor(1, thread_name_prefix="rows") as reader:
+        coming = reader.submit(lambda: list(islice(stream, size)))
+        while chunk := coming.result():
+            coming = reader.submit(lambda: list(islice(stream, size)))
+            yield chunk
 
 
 def _unfit(row: Asked | Left) -> int:
