@@ -19,7 +19,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Upper
 from django.utils import timezone
 
-from oms.core.fields import CurrencyField, MoneyAmountField
+from oms.core.fields import CurrencyField, MoneyAmountField, visible
 from oms.core.models import Job
 
 
@@ -63,7 +63,9 @@ class Sku(models.Model):
         FIFO = "fifo", "First in, first out"
 
     product = models.ForeignKey(Product, on_delete=models.PROTECT, related_name="skus")
-    code = models.CharField(max_length=80, help_text="shown as typed; unique without regard to case")
+    code = models.CharField(
+        max_length=80, validators=[visible], help_text="shown as typed; unique without regard to case"
+    )
     title = models.CharField(max_length=255, blank=True)
     options = models.JSONField(default=dict, blank=True, help_text='e.g. {"Size": "M", "Colour": "Blue"}')
     kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.STOCK)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from import_export import fields
 from import_export.widgets import ForeignKeyWidget
 
 from inventory.models import Bin, Product, Sku, SkuAlias, Warehouse
 from inventory.selectors import resolve_codes
 from oms.core.csvsafe import undo_cell
+from oms.core.fields import visible
 from oms.core.masterfiles import SafeResource
 
 
@@ -33,7 +35,12 @@ class SkuResource(SafeResource):
         skip_unchanged = True
 
     def before_import_row(self, row: Any, **kwargs: Any) -> None:
-        _finds_no_other("code", row, str(row.get("code") or ""))
+        code = str(row.get("code") or "")
+        try:
+            visible(undo_cell(code).strip())
+        except ValidationError as error:
+            raise ValueError(f"column 'code': {error.messages[0]}") from error
+        _finds_no_other("code", row, code)
 
     def before_save_instance(self, instance: Sku, row: Any, **kwargs: Any) -> None:
         """What the form refuses is refused in a file, too; a row without a product gets one of its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -20,6 +21,9 @@ from oms.core.outbox import emit
 from procurement import states
 from procurement.models import PurchaseOrder, PurchaseOrderLine, Supplier
 from procurement.offers import default_offer, price_for
+
+CURRENCY = re.compile(r"[A-Z]{3}")
+LONGEST_NUMBER = 60
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,13 @@ def create(
         raise UserError("warehouse: choose an active warehouse to ship to.", field="warehouse")
     if not lines:
         raise UserError("lines: a purchase order needs at least one line.", field="lines")
+    if currency and not CURRENCY.fullmatch(currency):
+        raise UserError(f"currency: '{currency[:20]}' is no ISO 4217 code such as USD.", field="currency")
+    if len(external_number) > LONGEST_NUMBER:
+        raise UserError(
+            f"external_number: '{external_number[:20]}…' is longer than {LONGEST_NUMBER} characters.",
+            field="external_number",
+        )
     plausible("expected_on", expected_on)
     today = business_day()
     with transaction.atomic():

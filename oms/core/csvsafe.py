@@ -58,11 +58,14 @@ def decode_upload(data: bytes) -> str:
     """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         try:
-            return data.decode("utf-16")
-        except UnicodeDecodeError as error:
+            text = data.decode("utf-16")
+        except UnicodeDecodeError:
+            text = "\0"
+        if "\0" in text:  # no text has it, and UTF-32 begins like UTF-16
             raise UserError(
                 "file: it begins like UTF-16 text but is not. Save it as CSV UTF-8.", field="file"
-            ) from error
+            )
+        return text
     if b"\x00" in data:
         raise UserError("file: this is not a text file. Upload CSV or XLSX.", field="file")
     try:

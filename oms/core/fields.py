@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 
 from oms.core import crypto
+
+
+def visible(text: str) -> None:
+    """Refuses a code with a character that nobody sees: it would look like another code and be none.
+
+    Raises `ValidationError` that names the character and its place.
+    """
+    for place, char in enumerate(text, 1):
+        if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp"):
+            raise ValidationError(
+                f"Character {place} is invisible (U+{ord(char):04X}): it would look like another code. Type it anew."
+            )
 
 
 class MoneyAmountField(models.DecimalField):

@@ -192,7 +192,7 @@ def test_a_dead_workers_job_is_found_and_its_late_ghost_writes_nothing() -> None
     jobs.run_job(job.pk)
     assert Job.objects.get().state == "running"  # its lease still holds
     assert list(jobs.waiting()) == []
-    with time_machine.travel(Job.objects.get().lease_until, tick=False):  # type: ignore[arg-type]
+    with time_machine.travel(Job.objects.get().lease_until, tick=False):
         assert list(jobs.waiting()) == [job.pk]
         jobs.run_job(job.pk)
     assert (Job.objects.get().state, Job.objects.get().position) == ("done", 3)
@@ -230,6 +230,7 @@ def test_a_job_that_never_gets_further_ends_before_a_person_with_its_reason(kill
             if job.state != "running":
                 break
             assert (job.position, ExceptionItem.objects.count()) == (2, 0)
+            assert job.lease_until is not None
             waits.append(int((job.lease_until - now()).total_seconds()) // 60)
             clock.move_to(job.lease_until)
             assert list(jobs.waiting()) == [job.pk]

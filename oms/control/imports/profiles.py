@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -27,6 +27,7 @@ from oms.control.imports.items import (
 )
 from oms.control.imports.reader import Row
 from oms.core.columns import Column, bind, missing, normal
+from oms.core.errors import UserError
 from oms.orders.drafts import ContactDraft, LineDraft, OrderDraft
 
 Options = dict[str, Any]
@@ -61,24 +62,49 @@ class Profile:
     snapshot: bool = False  # the operator's own figures of its pool
 
     def bind(self, headers: Iterable[str], chosen: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The file's header of each of our fields: as chosen by a person, else found by name."""
-        return bind(self.columns, headers, chosen)
+        """The file's header of each of our fields: as chosen by a person, else found by name.
+
+        Raises `UserError` for a header of them that stands there twice: which of the two is meant is a guess.
+        """
+        headers = list(headers)
+        bound = bind(self.columns, headers, chosen)
+        names = Counter(normal(header) for header in headers)
+        if twice := next((header for header in bound.values() if names[normal(header)] > 1), ""):
+            raise UserError(
+                f"file: the column '{twice}' stands there twice; take one of the two out, or rename it.",
+                field="file",
+            )
+        return bound
 
     def missing(self, bound: Mapping[str, str]) -> list[str]:
         return missing(self.columns, bound)
+
+
+#: a number as people and spreadsheets write it down: no exponents, no digits of other scripts, no underscores
+NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
 
 
 def whole(row: Row, column: str) -> int:
     """A whole number, or `Wrong` naming the column."""
     text = row.cells.get(column, "").strip()
     try:
-        value = Decimal(text)
-        if not value.is_finite() or value != value.to_integral_value() or abs(value) > 2_000_000_000:
+        value = plain(text)
+        if value != value.to_integral_value() or abs(value) > 2_000_000_000:
             raise InvalidOperation
         return int(value)
     except InvalidOperation:
         shown = f"'{text}' is not a whole number" if text else "is empty; a whole number is needed"
         raise Wrong(column, f"{column} {shown}.") from None
+
+
+def plain(text: str) -> Decimal:
+    """A plain number with a dot. Raises `InvalidOperation`.
+
+    A spreadsheet writes a long barcode as 9.78E+12: in the column of a quantity that is a mistake, not a figure.
+    """
+    if not NUMBER.fullmatch(text):
+        raise InvalidOperation
+    return Decimal(text)
 
 
 def amount(row: Row, column: str, default: Decimal | None = None) -> Decimal:
@@ -87,8 +113,8 @@ def amount(row: Row, column: str, default: Decimal | None = None) -> Decimal:
     if not text and default is not None:
         return default
     try:
-        value = Decimal(text)
-        if not value.is_finite() or abs(value) >= Decimal("1e10"):
+        value = plain(text)
+        if abs(value) >= Decimal("1e10"):
             raise InvalidOperation
         return value
     except InvalidOperation:
@@ -105,9 +131,18 @@ def moment(row: Row, column: str, zone: dt.tzinfo) -> dt.datetime:
     return value if value.tzinfo else value.replace(tzinfo=zone)
 
 
+def day(row: Row, column: str) -> str:
+    """An ISO day, empty where the cell is, or `Wrong`."""
+    text = row.cells.get(column, "").strip()
+    try:
+        return dt.date.fromisoformat(text).isoformat() if text else ""
+    except ValueError:
+        raise Wrong(column, f"{column} '{text}' is not a day; write it like 2026-11-23.") from None
+
+
 # --- Online Retail (UCI) ------------------------------------------------------------------------
 
-_PRODUCT = re.compile(r"^\d{5}[A-Z]{0,2}$")
+_PRODUCT = re.compile(r"^[0-9]{5}[A-Z]{0,2}$")
 #: invoices whose rows may be scattered this far apart are still put together
 _OPEN_INVOICES = 400
 
@@ -431,6 +466,7 @@ def _purchase(group: list[Row], options: Options) -> Iterator[Item]:
         for name in ("po_number", "supplier", "warehouse"):
             if not head.cells.get(name, "").strip() and not options.get(name):
                 raise Wrong(name, f"{name} is empty.")
+        ordered, expected = day(head, "ordered_on"), day(head, "expected_on")
         for row in group:
             quantity = whole(row, "quantity")
             if quantity < 1:
@@ -451,7 +487,7 @@ def _purchase(group: list[Row], options: Options) -> Iterator[Item]:
         return
     text = {
         name: head.cells.get(name, "").strip()
-        for name in ("po_number", "supplier", "warehouse", "currency", "ordered_on", "expected_on", "note")
+        for name in ("po_number", "supplier", "warehouse", "currency", "note")
     }
     yield PurchaseItem(
         head.number,
@@ -459,8 +495,8 @@ def _purchase(group: list[Row], options: Options) -> Iterator[Item]:
         text["supplier"],
         text["warehouse"] or str(options.get("warehouse") or ""),
         text["currency"].upper(),
-        text["ordered_on"],
-        text["expected_on"],
+        ordered,
+        expected,
         text["note"],
         freight,
         duty,

@@ -6,6 +6,7 @@ import csv
 import gzip
 import hashlib
 import io
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,15 @@ from typing import IO, Any, cast
 
 from oms.core.csvsafe import undo_cell
 from oms.core.errors import UserError
-from oms.core.uploads import read_table
+from oms.core.uploads import MAX_COLUMNS, read_table
 
 SAMPLE = 64 * 1024
 #: a gzip bomb ends here
 MAX_BYTES = 500 * 1024 * 1024
+#: characters of one cell
+MAX_FIELD = 1_000_000
+#: empty lines in a row: a sheet has a million, more is no table
+MAX_BLANK = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,12 @@ class _Limited(io.RawIOBase):
         super().close()
 
     def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
-        data = self.inner.read(len(buffer))
+        try:
+            data = self.inner.read(len(buffer))
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise UserError(
+                "file: it is gzipped, and damaged or cut; pack it anew, or bring it unpacked.", field="file"
+            ) from error
         self.left -= len(data)
         if self.left < 0:
             raise UserError(
@@ -106,7 +116,15 @@ def shape_of(path: Path) -> Shape:
 def _shape(encoding: str, text: str) -> Shape:
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = max(",;\t|", key=first.count)
-    headers = next(csv.reader([first], delimiter=delimiter))
+    csv.field_size_limit(MAX_FIELD)
+    try:
+        headers = next(csv.reader([first], delimiter=delimiter))
+    except csv.Error as error:
+        raise UserError(f"file: the first line cannot be read as CSV ({error}).", field="file") from error
+    if len(headers) > MAX_COLUMNS:
+        raise UserError(
+            f"file: it has more than {MAX_COLUMNS} columns; leave out what is not needed.", field="file"
+        )
     if len(headers) < 2:
         raise UserError(
             "file: the first line must hold the column names, separated by comma, semicolon or tab.",
@@ -126,15 +144,29 @@ def records(path: Path, shape: Shape | None = None) -> Iterator[tuple[int, list[
             if any(value.strip() for value in values):
                 yield number, values
         return
-    csv.field_size_limit(1_000_000)
+    csv.field_size_limit(MAX_FIELD)
     with io.TextIOWrapper(_binary(path), encoding=shape.encoding, errors="replace", newline="") as text:
         reader = csv.reader(text, delimiter=shape.delimiter)
-        next(reader, None)
+        blank = 0
         try:
+            next(reader, None)
             for values in reader:
                 joined = "".join(values)
                 if not joined or joined.isspace():
+                    blank += 1
+                    if blank > MAX_BLANK:
+                        raise UserError(
+                            f"file: more than {MAX_BLANK:,} empty lines before line {reader.line_num}; save it anew.",
+                            field="file",
+                        )
                     continue
+                blank = 0
+                if "\0" in joined:
+                    raise UserError(
+                        f"file: line {reader.line_num} holds a NUL character, so this is not a text file; save it as "
+                        "CSV (UTF-8).",
+                        field="file",
+                    )
                 yield reader.line_num, [undo_cell(value) for value in values] if "'" in joined else values
         except csv.Error as error:
             raise UserError(

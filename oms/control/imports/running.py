@@ -397,6 +397,8 @@ def check(run: Run) -> dict[str, Any]:
         run.checkpoint(keep)
 
     found = service.check(path, profile, options, checking, after_chunk=after_chunk)
+    if not found.rows:
+        raise UserError("file: it has a header and no rows.")
     places = dict(Warehouse.objects.values_list("pk", "code"))
     shown = [(row, sku, places[place], before, after) for row, sku, place, before, after in found.shown]
     with transaction.atomic():

@@ -17,7 +17,7 @@ from inventory.locking import Pair, retrying, stock_transaction
 from inventory.models import AdjustmentReason, Bin, StockLevel, StockMovement, Warehouse
 from inventory.stockfile import Decided, StockLine
 from oms.control.imports.items import Problem
-from oms.control.imports.profiles import Profile
+from oms.control.imports.profiles import Profile, plain
 from oms.control.imports.reader import Shape, raw_cells, records, shape_of
 from oms.control.imports.report import Report
 from oms.core.actor import Actor
@@ -156,8 +156,8 @@ class StockFile:
         if text.isascii() and text.isdigit() and len(text) < 10:
             return int(text)
         try:
-            value = Decimal(text.replace(",", ".") if self._comma else text)
-            if "_" in text or not text.isascii() or value != value.to_integral_value():
+            value = plain(text.replace(",", ".") if self._comma else text)
+            if value != value.to_integral_value():
                 raise InvalidOperation
             if abs(value) > 1_000_000_000:
                 raise InvalidOperation
@@ -168,8 +168,8 @@ class StockFile:
 
     def _amount(self, text: str) -> Decimal:
         try:
-            value = Decimal(text.replace(",", ".") if self._comma else text)
-            if "_" in text or not text.isascii() or not 0 <= value < Decimal("1e10"):
+            value = plain(text.replace(",", ".") if self._comma else text)
+            if not 0 <= value < Decimal("1e10"):
                 raise InvalidOperation
             return value
         except InvalidOperation:
