@@ -96,7 +96,9 @@ class ReplenishmentSetting(models.Model):
     cover_days = models.PositiveSmallIntegerField(default=30)
     min_stock = models.PositiveIntegerField(default=0)
     max_stock = models.PositiveIntegerField(null=True, blank=True)
-    order_cost = MoneyAmountField(null=True, blank=True, help_text="S of the EOQ; empty = no EOQ")
+    order_cost = MoneyAmountField(
+        null=True, blank=True, help_text="S of the EOQ, business currency; empty = the usual"
+    )
     is_paused = models.BooleanField(default=False)
 
     class Meta:

@@ -78,6 +78,7 @@ def _judge(offers: Iterable[SupplierOffer], known: dict[int, Judged]) -> None:
 class Read:
     """What the plans of a chunk of SKUs stand on, read together; everything by SKU id."""
 
+    currency: str  # of the business
     skus: dict[int, Sku]
     default_place: Warehouse
     settings: dict[int, ReplenishmentSetting]
@@ -111,6 +112,7 @@ def _read(ids: list[int], today: dt.date) -> Read | None:
         offers[offer.sku_id].append(offer)
     yesterday = today - dt.timedelta(days=1)
     return Read(
+        currency=business.currency(),
         skus={sku.pk: sku for sku in Sku.objects.filter(pk__in=ids)},
         default_place=min(own, key=lambda w: (w.priority, w.code)),
         settings={
@@ -144,7 +146,9 @@ def _suggest_chunk(ids: list[int], backorders: Mapping[int, int], judged: dict[i
     usual = reorder.Plan(
         service_level=float(business.get("service_level")),
         cover_days=int(business.get("cover_days")),
+        order_cost=Decimal(business.get("order_cost")) or None,
         carrying_rate=Decimal(business.get("carrying_rate")),
+        together=business.get("lead_time_risk") == "together",
     )
     done: Counter[str] = Counter()
     fresh: list[ReorderSuggestion] = []
@@ -198,13 +202,7 @@ def _advise(
     advice = reorder.advise(
         reorder.Demand(per_day, reorder.deviation(sold), sum(1 for units in sold if units)),
         reorder.Position(sellable, reserved, short, in_time, late, in_transit),
-        reorder.Terms(
-            lead_days,
-            lead_sd,
-            chosen.moq if chosen else 1,
-            chosen.order_multiple if chosen else 1,
-            price_for(chosen, 1, today) if chosen else None,
-        ),
+        _terms(chosen, lead_days, lead_sd, read.currency, today),
         plan,
         today=today,
     )
@@ -227,6 +225,24 @@ def _advise(
         "reason": advice.reason[:255],
         "trace": trace,
     }
+
+
+def _terms(
+    offer: SupplierOffer | None, lead_days: float, lead_sd: float, currency: str, today: dt.date
+) -> reorder.Terms:
+    """What the offer asks for. A price in another currency than the business's says nothing of what an order costs."""
+    if offer is None:
+        return reorder.Terms(lead_days, lead_sd)
+    ours = offer.currency == currency
+    breaks = sorted(
+        (step.min_quantity, step.price)
+        for step in offer.breaks.all()
+        if in_force(step.valid_from, step.valid_to, today)
+    )
+    return reorder.Terms(
+        lead_days, lead_sd, offer.moq, offer.order_multiple, offer.price if ours else None,
+        breaks=tuple(breaks) if ours else (),
+    )  # fmt: skip
 
 
 def _choose(
@@ -265,7 +281,7 @@ def _plan_of(usual: reorder.Plan, own: ReplenishmentSetting | None, sku: Sku) ->
         cover_days=own.cover_days,
         min_stock=own.min_stock,
         max_stock=own.max_stock,
-        order_cost=own.order_cost,
+        order_cost=usual.order_cost if own.order_cost is None else own.order_cost,
     )
 
 

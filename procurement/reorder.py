@@ -15,6 +15,7 @@ from decimal import Decimal
 from procurement.safety_stock import (
     MIN_DEMAND_DAYS,
     both_vary,
+    both_vary_together,
     poisson_reorder_point,
     whole_units,
     z_value,
@@ -52,7 +53,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the supplier asks for: minimum, case multiple, lead time and its deviation, landed unit cost."""
+    """What the supplier asks for: minimum, case multiple, lead time and its deviation, landed unit cost.
+
+    `breaks` are lower costs per unit from a quantity on, in force today, as (from quantity, unit cost).
+    """
 
     lead_time: float
     lead_time_sd: float = 0.0
@@ -60,11 +64,15 @@ class Terms:
     multiple: int = 1
     unit_cost: Decimal | None = None
     maximum: int | None = None
+    breaks: tuple[tuple[int, Decimal], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How the SKU is planned. EOQ needs `order_cost` and the carrying rate; else cover days decide alone."""
+    """How the SKU is planned. EOQ needs `order_cost` and the carrying rate; else cover days decide alone.
+
+    `together`: suppliers are late when much is sold, so both deviations add up in full.
+    """
 
     service_level: float = 0.95
     review_days: int = 0
@@ -74,6 +82,7 @@ class Plan:
     order_cost: Decimal | None = None
     carrying_rate: Decimal = Decimal("0.25")
     shelf_life_days: int | None = None
+    together: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +160,8 @@ def reorder_point(demand: Demand, terms: Terms, plan: Plan) -> tuple[int, float,
     """Reorder point in whole units, the safety stock inside it and the method.
 
     ROP = d̄·(LT + R) + SS. The safety stock covers the same LT + R days, demand and lead time taken
-    as independent. With fewer than 8 days of demand it is the Poisson quantile of that demand.
+    as independent, or as varying together where the plan says so. With fewer than 8 days of demand it
+    is the Poisson quantile of that demand.
     """
     days = terms.lead_time + plan.review_days
     expected = demand.per_day * days
@@ -159,7 +169,8 @@ def reorder_point(demand: Demand, terms: Terms, plan: Plan) -> tuple[int, float,
         point, method = poisson_reorder_point(expected, plan.service_level), "poisson"
         safety = point - expected
     else:
-        safety = both_vary(z_value(plan.service_level), demand.per_day, demand.sd, days, terms.lead_time_sd)
+        stock = both_vary_together if plan.together else both_vary
+        safety = stock(z_value(plan.service_level), demand.per_day, demand.sd, days, terms.lead_time_sd)
         point, method = whole_units(expected + safety), "normal"
     return max(point, plan.min_stock), safety, method
 
@@ -178,12 +189,20 @@ def advise(demand: Demand, position: Position, terms: Terms, plan: Plan, *, toda
     """The reorder advice for one SKU at one warehouse, with every input of the sum in `trace`.
 
     Order when position ≤ reorder point, up to ROP + max(d̄·cover days, EOQ), rounded to the terms and
-    capped by maximum stock and shelf life. A SKU without sales but with backorders is ordered too.
+    capped by maximum stock and shelf life. With price breaks the EOQ is the quantity of least yearly
+    cost. A SKU without sales but with backorders is ordered too.
     """
     point, safety, method = reorder_point(demand, terms, plan)
-    best = None
+    best, band = None, None
     if plan.order_cost and terms.unit_cost and plan.carrying_rate > 0 and demand.per_day > 0:
-        best = eoq(demand.per_day * 365, plan.order_cost, plan.carrying_rate, terms.unit_cost)
+        yearly, bands = (
+            demand.per_day * 365,
+            [(1, terms.unit_cost), *(one for one in terms.breaks if one[1] > 0)],
+        )
+        best = eoq(yearly, plan.order_cost, plan.carrying_rate, terms.unit_cost)
+        if len(bands) > 1:
+            size, _ = best_break(yearly, plan.order_cost, plan.carrying_rate, bands)
+            best, band = float(size), max(one for one in bands if one[0] <= size)
     order_up_to = point + whole_units(max(demand.per_day * plan.cover_days, best or 0.0))
     now = position.total
     need = max(0, order_up_to - now) if now <= point else 0
@@ -197,7 +216,9 @@ def advise(demand: Demand, position: Position, terms: Terms, plan: Plan, *, toda
             capped = 0
         quantity = capped
     runs_out = _runs_out(position, demand, today)
-    reason = _sentence(need, quantity, point, now, terms, blocked, position)
+    reason = _sentence(need, quantity, point, now, terms, blocked, position) + _of_break(
+        band, quantity, terms.unit_cost
+    )
     trace = {
         "demand": _plain(demand),
         "position": _plain(position),
@@ -208,6 +229,7 @@ def advise(demand: Demand, position: Position, terms: Terms, plan: Plan, *, toda
         "reorder_point": point,
         "order_up_to": order_up_to,
         "eoq": round(best, 2) if best else None,
+        "price_break": None if band is None or band[0] == 1 else {"from": band[0], "unit_cost": str(band[1])},
         "ceiling": ceiling,
     }
     return Advice(quantity, need, point, now, order_up_to, safety, method, best, runs_out, reason, trace)
@@ -215,8 +237,29 @@ def advise(demand: Demand, position: Position, terms: Terms, plan: Plan, *, toda
 
 def _plain(inputs: Demand | Position | Terms | Plan) -> dict[str, object]:
     """The fields by name, decimals as text, so that a trace can be stored as JSON without loss."""
-    values = ((name, getattr(inputs, name)) for name in inputs.__slots__)
-    return {name: str(value) if isinstance(value, Decimal) else value for name, value in values}
+
+    def plain(value: object) -> object:
+        if isinstance(value, tuple):
+            return [plain(one) for one in value]
+        return str(value) if isinstance(value, Decimal) else value
+
+    return {name: plain(getattr(inputs, name)) for name in inputs.__slots__}
+
+
+def _of_break(band: tuple[int, Decimal] | None, quantity: int, base: Decimal | None) -> str:
+    """What the price band of the cheapest year means for this order; nothing where that is the base price."""
+    if band is None or band[0] == 1 or not quantity:
+        return ""
+    start, cost = band
+    if quantity < start:
+        return f" The price break at {start} would make the year cheapest, but does not fit."
+    return f" From {start} a unit costs {_price(cost)} instead of {_price(base or cost)}: the year is cheapest so."
+
+
+def _price(cost: Decimal) -> str:
+    """As people write it: 8.50 for 8.5000, 8.4525 as it is."""
+    short = cost.quantize(Decimal("0.01"))
+    return f"{short if short == cost else cost.normalize():f}"
 
 
 def _runs_out(position: Position, demand: Demand, today: date) -> date | None:

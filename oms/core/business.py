@@ -24,6 +24,15 @@ KNOWN: dict[str, Known] = {
     "currency": Known("USD", "Business currency: reports and costs"),
     "service_level": Known("0.95", "Cycle service level of reorder points"),
     "cover_days": Known(30, "Days of demand one order covers"),
+    "order_cost": Known("0", "Cost of placing one purchase order, for the best order size; 0: unknown"),
+    "lead_time_risk": Known(
+        "independent",
+        "How demand and lead time vary",
+        (
+            ("independent", "Independently of each other"),
+            ("together", "Together: suppliers are late when much is sold"),
+        ),
+    ),
     "carrying_rate": Known("0.25", "Yearly carrying cost as a share of stock value"),
     "target_turnover": Known("6", "Target: turns of the stock in a year"),
     "target_cycle_hours": Known(24, "Target: hours from order to shipped, median"),
@@ -40,6 +49,7 @@ KNOWN: dict[str, Known] = {
         "average", "How stock is valued", (("average", "Moving average"), ("fifo", "First in, first out"))
     ),
     "purchase_late_days": Known(2, "Days after its date that a purchase order is told as late"),
+    "transfer_days": Known(3, "Days that a transfer between two warehouses takes"),
     "transfer_late_days": Known(1, "Days after its date that a transfer is told as late"),
     "low_stock_days": Known(7, "Days of cover below which a SKU is low on stock"),
     "count_days_a": Known(30, "Days between counts of A items"),

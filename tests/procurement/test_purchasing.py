@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from inventory.models import DemandDay, StockLevel
+from oms.core import business
 from oms.core.actor import SYSTEM
 from oms.core.clock import business_day
 from oms.core.errors import Conflict, UserError
@@ -212,6 +213,48 @@ def test_suggestion_is_made_once_and_goes_when_stock_recovers(supplier, east):
     planner.suggest(actor=SYSTEM)
     row.refresh_from_db()
     assert row.state == ReorderSuggestion.State.GONE
+
+
+def test_the_planner_weighs_price_breaks_in_force_once_it_knows_what_an_order_costs(supplier, east):
+    sku = make_sku("MUG")
+    base = offer(supplier, sku, "8.50")
+    OfferBreak.objects.create(offer=base, min_quantity=1000, price=D("8.00"))
+    OfferBreak.objects.create(
+        offer=base, min_quantity=400, price=D("1.00"), valid_to=business_day() - dt.timedelta(days=1)
+    )
+    sells(sku, 12)
+    planner.suggest(actor=SYSTEM)
+    row = ReorderSuggestion.objects.get()
+    assert row.trace["eoq"] is None and row.trace["price_break"] is None
+    business.put("order_cost", "40")
+    assert planner.suggest(actor=SYSTEM)["updated"] == 1
+    row.refresh_from_db()
+    assert row.quantity == row.reorder_point + 1000
+    assert row.trace["price_break"] == {"from": 1000, "unit_cost": "8.0000"}
+    assert "From 1000 a unit costs 8.00 instead of 8.50" in row.reason
+    SupplierOffer.objects.filter(pk=base.pk).update(currency="EUR")
+    planner.suggest(actor=SYSTEM)
+    row.refresh_from_db()
+    assert row.trace["eoq"] is None, "the price says nothing beside a cost in another currency"
+
+
+def test_the_business_says_whether_demand_and_lead_time_vary_together(supplier, east):
+    sku = make_sku("MUG")
+    offer(supplier, sku)
+    for number, days in enumerate((8, 14, 20, 11, 17)):
+        order = sent(supplier, east, (make_sku(f"P{number}"), 10, "1"))
+        receiving.receive(order.pk, [Arrived(order.lines.get().pk, 10)], actor=SYSTEM, key=f"dock-{number}")
+        PurchaseOrder.objects.filter(pk=order.pk).update(
+            sent_at=order.receipts.get().received_at - dt.timedelta(days=days)
+        )
+    sells(sku, 4)
+    first = business_day() - dt.timedelta(days=9)
+    DemandDay.objects.filter(sku=sku, day__lt=first).update(units=9)
+    planner.suggest(actor=SYSTEM)
+    before = ReorderSuggestion.objects.get().reorder_point
+    business.put("lead_time_risk", "together")
+    planner.suggest(actor=SYSTEM)
+    assert ReorderSuggestion.objects.get().reorder_point > before
 
 
 def test_an_order_that_comes_too_late_does_not_hide_the_stockout(supplier, east):

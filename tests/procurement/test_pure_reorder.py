@@ -164,6 +164,33 @@ def test_price_break_is_taken_only_when_the_year_gets_cheaper():
     )
 
 
+def test_the_order_is_as_large_as_the_price_band_of_the_cheapest_year():
+    def buy(*breaks, **fields):
+        terms = Terms(21, 4, unit_cost=Decimal("8.50"), breaks=breaks)
+        return ask(Position(sellable=343), terms=terms, order_cost=Decimal(40), **fields)
+
+    cheap = buy((1000, Decimal("8.00")))
+    assert (cheap.eoq, cheap.quantity, cheap.trace["price_break"]) == (
+        1000, 1000, {"from": 1000, "unit_cost": "8.00"},
+    )  # fmt: skip
+    assert cheap.reason.endswith("From 1000 a unit costs 8.00 instead of 8.50: the year is cheapest so.")
+    dear = buy((1000, Decimal("8.45")))
+    assert (dear.quantity, dear.trace["price_break"]) == (406, None) and "costs" not in dear.reason
+    assert buy((300, Decimal("8.40"))).quantity == 408, "inside the band its own EOQ counts"
+    short = buy((1000, Decimal("8.00")), max_stock=900)
+    assert short.quantity == 557 and short.reason.endswith("the year cheapest, but does not fit.")
+    unknown = ask(Position(sellable=343), terms=Terms(21, 4, breaks=((1000, Decimal("8.00")),)))
+    assert unknown.eoq is None and unknown.trace["price_break"] is None, "no order cost, no best size"
+    assert buy((1000, Decimal(0))).quantity == 407, "a price of nothing is no price to reckon with"
+
+
+def test_suppliers_that_are_late_when_much_is_sold_need_the_larger_safety_stock():
+    """The vector of formula 3.9: 90.989 units when independent, 124.179 when together."""
+    apart, together = ask(Position(sellable=0)), ask(Position(sellable=0), together=True)
+    assert (apart.reorder_point, together.reorder_point) == (343, 377)
+    assert together.safety_stock == pytest.approx(124.179, abs=5e-4)
+
+
 def test_trace_holds_every_input_and_is_plain_json():
     advice = ask(Position(sellable=1), terms=Terms(21, 4, unit_cost=Decimal("8.50")), order_cost=Decimal(40))
     trace = json.loads(json.dumps(advice.trace))

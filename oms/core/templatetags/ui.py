@@ -113,7 +113,7 @@ def words(value: Any) -> Any:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple | set):
-        return ", ".join(str(one) for one in value)
+        return ", ".join(str(words(one)) for one in value)
     if isinstance(value, dict):
         return ", ".join(f"{key} {words(one)}" for key, one in value.items())
     if isinstance(value, str) and _STAMP.fullmatch(value):
