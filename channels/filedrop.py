@@ -106,7 +106,7 @@ def _tell(account: ChannelAccount, file: ChannelFile, actor: Actor) -> None:
     were = "was" if file.refused == 1 else "were"
     raise_item(
         "channel_file", key, f"{account.sales_channel.name}: {rows} of {file.name} {were} not taken"[:200],
-        detail="; ".join(f"row {row}, {column or 'row'}: {sentence}" for row, column, sentence in file.problems[:5]),
+        detail="; ".join(f"row {row}: {sentence}" for row, _, sentence in file.problems[:5]),
         url=f"/channels/{code}/files/", channel_code=code,
     )  # fmt: skip
 

@@ -41,7 +41,9 @@ class AdjustForm(forms.Form):
         ("unquarantine", "Quarantine → sellable"),
     ]
     sku = SkuCodeField(label="SKU or barcode", max_length=80)
-    warehouse = forms.ModelChoiceField(Warehouse.objects.none(), to_field_name="code")
+    warehouse = forms.ModelChoiceField(
+        Warehouse.objects.none(), to_field_name="code", empty_label="Choose a warehouse"
+    )
     mode = forms.ChoiceField(label="What", choices=MODES)
     quantity = forms.DecimalField(
         label="Units",
@@ -93,8 +95,12 @@ class AdjustForm(forms.Form):
 
 
 class TransferForm(forms.Form):
-    source = forms.ModelChoiceField(Warehouse.objects.none(), label="From", to_field_name="code")
-    destination = forms.ModelChoiceField(Warehouse.objects.none(), label="To", to_field_name="code")
+    source = forms.ModelChoiceField(
+        Warehouse.objects.none(), label="From", to_field_name="code", empty_label="Choose a warehouse"
+    )
+    destination = forms.ModelChoiceField(
+        Warehouse.objects.none(), label="To", to_field_name="code", empty_label="Choose a warehouse"
+    )
     lines = forms.CharField(
         label="What",
         widget=forms.Textarea(attrs={"rows": 5}),

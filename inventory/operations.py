@@ -268,7 +268,9 @@ def _ask(request: AdjustmentRequest, actor: Actor) -> AdjustmentRequest:
     raise_item(
         "adjustment_approval",
         f"adjustment:{request.pk}",
-        f"Approve {request.quantity:+d} {request.sku} in {request.warehouse}: {request.reason}",
+        f"Approve {request.quantity:+d} {request.sku} in {request.warehouse}: {request.reason}".replace(
+            "Approve -", "Approve −"
+        ),
         detail=f"asked by {actor.name}. {request.note}",
         url="/stock/approvals/",
         warehouse_code=request.warehouse.code,

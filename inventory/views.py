@@ -169,7 +169,8 @@ def sku(request: HttpRequest, code: str) -> HttpResponseBase:
     }
     context["cover"] = _cover(context["pace"].cover)
     out_on = context["pace"].out_on
-    context["cover_hint"] = f"sold out about {out_on:%-d %b %Y}" if out_on else "available ÷ velocity"
+    soon = out_on and context["cover"] != "365+"
+    context["cover_hint"] = f"sold out about {out_on:%-d %b %Y}" if soon else "available ÷ velocity"
     context["low"] = LowStock.objects.filter(sku=item).exists()
     if not row.is_kit:
         context["links"] = {

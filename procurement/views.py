@@ -460,8 +460,8 @@ def _orders_csv(found: QuerySet[PurchaseOrder], costs: bool) -> HttpResponseBase
     return lists.csv_of("purchase-orders", header, found, row)
 
 
-#: so many offers are shown on a supplier's page
-OFFERS = 200
+#: so many offers a supplier's page shows at a time
+OFFERS = 50
 
 
 @screen("purchasing.view")
@@ -471,17 +471,27 @@ def supplier(request: HttpRequest, code: str) -> HttpResponse:
     item = Supplier.objects.filter(code=code).first()
     if item is None:
         raise NotFound("supplier: there is no such supplier.")
+    offers = keyset_page(
+        item.offers.select_related("sku__product").prefetch_related("breaks"),
+        order=("sku__code", "rank", "id"),
+        cursor=request.GET.get("cursor", ""),
+        limit=OFFERS,
+    )
+    see_costs = can(request.user, "costs.view")
     context = {
         "item": item,
         "lead": selectors.lead_time(item.pk, item.lead_time_days),
         "score": selectors.score(item.pk),
-        "offers": item.offers.select_related("sku__product").prefetch_related("breaks")[:OFFERS],
+        "offers": offers.items,
+        "next_cursor": offers.next_cursor,
+        "columns": 7 if see_costs else 6,
         "offer_count": item.offers.count(),
         "may_edit": can(request.user, "purchasing.edit"),
         "orders": _visible(request).filter(supplier=item).order_by("-pk")[:20],
-        "see_costs": can(request.user, "costs.view"),
+        "see_costs": see_costs,
     }
-    return render(request, "procurement/supplier.html", context)
+    fragment = "procurement/_offer_rows.html" if request.GET.get("cursor") else ""
+    return page(request, "procurement/supplier.html", context, fragment=fragment)
 
 
 @screen("purchasing.view", write="purchasing.edit")

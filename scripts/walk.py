@@ -15,7 +15,7 @@ from playwright.sync_api import Error, Page, Response
 
 #: leave the session, hand out a file, belong to somebody else (the stock admin), or are a part of a page
 SKIP = ("logout", "admin:", "schema", "fulfillment:label", "fulfillment:slip")
-FRAGMENTS = ("panel",)
+FRAGMENTS = ("panel", "sku_stock")
 #: screens whose objects look different from state to state: so many of them
 SEVERAL = {
     "orders:detail": 3, "fulfillment:shipment": 3, "procurement:order": 3, "returns:detail": 2, "channels:detail": 2,

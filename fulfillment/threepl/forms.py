@@ -54,7 +54,9 @@ class ConnectForm(SettingsForm):
     code = forms.SlugField(
         max_length=30, label="Short code", help_text="part of web addresses, such as midway"
     )
-    warehouse = forms.ModelChoiceField(Warehouse.objects.none(), label="Warehouse")
+    warehouse = forms.ModelChoiceField(
+        Warehouse.objects.none(), label="Warehouse", empty_label="Choose a warehouse"
+    )
 
     field_order = ("name", "code", "warehouse", "kind")
 

@@ -48,7 +48,7 @@ def number_text(value: Value, unit: str = "") -> str:
         if abs(number) >= 100 or number == int(number)
         else f"{number:,.2f}".rstrip("0").rstrip(".")
     )
-    return f"{text} {unit}".strip()
+    return f"{text} {unit.removesuffix('s') if number == 1 and len(unit) > 2 else unit}".strip()
 
 
 def _known(series: Sequence[Series]) -> list[float]:
@@ -150,7 +150,7 @@ def _empty(kind: str, title: str) -> SafeString:
 
 
 def summarise(labels: Sequence[str], series: Sequence[Series], unit: str = "") -> str:
-    """One sentence per series: last value, lowest and highest with their labels."""
+    """One sentence per series: last value, and lowest and highest where they differ, with their labels."""
     parts = []
     for one in series:
         known = [(float(value), i) for i, value in enumerate(one.values) if value is not None]
@@ -158,11 +158,13 @@ def summarise(labels: Sequence[str], series: Sequence[Series], unit: str = "") -
             parts.append(f"{one.name}: no figures.")
             continue
         low, high, last = min(known), max(known), known[-1]
-        parts.append(
-            f"{one.name}: {number_text(last[0], unit)} at {labels[last[1]]}, "
-            f"lowest {number_text(low[0], unit)} ({labels[low[1]]}), "
-            f"highest {number_text(high[0], unit)} ({labels[high[1]]})."
-        )
+        text = f"{one.name}: {number_text(last[0], unit)} ({labels[last[1]]})"
+        if low[0] != high[0]:
+            text += (
+                f", lowest {number_text(low[0], unit)} ({labels[low[1]]})"
+                f", highest {number_text(high[0], unit)} ({labels[high[1]]})"
+            )
+        parts.append(f"{text}.")
     return " ".join(parts)
 
 

@@ -259,6 +259,7 @@ def _detail(request: HttpRequest, order: Order) -> dict[str, Any]:
         "entries": [_entry(event) for event in loaded.events.order_by("-id")[:200]],
         "status": status_of(loaded),
         "late": late(loaded),
+        "live": open_,
         "panels": _panels(loaded),
         "cancellable": cancellable,
         "any_short": any(row["line"].short for row in lines),

@@ -516,7 +516,7 @@ def test_good_rows_go_in_and_bad_rows_come_back(partner: Partner) -> None:
     assert partner.collect() == {"taken": 0, "refused": 1, "waiting": 0}
     assert list(Order.objects.values_list("external_id", flat=True)) == ["1002"]
     item = ExceptionItem.objects.get(kind="channel_file")
-    assert "2 rows of a.csv" in item.title and "row 4, Qty: Qty: 'many' is not a whole number" in item.detail
+    assert "2 rows of a.csv" in item.title and "row 4: Qty: 'many' is not a whole number" in item.detail
     (errors,) = [name for name in partner.names("failed") if name.endswith(".errors.csv")]
     text = (partner.root / "failed" / errors).read_text()
     rows = list(csv.DictReader(io.StringIO(text)))

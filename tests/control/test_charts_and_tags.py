@@ -60,6 +60,30 @@ def test_a_stored_moment_reads_as_a_time() -> None:
     assert ui.words("2026-11-26") == "2026-11-26"
 
 
+def test_a_list_of_lists_reads_without_brackets() -> None:
+    assert ui.words({"columns": [["sku", "{sku}"], ["cost", True]]}) == "columns sku, {sku}, cost, yes"
+
+
+@pytest.mark.parametrize("text", ["S-501", "PO-3", "SH-10041", "SH-10041/775"])
+def test_a_documents_number_leads_to_the_document(text: str) -> None:
+    number = text.partition("/")[0]
+    assert ui.ref(text) == f'<a href="/search/?q={number}">{number}</a>'
+
+
+@pytest.mark.parametrize("text", ["opening", "figures of 26 Nov 2026", "<b>-1", "SH-1 and more"])
+def test_other_references_stay_text(text: str) -> None:
+    assert ui.ref(text) == text
+    assert "–" in ui.ref("")
+
+
+def test_the_sentence_under_a_chart_is_english() -> None:
+    days = ["Mon", "Tue"]
+    assert charts.summarise(days, [charts.Series("Sold", [0, 1])], "units") == (
+        "Sold: 1 unit (Tue), lowest 0 units (Mon), highest 1 unit (Tue)."
+    )
+    assert charts.summarise(days, [charts.Series("p50", [None, 1])], "ms") == "p50: 1 ms (Tue)."
+
+
 def test_no_figures_is_said() -> None:
     assert "No figures for this range yet." in charts.line("Empty", [], [charts.Series("x", [])])
 
@@ -90,6 +114,8 @@ def test_money_text(amount: Decimal | None, currency: str, text: str) -> None:
         (720, "12 min"),
         (11_400, "3 h 10 min"),
         (7200, "2 h"),
+        (127_740, "1 d 11 h"),
+        (172_800, "2 d"),
         (345_600, "4 d"),
         (None, "–"),
     ],

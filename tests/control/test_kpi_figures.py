@@ -270,4 +270,4 @@ def test_a_line_may_begin_above_zero(floor: float) -> None:
         "Accuracy", ["a", "b"], [charts.Series("Accuracy", [99, 97])], unit="%", target=99, floor=floor
     )
     assert ('text-anchor="end">90</text>' in drawn) == (floor == 90)
-    assert "Accuracy: 97 % at b" in drawn and 'class="limit"' in drawn and "<table>" in drawn
+    assert "Accuracy: 97 % (b)" in drawn and 'class="limit"' in drawn and "<table>" in drawn

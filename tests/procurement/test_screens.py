@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from decimal import Decimal
 
 import pytest
@@ -75,7 +76,7 @@ def test_each_step_says_what_it_did_and_what_is_next(client: Client, db: None) -
     assert "cannot become sent" in said(second, "send")[0], "a step that is refused says so and nothing else"
 
 
-def test_a_supplier_says_what_is_left_out_and_starts_an_order(
+def test_a_supplier_shows_its_offers_page_by_page_and_starts_an_order(
     client: Client, ordered: PurchaseOrder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("procurement.views.OFFERS", 1)
@@ -86,8 +87,13 @@ def test_a_supplier_says_what_is_left_out_and_starts_an_order(
             valid_from=business_day(),
         )  # fmt: skip
     client.force_login(make_user("buyer", "owner"))
-    page = client.get(reverse("procurement:supplier", args=["KILN"])).content.decode()
-    assert "the first 1 of 2" in page
+    url = reverse("procurement:supplier", args=["KILN"])
+    page = client.get(url).content.decode()
+    assert "2 offers" in page and "MUG-A" in page and "MUG-B" not in page
+    following = re.search(r'hx-get="(\?cursor=[^"]+)"', page)
+    assert following
+    more = client.get(url + following[1], headers={"HX-Request": "true"}).content.decode()
+    assert "MUG-B" in more and "MUG-A" not in more and "<table" not in more
     new = reverse("procurement:new_order") + "?supplier=KILN"
     assert new in page
     assert '<option value="KILN" selected>' in client.get(new).content.decode()

@@ -24,12 +24,13 @@ Rows = QuerySet[Any]
 
 @dataclass(frozen=True)
 class Column:
-    """`key` names it in files and over the API; numbers stand to the right."""
+    """`key` names it in files and over the API; numbers stand to the right, `money` in the business's currency."""
 
     key: str
     label: str
     read: Callable[[Any, Asked], Any]
     number: bool = False
+    money: bool = False
 
 
 @dataclass(frozen=True)
@@ -189,8 +190,8 @@ _SOLD = (
     ),
     Column("reference", "Reference", lambda row, ask: row.reference),
     Column("units", "Units", lambda row, ask: abs(row.quantity), True),
-    Column("unit_cost", "Cost each", lambda row, ask: row.cost, True),
-    Column("cost", "Counts as", lambda row, ask: stock.cost_of(row.kind, row.quantity, row.cost), True),
+    Column("unit_cost", "Cost each", lambda row, ask: row.cost, True, True),
+    Column("cost", "Cost", lambda row, ask: stock.cost_of(row.kind, row.quantity, row.cost), True, True),
 )
 _DAYS = (
     _SKU,
@@ -203,8 +204,8 @@ _VALUE = (
     *_DAYS,
     Column("on_hand", "On hand", lambda row, ask: row.on_hand, True),
     Column("in_transit", "In transit", lambda row, ask: row.in_transit, True),
-    Column("unit_cost", "Cost each", lambda row, ask: row.unit_cost, True),
-    Column("value", "Value a day", lambda row, ask: row.value, True),
+    Column("unit_cost", "Cost each", lambda row, ask: row.unit_cost, True, True),
+    Column("value", "Value a day", lambda row, ask: row.value, True, True),
 )
 _OUT = (
     *_DAYS,
