@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.utils.text import slugify
 
 from fulfillment import states
@@ -320,16 +320,43 @@ def _settle(shipment_id: int, actor: Actor) -> None:
 
 
 def resolve_due(*, actor: Actor, limit: int = 50) -> int:
-    """Look up purchases whose outcome nobody knows: dead processes' requests and unknown ones that are due."""
+    """Finish what dead processes left: look up purchases whose outcome nobody knows, ask again for labels to be given
+    back, and let shipments that have all their labels go on. Returns how many were settled.
+    """
     moment = now()
     due = LabelPurchase.objects.filter(
         Q(state=LabelPurchase.State.REQUESTED, requested_at__lt=moment - STALE_REQUEST)
         | Q(state=LabelPurchase.State.UNKNOWN, next_attempt_at__lte=moment)
+        | Q(state=LabelPurchase.State.VOID_PENDING, next_attempt_at__lte=moment)
     ).order_by("pk")[:limit]
     done = 0
     for purchase in due:
-        done += resolve(purchase.pk, actor=actor)
+        voiding = purchase.state == LabelPurchase.State.VOID_PENDING
+        done += _void_again(purchase.pk, actor) if voiding else resolve(purchase.pk, actor=actor)
+    bought = LabelPurchase.objects.filter(
+        parcel__shipment=OuterRef("pk"),
+        state=LabelPurchase.State.PURCHASED,
+        answered_at__lt=moment - STALE_REQUEST,
+    )
+    labelled = Parcel.objects.filter(pk=OuterRef("pk"), purchases__state=LabelPurchase.State.PURCHASED)
+    bare = Parcel.objects.filter(shipment=OuterRef("pk"), items__isnull=False).exclude(Exists(labelled))
+    left = Shipment.objects.filter(Exists(bought), ~Exists(bare), state=Shipment.State.PACKED)
+    for shipment_id in left.order_by("pk").values_list("pk", flat=True)[:limit]:
+        _settle(shipment_id, actor)
+        done += 1
     return done
+
+
+def _void_again(purchase_id: int, actor: Actor) -> bool:
+    """The process that gave a label back died before it heard the answer: the carrier is asked once more."""
+    moment = now()
+    mine = LabelPurchase.objects.filter(
+        pk=purchase_id, state=LabelPurchase.State.VOID_PENDING, next_attempt_at__lte=moment
+    )
+    if not mine.update(next_attempt_at=moment + STALE_REQUEST):
+        return False
+    _give_back(purchase_id, actor, again=True)
+    return True
 
 
 def resolve(purchase_id: int, *, actor: Actor) -> bool:
@@ -423,7 +450,17 @@ def void(purchase_id: int, *, actor: Actor) -> LabelPurchase:
         if purchase.state == LabelPurchase.State.VOID:
             return purchase
         states.check(states.LABEL, purchase.reference, purchase.state, LabelPurchase.State.VOID_PENDING)
-        LabelPurchase.objects.filter(pk=purchase_id).update(state=LabelPurchase.State.VOID_PENDING)
+        LabelPurchase.objects.filter(pk=purchase_id).update(
+            state=LabelPurchase.State.VOID_PENDING, next_attempt_at=now() + STALE_REQUEST
+        )
+    _give_back(purchase_id, actor)
+    purchase.refresh_from_db()
+    return purchase
+
+
+def _give_back(purchase_id: int, actor: Actor, *, again: bool = False) -> None:
+    """Ask the carrier outside any transaction and store its answer. `again`: it may have heard this before."""
+    purchase = LabelPurchase.objects.select_related("account", "parcel").get(pk=purchase_id)
     problem = None
     if purchase.account.connector != OUTSIDE:  # there the person who bought it gives it back
         problem = connector_for(purchase.account).void(
@@ -431,27 +468,28 @@ def void(purchase_id: int, *, actor: Actor) -> LabelPurchase:
         )
     with transaction.atomic():
         shipment = locked(purchase.parcel.shipment_id)
+        pending = LabelPurchase.objects.filter(pk=purchase_id, state=LabelPurchase.State.VOID_PENDING)
         if problem:
-            LabelPurchase.objects.filter(pk=purchase_id, state=LabelPurchase.State.VOID_PENDING).update(
-                state=LabelPurchase.State.PURCHASED, error=problem.message[:400]
+            if not pending.update(
+                state=LabelPurchase.State.PURCHASED, error=problem.message[:400], next_attempt_at=None
+            ):
+                return  # somebody else heard the answer first
+            lost = (
+                " It was asked twice, because the first answer was lost: look there whether the label still counts "
+                "before the parcel leaves."
             )
             raise_item(
                 "void_failed",
                 f"void:{purchase_id}",
                 f"{shipment.number}: the label could not be voided",
-                detail=problem.message,
+                detail=f"{problem.message}{lost if again else ''}",
                 url=f"/shipments/{shipment.pk}",
             )
-        else:
-            LabelPurchase.objects.filter(pk=purchase_id).update(
-                state=LabelPurchase.State.VOID, voided_at=now(), error=""
-            )
+        elif pending.update(state=LabelPurchase.State.VOID, voided_at=now(), error="", next_attempt_at=None):
             timeline.add(shipment.order_id, "label", f"label {purchase.tracking_number} voided", actor=actor)
             close_item(f"void:{purchase_id}", "voided")
             if shipment.state == Shipment.State.LABELLED:
                 set_state(shipment, Shipment.State.PACKED)
-    purchase.refresh_from_db()
-    return purchase
 
 
 def documents(shipment_ids: Sequence[int], fmt: str) -> list[bytes]:

@@ -451,7 +451,7 @@ class LabelPurchase(models.Model):
         indexes = [
             models.Index(
                 fields=["next_attempt_at"],
-                condition=Q(state__in=["requested", "unknown"]),
+                condition=Q(state__in=["requested", "unknown", "void_pending"]),
                 name="label_unsettled_idx",
             ),
         ]

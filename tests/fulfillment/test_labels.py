@@ -8,6 +8,7 @@ import pytest
 import time_machine
 
 from fulfillment import labels, packing, shipping
+from fulfillment.carriers import base
 from fulfillment.models import LabelDocument, LabelPurchase, Shipment
 from inventory.models import StockLevel
 from oms.core.actor import SYSTEM
@@ -104,6 +105,59 @@ def test_rejection_may_be_tried_again(world, carrier):
     assert "postal code does not match" in ExceptionItem.objects.get(kind="label_failed").detail
     states = [p.state for p in labels.buy(shipment.pk, actor=SYSTEM)]
     assert states == [State.REJECTED, State.PURCHASED]
+
+
+def test_killed_between_two_steps_of_a_purchase_the_shipment_goes_on(world, carrier, monkeypatch):
+    """The label was stored and the process died before the shipment heard of it."""
+    shipment = world.packed()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(labels, "_settle", killed)
+        labels.buy(shipment.pk, actor=SYSTEM)
+    half = world.packed()  # of this one a label is missing for good
+    carrier.plan = ["reject"]
+    labels.buy(half.pk, actor=SYSTEM)
+    assert labels.resolve_due(actor=SYSTEM) == 0  # it may still be running elsewhere
+    with time_machine.travel(now() + dt.timedelta(minutes=2)):
+        assert labels.resolve_due(actor=SYSTEM) == 1
+        assert labels.resolve_due(actor=SYSTEM) == 0
+    found = dict(Shipment.objects.values_list("pk", "state"))
+    assert (found[shipment.pk], found[half.pk], carrier.calls) == ("labelled", "packed", 2)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_killed_while_a_label_is_given_back_the_carrier_is_asked_again(world, carrier, monkeypatch, refused):
+    """The carrier took it back and nobody stored the answer: the label may not hang for ever, nor be used again."""
+    shipment = world.packed()
+    [bought] = labels.buy(shipment.pk, actor=SYSTEM)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(carrier, "void", killed)
+        labels.void(bought.pk, actor=SYSTEM)
+    assert LabelPurchase.objects.get().state == State.VOID_PENDING
+    with pytest.raises(Conflict, match="no label yet"):
+        shipping.ship(shipment.pk, actor=SYSTEM)
+    if refused:
+        problem = base.Problem(base.ProblemKind.INVALID_REQUEST, "it was voided already")
+        monkeypatch.setattr(carrier, "void", lambda **named: problem)
+    assert labels.resolve_due(actor=SYSTEM) == 0  # it may still be running elsewhere
+    with time_machine.travel(now() + dt.timedelta(minutes=2)):
+        assert labels.resolve_due(actor=SYSTEM) == 1
+        assert labels.resolve_due(actor=SYSTEM) == 0
+    bought.refresh_from_db()
+    shipment.refresh_from_db()
+    if refused:  # the carrier's word alone does not tell which of the two it is: a person looks
+        assert (bought.state, shipment.state) == (State.PURCHASED, "labelled")
+        told = ExceptionItem.objects.get(kind="void_failed", closed_at=None).detail
+        assert "voided already" in told and "asked twice" in told
+    else:
+        assert (bought.state, shipment.state, carrier.voided) == (
+            State.VOID,
+            "packed",
+            [bought.tracking_number],
+        )
+
+
+def killed(*args: object, **named: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_two_parcels_void_one(world, carrier, assert_invariants):
