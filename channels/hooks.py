@@ -176,5 +176,5 @@ def _kept(account: ChannelAccount, raw: bytes, sentence: str, error: str) -> Htt
     """Nothing is booked of it; a person sees that it came. 200: it would only come again as it is, and channels switch
     addresses off that refuse often, so that a buyer could do it with a letter in a name."""
     why = f"the message cannot be read: {sentence or error}"
-    inbox.accept_unreadable(account, hashlib.sha256(raw).hexdigest(), "unreadable", raw, why)
+    inbox.accept_unreadable(account, hashlib.sha256(raw).hexdigest(), raw, why)
     return HttpResponse(status=200)

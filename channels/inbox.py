@@ -24,7 +24,7 @@ from oms.core.clock import now
 from oms.core.db import on_postgres
 from oms.core.doorbell import ring
 from oms.core.errors import NotFound
-from oms.core.exceptions_inbox import close_item, raise_item
+from oms.core.exceptions_inbox import cause_of, close_item, raise_item
 from oms.core.models import ExceptionItem
 from oms.core.outbox import emit
 from oms.core.paging import in_range
@@ -39,6 +39,7 @@ BATCH = 300
 CLAIM = dt.timedelta(seconds=90)
 #: a figure beyond it is no figure, and no column of ours would hold it
 MOST_UNITS = 1_000_000_000
+UNREADABLE_TOPIC = "unreadable"
 #: mapping errors of one order never stop the others
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
 
@@ -98,18 +99,33 @@ def _insert_new(rows: Sequence[InboxMessage]) -> set[str]:
         return {delivery_id for (delivery_id,) in cursor.fetchall()}
 
 
-def accept_unreadable(account: ChannelAccount, delivery_id: str, topic: str, raw: bytes, error: str) -> None:
-    """Keep a signed message that is not JSON; only a person can tell what it meant. Once per delivery."""
+def accept_unreadable(account: ChannelAccount, delivery_id: str, raw: bytes, error: str) -> None:
+    """Keep a signed message that is not JSON, once per delivery; only a person can tell what it meant, and is asked
+    once per cause."""
     with transaction.atomic():
         message, created = InboxMessage.objects.get_or_create(
             account=account, delivery_id=delivery_id,
             defaults={
-                "topic": topic, "body": {"raw": raw[:20_000].decode("utf-8", "replace")},
+                "topic": UNREADABLE_TOPIC, "body": {"raw": raw[:20_000].decode("utf-8", "replace")},
                 "state": State.DEAD, "error": error.replace("\0", " ")[:400],
             },
         )  # fmt: skip
         if created:
-            _tell(account, message, error)
+            _tell(account, message, error, key=_cause(message))
+
+
+def _cause(message: InboxMessage) -> str:
+    return f"inbox:unreadable:{message.account_id}:{cause_of(message.error)}"
+
+
+def _close_cause(message: InboxMessage, why: str, actor: Actor) -> None:
+    """The last unreadable message of its cause is settled."""
+    if message.topic != UNREADABLE_TOPIC:
+        return
+    left = InboxMessage.objects.filter(account=message.account_id, topic=UNREADABLE_TOPIC, state=State.DEAD)
+    key = _cause(message)
+    if all(_cause(one) != key for one in left.only("account", "error").iterator()):
+        close_item(key, why, actor=actor)
 
 
 def drain(account_id: int) -> int:
@@ -223,12 +239,13 @@ def read_again(account_ids: Collection[int]) -> int:
     return waiting.update(next_attempt_at=at)
 
 
-def _tell(account: ChannelAccount, message: InboxMessage, error: str) -> None:
+def _tell(account: ChannelAccount, message: InboxMessage, error: str, key: str = "") -> None:
     code = account.sales_channel.code
-    what = f"order {message.external_id}" if message.external_id else message.topic
+    about = f"order {message.external_id}" if message.external_id else message.topic
+    what = "" if key else f" about {about}"
     raise_item(
-        "inbox_dead", f"inbox:{message.pk}",
-        f"A message of {account.sales_channel.name} about {what} cannot be processed",
+        "inbox_dead", key or f"inbox:{message.pk}",
+        f"A message of {account.sales_channel.name}{what} cannot be processed",
         detail=error, severity=ExceptionItem.Severity.HIGH, object_url=f"/channels/{code}/", channel_code=code,
     )  # fmt: skip
 
@@ -564,13 +581,15 @@ def _remember(changed: Sequence[tuple[int, dt.datetime, int]]) -> None:
 def replay(message_id: int, *, actor: Actor) -> InboxMessage:
     """Try a message again that gave up. Raises `NotFound`."""
     with transaction.atomic():
+        was = InboxMessage.objects.filter(pk=message_id).first()
         changed = InboxMessage.objects.filter(pk=message_id, state=State.DEAD).update(
             state=State.RECEIVED, attempts=0, next_attempt_at=now(), error=""
         )
-        if not changed:
+        if was is None or not changed:
             raise NotFound("message: it is not waiting for a person any more.", field="message")
         message = InboxMessage.objects.get(pk=message_id)
         close_item(f"inbox:{message_id}", "tried again", actor=actor)
+        _close_cause(was, "tried again", actor)
         ring("channels.tasks.drain_inbox", str(message.account_id))
     return message
 
@@ -583,7 +602,9 @@ def ignore(message_id: int, *, actor: Actor) -> InboxMessage:
         ):
             raise NotFound("message: it is not waiting for a person any more.", field="message")
         close_item(f"inbox:{message_id}", "ignored", actor=actor)
-    return InboxMessage.objects.get(pk=message_id)
+        message = InboxMessage.objects.get(pk=message_id)
+        _close_cause(message, "ignored", actor)
+    return message
 
 
 def purge(older_than: dt.timedelta = dt.timedelta(days=35)) -> int:

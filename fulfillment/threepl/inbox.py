@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import json
 import logging
 import random
 from collections.abc import Mapping, Sequence
@@ -17,7 +19,7 @@ from oms.core.audit import record
 from oms.core.clock import now
 from oms.core.doorbell import ring
 from oms.core.errors import Conflict, NotFound, UserError
-from oms.core.exceptions_inbox import close_item, raise_item
+from oms.core.exceptions_inbox import cause_of, close_item, raise_item
 from oms.core.models import ExceptionItem
 
 log = logging.getLogger("lading.threepl")
@@ -50,17 +52,39 @@ def accept(account: ThreePLAccount, delivery_id: str, topic: str, body: Mapping[
     return created
 
 
-def accept_unreadable(account: ThreePLAccount, delivery_id: str, raw: bytes, error: str) -> None:
-    """A signed message that is not what was agreed: only a person can tell what it meant."""
-    message, created = ThreePLMessage.objects.get_or_create(
-        account=account, delivery_id=delivery_id[:100],
-        defaults={
-            "topic": "unreadable", "body": {"raw": raw[:20_000].decode("utf-8", "replace").replace("\x00", "")},
-            "state": State.DEAD, "error": error[:400],
-        },
-    )  # fmt: skip
-    if created:
-        _tell(account, message, error)
+def accept_unreadable(
+    account: ThreePLAccount, raw: bytes, error: str, topic: str = "", body: Mapping[str, Any] | None = None
+) -> None:
+    """A signed message that is not what was agreed and was refused: kept once, shown to a person once per cause.
+
+    By its bytes and not by its delivery number, so that the mended message may come under the same one.
+    """
+    if body is None:
+        topic = "unreadable"
+        body = {"raw": raw[:20_000].decode("utf-8", "replace").replace("\x00", "")}
+    with transaction.atomic():
+        message, created = ThreePLMessage.objects.get_or_create(
+            account=account, delivery_id=hashlib.sha256(raw).hexdigest(),
+            defaults={
+                "topic": topic, "reference": str(body.get("reference") or "")[:80], "body": dict(body),
+                "state": State.DEAD, "error": error[:400],
+            },
+        )  # fmt: skip
+        if created:
+            _tell(account, message, error, key=_cause(message))
+
+
+def _cause(row: ThreePLMessage) -> str:
+    return f"threepl:refused:{row.account_id}:{cause_of(f'{row.topic} {row.error}')}"
+
+
+def _close_cause(key: str, account_id: int, why: str, actor: Actor) -> None:
+    """The last refused message of a cause is settled."""
+    left = ThreePLMessage.objects.filter(account=account_id, state=State.DEAD).only(
+        "account", "topic", "error"
+    )
+    if all(_cause(row) != key for row in left.iterator()):
+        close_item(key, why, actor=actor)
 
 
 def drain(account_id: int) -> int:
@@ -138,12 +162,12 @@ def _dead(account: ThreePLAccount, row: ThreePLMessage, error: str) -> None:
     _tell(account, row, error)
 
 
-def _tell(account: ThreePLAccount, row: ThreePLMessage, error: str) -> None:
+def _tell(account: ThreePLAccount, row: ThreePLMessage, error: str, key: str = "") -> None:
     what = (
         f" about {messages.clean(row.reference[:40], 'reference', required=False)}" if row.reference else ""
     )
     raise_item(
-        "threepl_message", f"threepl:message:{row.pk}",
+        "threepl_message", key or f"threepl:message:{row.pk}",
         f"A message of {account}{what} cannot be booked", detail=error, severity=ExceptionItem.Severity.HIGH,
         url=f"/threepl/{account.code}/", warehouse_code=account.warehouse.code,
     )  # fmt: skip
@@ -167,6 +191,7 @@ def retry(message_id: int, *, actor: Actor) -> None:
         row = _dead_one(message_id)
         ThreePLMessage.objects.filter(pk=row.pk).update(state=State.RECEIVED, next_attempt_at=now())
         record(actor, "threepl.message_retried", row)
+        _close_cause(_cause(row), row.account_id, "tried again", actor)
         ring("fulfillment.threepl.tasks.drain_messages", str(row.account_id))
 
 
@@ -181,30 +206,32 @@ def ignore(message_id: int, why: str, *, actor: Actor) -> None:
         )
         record(actor, "threepl.message_ignored", row, after={"why": why.strip()[:400]})
         close_item(f"threepl:message:{row.pk}", why.strip(), actor=actor)
+        _close_cause(_cause(row), row.account_id, why.strip(), actor)
 
 
 def read_json(raw: bytes) -> tuple[str, dict[str, Any]]:
-    """Topic and body of a posted message {"topic", "data"}. Raises ValueError."""
-    import json
+    """Topic and body of a posted message {"topic", "data"}. Raises ValueError for what is no JSON, and `UserError`."""
 
     def refuse(name: str) -> Any:
         raise ValueError(f"{name} is not a number")
 
-    found = json.loads(raw.decode("utf-8"), parse_constant=refuse, parse_float=str)
-    if not isinstance(found, dict) or not isinstance(found.get("data"), dict):
-        raise ValueError('a message looks like {"topic": "...", "data": {...}}')
-    topic = found.get("topic")
+    found = _plain(json.loads(raw.decode("utf-8"), parse_constant=refuse, parse_float=str))
+    if not isinstance(found, dict):
+        raise UserError('body: a message looks like {"topic": "...", "data": {...}}.')
+    topic, data = found.get("topic"), found.get("data")
     if topic not in messages.TOPICS:
-        raise ValueError(f"the topic must be one of {', '.join(messages.TOPICS)}")
-    return str(topic), _plain(found["data"])
+        raise UserError(f"topic: it must be one of {', '.join(messages.TOPICS)}.", field="topic")
+    if not isinstance(data, dict):
+        raise UserError("data: it must be an object.", field="data")
+    return str(topic), data
 
 
 def _plain(value: Any) -> Any:
-    """Without NUL characters, which PostgreSQL cannot keep."""
+    """Without NUL characters and halves of character pairs, which PostgreSQL cannot keep."""
     if isinstance(value, str):
-        return value.replace("\x00", "")
+        return value.replace("\x00", "").encode("utf-8", "replace").decode()
     if isinstance(value, dict):
-        return {str(key).replace("\x00", ""): _plain(inner) for key, inner in value.items()}
+        return {_plain(str(key)): _plain(inner) for key, inner in value.items()}
     if isinstance(value, Sequence):
         return [_plain(inner) for inner in value]
     return value

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, TypeVar
 
 from oms.core.errors import UserError
 
+T = TypeVar("T")
 MAX_QUANTITY = 1_000_000
 MAX_LINES = 2000
 MAX_LEVELS = 100_000
@@ -132,6 +133,19 @@ TOPICS = (
 )  # fmt: skip
 
 
+class Misread(UserError):
+    """What is wrong inside a list: `path` leads from the message to it (`parcels.0.lines.1.quantity`)."""
+
+    def __init__(self, message: str, *, field: str, path: str) -> None:
+        super().__init__(message, field=field)
+        self.path = path
+
+
+def path_of(error: UserError) -> str:
+    """Where in the message the problem is."""
+    return error.path if isinstance(error, Misread) else error.field
+
+
 def clean(value: Any, field: str, *, limit: int = 80, required: bool = True) -> str:
     """Text without control characters. Raises `UserError`."""
     if value is None:
@@ -220,6 +234,17 @@ def _rows(value: Any, field: str, limit: int) -> list[Mapping[str, Any]]:
     return value
 
 
+def _each(value: Any, field: str, limit: int, make: Callable[[Mapping[str, Any]], T]) -> Iterator[T]:
+    for number, row in enumerate(_rows(value, field, limit)):
+        try:
+            made = make(row)
+        except UserError as error:
+            raise Misread(
+                error.message, field=error.field, path=f"{field}.{number}.{path_of(error)}"
+            ) from None
+        yield made
+
+
 def read(topic: str, body: Mapping[str, Any], at: dt.datetime) -> Message:
     """A message as the books take it. Raises `UserError`."""
     if topic == "order.status":
@@ -238,7 +263,7 @@ def read(topic: str, body: Mapping[str, Any], at: dt.datetime) -> Message:
             clean(body.get("reference"), "reference"),
             clean(body.get("shipment_id"), "shipment_id"),
             moment(body.get("shipped_at"), "shipped_at", at),
-            tuple(_box(row) for row in _rows(body.get("parcels"), "parcels", 100)),
+            tuple(_each(body.get("parcels"), "parcels", 100, _box)),
         )
     if topic == "shipment.charged":
         return Charged(
@@ -255,7 +280,7 @@ def read(topic: str, body: Mapping[str, Any], at: dt.datetime) -> Message:
             clean(body.get("reference"), "reference"),
             clean(body.get("receipt_id"), "receipt_id", limit=60),
             moment(body.get("received_at"), "received_at", at),
-            tuple(_received(row) for row in _rows(body.get("lines"), "lines", MAX_LINES)),
+            tuple(_each(body.get("lines"), "lines", MAX_LINES, _received)),
             _yes(body.get("complete"), "complete"),
         )
     if topic == "inventory.adjusted":
@@ -273,27 +298,24 @@ def read(topic: str, body: Mapping[str, Any], at: dt.datetime) -> Message:
         return Snapshot(
             clean(body.get("snapshot_id"), "snapshot_id", limit=60),
             moment(body.get("taken_at"), "taken_at", at),
-            _figures(_rows(body.get("levels"), "levels", MAX_LEVELS)),
+            _figures(body.get("levels")),
         )
     raise UserError(f"topic: '{topic[:40]}' is unknown; use {', '.join(TOPICS)}.", field="topic")
 
 
+def _item(row: Mapping[str, Any]) -> Item:
+    line = row.get("line")
+    number = None if line in (None, "") else whole(line, "line", low=1, high=32_000)
+    quantity = whole(row.get("quantity"), "quantity", low=1)
+    return Item(quantity, clean(row.get("sku"), "sku", required=number is None), number)
+
+
 def _box(row: Mapping[str, Any]) -> Box:
-    items = []
-    for entry in _rows(row.get("lines"), "lines", MAX_LINES):
-        line = entry.get("line")
-        number = None if line in (None, "") else whole(line, "line", low=1, high=32_000)
-        items.append(
-            Item(
-                whole(entry.get("quantity"), "quantity", low=1),
-                clean(entry.get("sku"), "sku", required=number is None),
-                number,
-            )
-        )
+    items = tuple(_each(row.get("lines"), "lines", MAX_LINES, _item))
     weight, cost = row.get("weight_g"), row.get("cost")
     priced = cost not in (None, "")
     return Box(
-        tuple(items),
+        items,
         clean(row.get("carrier"), "carrier", required=False),
         clean(row.get("service"), "service", limit=40, required=False),
         clean(row.get("tracking"), "tracking", required=False),
@@ -323,9 +345,10 @@ def _received(row: Mapping[str, Any]) -> ReceivedLine:
     return found
 
 
-def _figures(rows: list[Mapping[str, Any]]) -> tuple[Figure, ...]:
+def _figures(rows: Any) -> tuple[Figure, ...]:
     found: dict[str, Figure] = {}
-    for row in rows:
+
+    def one(row: Mapping[str, Any]) -> Figure:
         figure = Figure(
             clean(row.get("sku"), "sku"),
             whole(row.get("on_hand"), "on_hand", low=0, high=1_000_000_000),
@@ -339,4 +362,6 @@ def _figures(rows: list[Mapping[str, Any]]) -> tuple[Figure, ...]:
         if figure.sku.upper() in found:
             raise UserError(f"sku: {figure.sku} is named twice in one snapshot.", field="sku")
         found[figure.sku.upper()] = figure
-    return tuple(found.values())
+        return figure
+
+    return tuple(_each(rows, "levels", MAX_LEVELS, one))

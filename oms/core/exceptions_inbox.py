@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -35,6 +37,11 @@ FOR_THOSE_WHO: dict[tuple[str, ...], frozenset[str]] = {
     ("imports.run",): frozenset({"export_failed"}),
     ("costs.view",): frozenset({"fx_missing"}),
 }  # fmt: skip
+
+
+def cause_of(words: str) -> str:
+    """A short key that sentences share which differ in numbers and quoted values only: one item for all of them."""
+    return hashlib.sha256(re.sub(r"'[^']*'|[0-9]+", "#", words).encode()).hexdigest()[:16]
 
 
 def visible_to(principal: Any) -> Q:

@@ -13,6 +13,7 @@ from channels import inbox
 from channels.connectors.shopify.webhooks import sign
 from channels.hooks import MAX_BODY, MAX_DEPTH, plain, unfit
 from channels.models import ChannelAccount, InboxMessage
+from oms.core.actor import SYSTEM
 from oms.core.models import ExceptionItem, OutboxEvent
 from tests.factories import make_channel
 
@@ -71,6 +72,18 @@ def test_a_signed_body_that_is_no_json_is_kept_once_and_shown_to_a_person(
     assert not OutboxEvent.objects.filter(topic="inbox.received").exists(), "nobody works on it"
     inbox.drain(account.pk)
     assert InboxMessage.objects.get().state == "dead"
+
+
+def test_a_cause_is_shown_once_and_closed_with_its_last_message(account: ChannelAccount) -> None:
+    for raw in (b"{broken", b'{"id": 7', b'{"id": NaN}'):
+        assert knock(account, raw).status_code == 200
+    told = ExceptionItem.objects.filter(kind="inbox_dead", closed_at__isnull=True).order_by("pk")
+    assert list(told.values_list("seen", flat=True)) == [2, 1]
+    first, second, other = InboxMessage.objects.order_by("pk")
+    inbox.ignore(first.pk, actor=SYSTEM)
+    assert told.count() == 2
+    inbox.replay(second.pk, actor=SYSTEM)
+    assert told.get().detail == other.error
 
 
 @pytest.mark.parametrize(("raw", "words"), UNFIT, ids=[words for _, words in UNFIT])

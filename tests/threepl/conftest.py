@@ -38,6 +38,7 @@ class Partner:
     sku: Sku
     other: Sku
     channel: SalesChannel
+    said: Any = None
 
     def order(self, quantity: int = 2, *, other: int = 0, **fields: Any) -> Order:
         lines = [line_draft(self.sku, quantity)] if quantity else []
@@ -86,7 +87,7 @@ class Partner:
         self, topic: str, data: dict[str, Any], *, secret: str = "", raw: bytes = b"", delivery: str = "",
         stamp: int = 0,
     ) -> int:  # fmt: skip
-        """Knock at the hook with a signed message; the status of the answer."""
+        """Knock at the hook with a signed message; the status of the answer, which is kept as `said`."""
         body = raw or json.dumps({"topic": topic, "data": data}).encode()
         target = f"/hooks/3pl/{self.account.hook_key}/"
         secret = secret or self.account.credentials["hook_secret"]
@@ -99,8 +100,8 @@ class Partner:
             target,
             body,
         )
-        answer = Client(headers=headers).post(target, body, content_type="application/json")
-        return answer.status_code
+        self.said = Client(headers=headers).post(target, body, content_type="application/json")
+        return self.said.status_code
 
     def level(self, sku: Sku | None = None) -> StockLevel:
         return StockLevel.objects.get(sku=sku or self.sku, warehouse=self.warehouse)
