@@ -68,9 +68,11 @@ def _quick_hashes(settings: Any) -> None:
 @pytest.fixture(autouse=True)
 def _no_copies() -> None:
     """What a process remembers of its database for a moment belongs to that database."""
+    from channels import hooks
     from oms.orders import holding
 
     holding.forget_serving()
+    hooks.forget_accounts()
 
 
 @pytest.fixture(autouse=True)

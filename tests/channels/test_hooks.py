@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from typing import Any
 
 import pytest
 from django.test import Client
 
-from channels import inbox
+from channels import hooks, inbox
 from channels.connectors.shopify.webhooks import sign
 from channels.hooks import MAX_BODY, MAX_DEPTH, plain, unfit
 from channels.models import ChannelAccount, InboxMessage
@@ -168,3 +169,44 @@ def test_a_sound_body_of_any_size_is_fit() -> None:
         json.dumps({"x": ["y"] * 9000}),
     ):
         assert unfit(text.encode()) == ""
+
+
+def test_an_account_is_read_once_for_many_messages(
+    account: ChannelAccount, django_assert_max_num_queries: Any
+) -> None:
+    quantity = {"X-Shopify-Topic": "inventory_levels/update"}
+    assert (
+        knock(account, b'{"inventory_item_id": 1}', **{"X-Shopify-Webhook-Id": "d-0"}, **quantity).status_code
+        == 200
+    )
+    with django_assert_max_num_queries(3):  # a savepoint, the row and its release
+        said = knock(account, b'{"inventory_item_id": 1}', **{"X-Shopify-Webhook-Id": "d-1"}, **quantity)
+    assert said.status_code == 200
+    assert InboxMessage.objects.count() == 2
+
+
+def test_a_changed_secret_counts_at_once_whoever_saved_it(account: ChannelAccount) -> None:
+    """Another process saved it: the copy that this one has is not trusted to refuse anybody."""
+    assert knock(account, ORDER).status_code == 200
+    changed = ChannelAccount(pk=account.pk, credentials={"client_secret": "anew"})
+    ChannelAccount.objects.filter(pk=account.pk).update(
+        credentials=changed.credentials
+    )  # sends no signal here
+    assert knock(account, ORDER, secret="anew").status_code == 200
+    assert knock(account, ORDER).status_code == 401
+
+
+def test_a_disabled_account_is_a_stranger(account: ChannelAccount, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert knock(account, ORDER).status_code == 200
+    account.state = ChannelAccount.State.DISABLED
+    account.save()
+    assert knock(account, ORDER).status_code == 401
+    account.state = ChannelAccount.State.CONNECTED
+    account.save()
+    assert knock(account, ORDER).status_code == 200
+    ChannelAccount.objects.filter(pk=account.pk).update(
+        state=ChannelAccount.State.DISABLED
+    )  # by another process
+    clock = time.monotonic() + hooks.REMEMBERED_SECONDS
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    assert knock(account, ORDER).status_code == 401

@@ -244,7 +244,7 @@ def manage(environment: dict[str, str], *words: str) -> subprocess.CompletedProc
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     return done
 
