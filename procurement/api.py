@@ -14,8 +14,9 @@ from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
 from inventory.api import UnitField
-from inventory.models import Warehouse
+from inventory.models import Transfer, Warehouse
 from inventory.selectors import resolve_codes
+from inventory.work_api import TransferSerializer
 from oms.core.access import can, principal_of, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.api import bulk
@@ -24,7 +25,7 @@ from oms.core.api.forms import Form
 from oms.core.api.resources import Resource
 from oms.core.doorbell import ring
 from oms.core.errors import UserError
-from procurement import landed, planner, purchase_orders, receiving
+from procurement import landed, moves, planner, purchase_orders, receiving
 from procurement.models import (
     LandedCharge,
     PurchaseOrder,
@@ -33,6 +34,7 @@ from procurement.models import (
     ReceiptLine,
     ReorderSuggestion,
     Supplier,
+    TransferOffer,
 )
 
 BIG = 2**62
@@ -201,6 +203,16 @@ class QuantityRequest(Form):
     quantity = serializers.IntegerField(min_value=1, max_value=10_000_000, help_text="eaches ordered in all")
 
 
+class TransferOfferSerializer(serializers.ModelSerializer[TransferOffer]):
+    # DRF takes declared fields out of the class: its own attribute `source` stays what it is
+    source = serializers.CharField(source="source.code", read_only=True)  # type: ignore[assignment]
+
+    class Meta:
+        model = TransferOffer
+        fields = ["source", "quantity", "keeps", "reorder_point"]
+        read_only_fields = fields
+
+
 class SuggestionSerializer(SparseFieldsMixin, serializers.ModelSerializer[ReorderSuggestion]):
     sku = serializers.CharField(source="sku.code", read_only=True)
     warehouse = serializers.CharField(source="warehouse.code", read_only=True)
@@ -213,14 +225,20 @@ class SuggestionSerializer(SparseFieldsMixin, serializers.ModelSerializer[Reorde
     purchase_order = serializers.IntegerField(
         source="order_line.order_id", read_only=True, allow_null=True, default=None
     )
+    transfers = TransferOfferSerializer(
+        source="offered",
+        many=True,
+        read_only=True,
+        help_text="what other warehouses can give; not requested yet",
+    )
     trace: Any = serializers.DictField(read_only=True, help_text="every input of the sum")
 
     class Meta:
         model = ReorderSuggestion
         fields = [
             "id", "sku", "warehouse", "supplier", "state", "need", "quantity", "reorder_point", "position",
-            "stockout_on", "reason", "unit_price", "purchase_order", "snoozed_until", "created_at", "updated_at",
-            "trace",
+            "stockout_on", "reason", "unit_price", "purchase_order", "transfers", "snoozed_until", "created_at",
+            "updated_at", "trace",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -453,7 +471,7 @@ class SuggestionViewSet(Resource[ReorderSuggestion]):
     lookup_value_regex = "[0-9]{1,18}"
     http_method_names = ["get", "post", "head", "options"]
     required_scopes = {
-        "GET": "purchasing:read", "order": "purchasing:write", "snooze": "purchasing:write",
+        "GET": "purchasing:read", "order": "purchasing:write", "transfer": "stock:write", "snooze": "purchasing:write",
         "recalculate": "purchasing:write",
     }  # fmt: skip
 
@@ -461,8 +479,9 @@ class SuggestionViewSet(Resource[ReorderSuggestion]):
         if getattr(self, "swagger_fake_view", False):
             return ReorderSuggestion.objects.none()
         scope = scope_of(principal_of(self.request), "purchasing.view")
-        return ReorderSuggestion.objects.filter(scope.q(warehouse="warehouse__code")).select_related(
-            "sku", "warehouse", "offer__supplier", "order_line"
+        found = ReorderSuggestion.objects.filter(scope.q(warehouse="warehouse__code"))
+        return found.select_related("sku", "warehouse", "offer__supplier", "order_line").prefetch_related(
+            moves.offered()
         )
 
     @extend_schema(request=OrderSuggestionsRequest, responses={201: PurchaseOrderSerializer(many=True)})
@@ -489,6 +508,31 @@ class SuggestionViewSet(Resource[ReorderSuggestion]):
         return Response(
             PurchaseOrderSerializer(orders, many=True, context=self.get_serializer_context()).data, 201
         )
+
+    @extend_schema(request=OrderSuggestionsRequest, responses={201: TransferSerializer(many=True)})
+    @action(detail=False, methods=["post"], filterset_class=None, pagination_class=None)
+    def transfer(self, request: Request) -> Response:
+        """Request what the suggestions offer to move: one transfer per pair of warehouses. Nothing moves yet.
+
+        One whose units were requested meanwhile is left out; 409 when nothing is left.
+        """
+        principal = principal_of(request)
+        require(principal, "stock.transfer")
+        wanted = OrderSuggestionsRequest.read(request)["ids"]
+        known = set(self.get_queryset().filter(pk__in=wanted).values_list("pk", flat=True))
+        for number, pk in enumerate(wanted):
+            if pk not in known:
+                raise UserError(f"ids: there is no suggestion {pk} (number {number + 1}).", field="ids")
+        for code in moves.sources_of(wanted):
+            require(principal, "stock.transfer", code)
+        made = moves.request(wanted, actor=actor_of(principal))
+        asked = (
+            Transfer.objects.filter(pk__in=[one.pk for one in made])
+            .select_related("source", "destination")
+            .prefetch_related("lines__sku")
+            .order_by("pk")
+        )
+        return Response(TransferSerializer(asked, many=True, context=self.get_serializer_context()).data, 201)
 
     @extend_schema(request=SuggestionSnoozeRequest, responses=SuggestionSerializer)
     @action(detail=True, methods=["post"])

@@ -10,7 +10,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from inventory import packs
-from inventory.models import Lot, Sku, Warehouse
+from inventory.models import Lot, Sku, Transfer, Warehouse
 from oms.core.fields import CurrencyField, MoneyAmountField
 
 
@@ -325,11 +325,14 @@ class LandedShare(models.Model):
 
 
 class ReorderSuggestion(models.Model):
-    """What to buy and the whole sum behind it. One open suggestion per SKU and warehouse."""
+    """What to buy, or to move here from other warehouses, and the whole sum behind it. One open suggestion per SKU and
+    warehouse.
+    """
 
     class State(models.TextChoices):
         OPEN = "open", "Open"
         ORDERED = "ordered", "Ordered"
+        MOVED = "moved", "Transfer requested"
         SNOOZED = "snoozed", "Snoozed"
         DISMISSED = "dismissed", "Dismissed"
         GONE = "gone", "No longer needed"
@@ -341,7 +344,7 @@ class ReorderSuggestion(models.Model):
     )
     state = models.CharField(max_length=10, choices=State.choices, default=State.OPEN)
     need = models.IntegerField(help_text="raw need before MOQ and multiples")
-    quantity = models.PositiveIntegerField(help_text="what to order")
+    quantity = models.PositiveIntegerField(help_text="what to order; 0: other warehouses have enough")
     reorder_point = models.IntegerField()
     position = models.IntegerField()
     stockout_on = models.DateField(null=True, blank=True)
@@ -360,5 +363,39 @@ class ReorderSuggestion(models.Model):
                 fields=["sku", "warehouse"],
                 condition=Q(state__in=["open", "snoozed"]),
                 name="reorder_open_once",
+            ),
+        ]
+
+
+class TransferOffer(models.Model):
+    """Units of a suggestion's SKU that another warehouse can give, so that they need not be bought."""
+
+    suggestion = models.ForeignKey(
+        ReorderSuggestion, on_delete=models.CASCADE, related_name="transfer_offers"
+    )
+    source = models.ForeignKey(Warehouse, on_delete=models.CASCADE, related_name="+")
+    quantity = models.PositiveIntegerField(help_text="eaches that can move")
+    keeps = models.IntegerField(help_text="position that is left at the source")
+    reorder_point = models.IntegerField(help_text="of the source, which it keeps")
+    transfer = models.ForeignKey(
+        Transfer,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text="what was requested of it",
+    )
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["suggestion", "source"],
+                condition=Q(transfer__isnull=True),
+                name="transfer_offer_open_once",
+            ),
+            models.CheckConstraint(condition=Q(quantity__gt=0), name="transfer_offer_quantity_positive"),
+            models.CheckConstraint(
+                condition=Q(keeps__gte=F("reorder_point")), name="transfer_offer_keeps_its_point"
             ),
         ]

@@ -1,8 +1,9 @@
 """Reorder suggestions: read demand, stock and supply in bulk, let the pure planner decide, store the reasons.
 
-One plan per SKU over all warehouses that we or a 3PL count: they serve the same demand. Goods go to the
-warehouse of the SKU's replenishment setting, else to the active own warehouse of best priority. FBA pools
-are refilled by transfers and are not part of the position.
+What is bought is one plan per SKU over all warehouses that we or a 3PL count: units that lie in another warehouse
+need not be bought. Goods go to the warehouse of the SKU's replenishment setting, else to the active own warehouse of
+best priority. A warehouse that runs out while others have more than their own reorder point is offered transfers
+(`procurement.moves`). FBA pools are refilled by transfers and are not part of the position.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -27,22 +28,32 @@ from oms.core import business
 from oms.core.actor import Actor
 from oms.core.clock import business_day, now, plausible
 from oms.core.errors import Conflict, UserError
-from procurement import purchase_orders, reorder, selectors
-from procurement.models import PurchaseOrder, ReorderSuggestion, ReplenishmentSetting, SupplierOffer
+from procurement import moves, purchase_orders, reorder, selectors
+from procurement.models import (
+    PurchaseOrder,
+    ReorderSuggestion,
+    ReplenishmentSetting,
+    SupplierOffer,
+    TransferOffer,
+)
 from procurement.offers import in_force, price_for, usable
 from procurement.scorecard import LeadTime
 
 WINDOW_DAYS = 90
 CHUNK = 500
 
+Pair = tuple[int, int]  # (SKU id, warehouse id)
+#: days that a purchase takes where nobody offers the SKU
+USUAL_LEAD = 14.0
+
 
 def suggest(
-    sku_ids: Iterable[int] | None = None, *, backorders: Mapping[int, int] | None = None, actor: Actor
+    sku_ids: Iterable[int] | None = None, *, backorders: Mapping[Pair, int] | None = None, actor: Actor
 ) -> Counter[str]:
     """Bring the open suggestions in line with today's figures; a second run changes nothing.
 
-    `backorders` are short units of orders per SKU, told by the floor above, which owns the orders
-    (`oms.orders.supply.plan_reorders`). Returns how many were new, updated, kept and gone.
+    `backorders` are short units of orders per (SKU id, id of the warehouse that would serve them), told by the floor
+    above, which owns the orders (`oms.orders.supply.plan_reorders`). Returns how many were new, updated, kept and gone.
     """
     skus = Sku.objects.filter(
         is_active=True, merged_into__isnull=True, kind__in=[Sku.Kind.STOCK, Sku.Kind.PREBUILT]
@@ -52,9 +63,21 @@ def suggest(
     ids = list(skus.order_by("pk").values_list("pk", flat=True))
     done: Counter[str] = Counter()
     judged: dict[int, Judged] = {}
+    short: dict[int, dict[int, int]] = defaultdict(dict)
+    for (sku_id, place), units in (backorders or {}).items():
+        short[sku_id][place] = units
     for start in range(0, len(ids), CHUNK):
-        done += _suggest_chunk(ids[start : start + CHUNK], backorders or {}, judged)
+        done += _suggest_chunk(ids[start : start + CHUNK], short, judged)
     return done
+
+
+#: a suggestion that a person has not decided
+STANDING = (ReorderSuggestion.State.OPEN, ReorderSuggestion.State.SNOOZED)
+#: columns that another run may bring in line
+RENEWED = (
+    "offer", "need", "quantity", "reorder_point", "position", "stockout_on", "reason", "trace", "state",
+    "snoozed_until", "updated_at",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +97,35 @@ def _judge(offers: Iterable[SupplierOffer], known: dict[int, Judged]) -> None:
             known[supplier.pk] = Judged(selectors.lead_time(supplier.pk, supplier.lead_time_days), late)
 
 
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Units of a SKU in one warehouse, or in all of them."""
+
+    sellable: int = 0
+    reserved: int = 0
+    in_transit: int = 0
+
+    def __add__(self, other: Level) -> Level:
+        return Level(
+            self.sellable + other.sellable, self.reserved + other.reserved, self.in_transit + other.in_transit
+        )
+
+
 @dataclass(slots=True)
 class Read:
     """What the plans of a chunk of SKUs stand on, read together; everything by SKU id."""
 
     currency: str  # of the business
     skus: dict[int, Sku]
+    places: dict[int, Warehouse]
     default_place: Warehouse
-    settings: dict[int, ReplenishmentSetting]
+    settings: dict[int, list[ReplenishmentSetting]]  # the first one says where goods go
     days: dict[int, list[DemandOfDay]]  # since the first sale
-    levels: dict[int, tuple[int, int, int]]
+    levels: dict[int, dict[int, Level]]  # and by warehouse id
+    spread: moves.Spread | None  # None where there is one warehouse
     coming: dict[int, list[selectors.Incoming]]
     offers: dict[int, list[SupplierOffer]]
-    open_now: dict[int, ReorderSuggestion]
+    open_now: dict[int, dict[int, ReorderSuggestion]]  # and by warehouse id
 
 
 def _read(ids: list[int], today: dt.date) -> Read | None:
@@ -101,7 +140,16 @@ def _read(ids: list[int], today: dt.date) -> Read | None:
     if not own:
         return None
     demand = _demand(ids, first, today)
-    out_days = _stockout_days(ids, list(places), first, today)
+    levels = _levels(ids, list(places))
+    out_days = _stockout_days(ids, levels, list(places), first, today)
+    settings: dict[int, list[ReplenishmentSetting]] = defaultdict(list)
+    for setting in ReplenishmentSetting.objects.filter(sku__in=ids).order_by("pk"):
+        settings[setting.sku_id].append(setting)
+    open_now: dict[int, dict[int, ReorderSuggestion]] = defaultdict(dict)
+    for known in ReorderSuggestion.objects.filter(sku__in=ids, state__in=STANDING).prefetch_related(
+        moves.offered()
+    ):
+        open_now[known.sku_id][known.warehouse_id] = known
     coming: dict[int, list[selectors.Incoming]] = defaultdict(list)
     for item in selectors.incoming(ids):
         coming[item.sku_id].append(item)
@@ -114,30 +162,26 @@ def _read(ids: list[int], today: dt.date) -> Read | None:
     return Read(
         currency=business.currency(),
         skus={sku.pk: sku for sku in Sku.objects.filter(pk__in=ids)},
+        places=places,
         default_place=min(own, key=lambda w: (w.priority, w.code)),
-        settings={
-            setting.sku_id: setting
-            for setting in ReplenishmentSetting.objects.filter(sku__in=ids).order_by("-pk")
-        },
+        settings=settings,
         days={
             pk: _since_first_sale(
                 fill_days(demand.get(pk, {}), first, yesterday, out_of_stock=out_days.get(pk, set()))
             )
             for pk in ids
         },
-        levels=_levels(ids, list(places)),
+        levels=levels,
+        spread=moves.read(ids, list(places), first) if len(places) > 1 else None,
         coming=coming,
         offers=offers,
-        open_now={
-            s.sku_id: s
-            for s in ReorderSuggestion.objects.filter(
-                sku__in=ids, state__in=[ReorderSuggestion.State.OPEN, ReorderSuggestion.State.SNOOZED]
-            )
-        },
+        open_now=open_now,
     )
 
 
-def _suggest_chunk(ids: list[int], backorders: Mapping[int, int], judged: dict[int, Judged]) -> Counter[str]:
+def _suggest_chunk(
+    ids: list[int], backorders: Mapping[int, Mapping[int, int]], judged: dict[int, Judged]
+) -> Counter[str]:
     today = business_day()
     read = _read(ids, today)
     if read is None:
@@ -151,72 +195,140 @@ def _suggest_chunk(ids: list[int], backorders: Mapping[int, int], judged: dict[i
         together=business.get("lead_time_risk") == "together",
     )
     done: Counter[str] = Counter()
-    fresh: list[ReorderSuggestion] = []
+    fresh: list[Wanted] = []
+    changed: list[tuple[ReorderSuggestion, Wanted]] = []
+    gone: list[int] = []
     for sku_id in ids:
-        own_setting = read.settings.get(sku_id)
-        if own_setting and own_setting.is_paused:
+        own = next(iter(read.settings.get(sku_id, ())), None)
+        if own and own.is_paused:
             continue
         figure = velocity(read.days[sku_id])
-        short = backorders.get(sku_id, 0)
-        values: dict[str, Any] | None = None
-        if not figure.per_day and not short and not (own_setting and own_setting.min_stock):
+        short = backorders.get(sku_id, {})
+        found: list[Wanted] = []
+        if not figure.per_day and not short and not (own and own.min_stock):
             done["no_demand"] += 1
         else:
-            values = _advise(sku_id, figure, short, read, usual, judged, today)
-            if values is None:
-                done["enough"] += 1
-        if values is None:
-            if sku_id in read.open_now:
-                done["gone"] += _gone(read.open_now[sku_id])
-        elif sku_id in read.open_now:
-            done[_renew(read.open_now[sku_id], values)] += 1
-        else:
-            place = own_setting.warehouse if own_setting else read.default_place
-            fresh.append(ReorderSuggestion(sku=read.skus[sku_id], warehouse=place, **values))
-    done += _store(fresh)
-    return done
+            main = own.warehouse_id if own else read.default_place.pk
+            found = _advise(sku_id, main, figure, short, read, usual, judged, today)
+            done["enough"] += not found
+        known = read.open_now.get(sku_id, {})
+        for wanted in found:
+            standing = known.get(wanted.place)
+            if standing is None:
+                fresh.append(wanted)
+            elif _differs(standing, wanted):
+                changed.append((standing, wanted))
+            else:
+                done["kept"] += 1
+        gone += [row.pk for place, row in known.items() if place not in {one.place for one in found}]
+    return done + _write(fresh, changed, gone)
+
+
+@dataclass(slots=True)
+class Wanted:
+    """A suggestion as it should stand: the fields of its row, and what can move to its warehouse, by source id."""
+
+    sku_id: int
+    place: int
+    values: dict[str, Any]
+    offered: dict[int, reorder.Move] = field(default_factory=dict)
 
 
 def _advise(
     sku_id: int,
+    main: int,
     figure: Velocity,
-    short: int,
+    short: Mapping[int, int],
     read: Read,
     usual: reorder.Plan,
     judged: Mapping[int, Judged],
     today: dt.date,
-) -> dict[str, Any] | None:
-    """The figures and reasons of one SKU's suggestion; None when there is enough. `short` are backordered units."""
+) -> list[Wanted]:
+    """What to buy for the `main` warehouse and what to move to each, with figures and reasons; nothing where there is
+    enough. `short` are backordered units by warehouse.
+    """
     per_day = figure.per_day or 0.0
     sold = [day.units for day in read.days[sku_id] if day.in_stock]
-    sellable, reserved, in_transit = read.levels.get(sku_id, (0, 0, 0))
-    cover_left = max(0, sellable - reserved - short)
+    levels = read.levels.get(sku_id, {})
+    level = sum(levels.values(), Level())
+    waiting = sum(short.values())
+    cover_left = max(0, level.sellable - level.reserved - waiting)
     needed_by = today + dt.timedelta(days=int(cover_left / per_day)) if per_day else None
     choice, chosen = _choose(read.offers[sku_id], judged, today, needed_by)
-    lead_days, lead_sd = _lead(chosen, judged) if chosen else (14.0, 0.0)
-    plan = _plan_of(usual, read.settings.get(sku_id), read.skus[sku_id])
+    lead_days, lead_sd = _lead(chosen, judged) if chosen else (USUAL_LEAD, 0.0)
+    own = {one.warehouse_id: one for one in read.settings.get(sku_id, ())}
+    plan = _plan_of(usual, own.get(main), read.skus[sku_id])
     horizon = today + dt.timedelta(days=int(lead_days) + plan.review_days)
-    coming = read.coming[sku_id]
-    in_time = sum(item.units for item in coming if item.expected_on is None or item.expected_on <= horizon)
-    late = sum(item.units for item in coming) - in_time
+    coming: dict[int, tuple[int, int]] = defaultdict(lambda: (0, 0))  # in time and too late, by warehouse
+    for item in read.coming[sku_id]:
+        in_time, late = coming[item.warehouse_id]
+        soon = item.expected_on is None or item.expected_on <= horizon
+        coming[item.warehouse_id] = (in_time + item.units * soon, late + item.units * (not soon))
+    demand = reorder.Demand(per_day, reorder.deviation(sold), sum(1 for units in sold if units))
+    terms = _terms(chosen, lead_days, lead_sd, read.currency, today)
+    in_time, late = (sum(units) for units in zip((0, 0), *coming.values(), strict=True))
     advice = reorder.advise(
-        reorder.Demand(per_day, reorder.deviation(sold), sum(1 for units in sold if units)),
-        reorder.Position(sellable, reserved, short, in_time, late, in_transit),
-        _terms(chosen, lead_days, lead_sd, read.currency, today),
+        demand,
+        reorder.Position(level.sellable, level.reserved, waiting, in_time, late, level.in_transit),
+        terms,
         plan,
         today=today,
     )
-    if not advice.quantity:
-        return None
-    trace = advice.trace | {
-        "supplier": choice.sentence,
+    sums = {
         "velocity": {"per_day": per_day, "source": figure.source, "windows": figure.windows},
-        "arrives_on": choice.arrives_on.isoformat() if choice.arrives_on else None,
-        "price": str(price_for(chosen, advice.quantity, today)) if chosen else None,
         "as_of": now().isoformat(timespec="seconds"),
     }
+    found: dict[int, Wanted] = {}
+    if advice.quantity:
+        bought = {
+            "supplier": choice.sentence,
+            "arrives_on": choice.arrives_on.isoformat() if choice.arrives_on else None,
+            "price": str(price_for(chosen, advice.quantity, today)) if chosen else None,
+        }
+        found[main] = Wanted(sku_id, main, _values(advice, advice.trace | bought | sums, chosen))
+    if read.spread is None:
+        return list(found.values())
+    owed: Counter[int] = Counter()
+    for place, units in short.items():
+        owed[place if place in read.places else main] += units
+    positions = {
+        place: reorder.Position(one.sellable, one.reserved, owed[place], *coming[place], one.in_transit)
+        for place in {*levels, *(place for place in coming if place in read.places), *owed}
+        for one in (levels.get(place, Level()),)
+    }
+    plans = {place: _plan_at(usual, own.get(place), read.skus[sku_id]) for place in read.places}
+    sites = moves.sites(sku_id, main, read.places, demand, positions, plans, read.spread)
+    if not sites:
+        return list(found.values())
+    moved, locally = reorder.balance(sites, terms, today=today)
+    ids = {warehouse.code: pk for pk, warehouse in read.places.items()}
+    for move in moved:
+        place = ids[move.destination]
+        if place not in found:
+            there = locally[move.destination]
+            found[place] = Wanted(
+                sku_id,
+                place,
+                _values(there, there.trace | sums, None)
+                | {
+                    "quantity": 0,
+                    "reason": _short_there(there, read.places[main].code if main in found else ""),
+                },
+            )
+        found[place].offered[ids[move.source]] = move
+    for wanted in found.values():
+        offered = list(wanted.offered.values())
+        if offered:
+            wanted.values["reason"] = " ".join([wanted.values["reason"], *(one.reason for one in offered)])[
+                :255
+            ]
+            wanted.values["trace"] = wanted.values["trace"] | {"moves": [one.reason for one in offered]}
+    return list(found.values())
+
+
+def _values(advice: reorder.Advice, trace: dict[str, object], offer: SupplierOffer | None) -> dict[str, Any]:
     return {
-        "offer": chosen,
+        "offer": offer,
         "need": advice.need,
         "quantity": advice.quantity,
         "reorder_point": advice.reorder_point,
@@ -225,6 +337,18 @@ def _advise(
         "reason": advice.reason[:255],
         "trace": trace,
     }
+
+
+def _short_there(advice: reorder.Advice, bought_for: str) -> str:
+    rest = (
+        f"what has to be bought goes to {bought_for}" if bought_for else "over all warehouses there is enough"
+    )
+    return f"Position {advice.position} here ≤ reorder point {advice.reorder_point}; {rest}."
+
+
+def _plan_at(usual: reorder.Plan, own: ReplenishmentSetting | None, sku: Sku) -> reorder.Plan | None:
+    """How the SKU is planned at one of its warehouses; None where that is paused."""
+    return None if own is not None and own.is_paused else _plan_of(usual, own, sku)
 
 
 def _terms(
@@ -301,45 +425,85 @@ def _since_first_sale(days: list[DemandOfDay]) -> list[DemandOfDay]:
     return days
 
 
-def _store(fresh: list[ReorderSuggestion]) -> Counter[str]:
-    """New suggestions: a handful of statements for any number. The reorder list is their inbox."""
-    if not fresh:
-        return Counter()
-    skus = [one.sku_id for one in fresh]
-    state = ReorderSuggestion.State.OPEN
+def _differs(known: ReorderSuggestion, wanted: Wanted) -> bool:
+    """Whether the stored suggestion says another thing than the figures of now, or its snooze is over."""
+    if known.state == ReorderSuggestion.State.SNOOZED and _awake(known):
+        return True
+    offered = {one.source_id: (one.quantity, one.keeps) for one in known.offered}  # type: ignore[attr-defined]
+    return offered != {source: (move.units, move.keeps) for source, move in wanted.offered.items()} or (
+        known.quantity, known.need, known.position, known.offer_id,
+    ) != (
+        wanted.values["quantity"], wanted.values["need"], wanted.values["position"],
+        getattr(wanted.values["offer"], "pk", None),
+    )  # fmt: skip
+
+
+def _awake(known: ReorderSuggestion) -> bool:
+    return known.snoozed_until is not None and known.snoozed_until <= business_day()
+
+
+def _write(
+    fresh: list[Wanted], changed: list[tuple[ReorderSuggestion, Wanted]], gone: list[int]
+) -> Counter[str]:
+    """Suggestions and their offers: a handful of statements for any number. The reorder list is their inbox.
+
+    What a person decided meanwhile stays decided.
+    """
+    done: Counter[str] = Counter()
+    if not (fresh or changed or gone):
+        return done
+    rows = ReorderSuggestion.objects
     with transaction.atomic():
-        # two planners at once: the partial unique index lets one of the rows in
-        standing = ReorderSuggestion.objects.filter(sku__in=skus, state=state)
-        before = set(standing.values_list("pk", flat=True))
-        ReorderSuggestion.objects.bulk_create(fresh, ignore_conflicts=True)
-        mine = {sku for pk, sku in standing.values_list("pk", "sku") if pk not in before}
-    return Counter(new=len(mine), kept=len(fresh) - len(mine))
-
-
-def _renew(known: ReorderSuggestion, values: dict[str, Any]) -> str:
-    same = (
-        known.quantity == values["quantity"]
-        and known.need == values["need"]
-        and known.position == values["position"]
-        and known.offer_id == getattr(values["offer"], "pk", None)
-    )
-    if same:
-        return "kept"
-    if (
-        known.state == ReorderSuggestion.State.SNOOZED
-        and known.snoozed_until
-        and known.snoozed_until <= business_day()
-    ):
-        values = values | {"state": ReorderSuggestion.State.OPEN, "snoozed_until": None}
-    ReorderSuggestion.objects.filter(pk=known.pk, state=known.state).update(**values, updated_at=now())
-    return "updated"
-
-
-def _gone(suggestion: ReorderSuggestion) -> int:
-    gone = ReorderSuggestion.objects.filter(
-        pk=suggestion.pk, state__in=[ReorderSuggestion.State.OPEN, ReorderSuggestion.State.SNOOZED]
-    ).update(state=ReorderSuggestion.State.GONE, updated_at=now())
-    return gone
+        held = dict(
+            rows.filter(pk__in=[known.pk for known, _ in changed])
+            .select_for_update(of=("self",), no_key=True)
+            .order_by("pk")
+            .values_list("pk", "state")
+        )
+        offered: dict[int, Wanted] = {}
+        renewed = []
+        for known, wanted in changed:
+            if held.get(known.pk) != known.state:
+                continue
+            for name, value in wanted.values.items():
+                setattr(known, name, value)
+            if known.state == ReorderSuggestion.State.SNOOZED and _awake(known):
+                known.state, known.snoozed_until = ReorderSuggestion.State.OPEN, None
+            known.updated_at = now()
+            renewed.append(known)
+            offered[known.pk] = wanted
+        if renewed:
+            rows.bulk_update(renewed, RENEWED)
+            TransferOffer.objects.filter(suggestion__in=offered, transfer__isnull=True).delete()
+        done["updated"] = len(renewed)
+        if gone:
+            done["gone"] = rows.filter(pk__in=gone, state__in=STANDING).update(
+                state=ReorderSuggestion.State.GONE, updated_at=now()
+            )
+        if fresh:
+            # two planners at once: the partial unique index lets one of the rows in
+            standing = rows.filter(sku__in={one.sku_id for one in fresh}, state__in=STANDING)
+            before = set(standing.values_list("pk", flat=True))
+            rows.bulk_create(
+                [ReorderSuggestion(sku_id=one.sku_id, warehouse_id=one.place, **one.values) for one in fresh],
+                ignore_conflicts=True,
+            )
+            mine = {
+                (sku, place): pk
+                for pk, sku, place in standing.values_list("pk", "sku_id", "warehouse_id")
+                if pk not in before
+            }
+            offered |= {mine[pair]: one for one in fresh if (pair := (one.sku_id, one.place)) in mine}
+            done += Counter(new=len(mine), kept=len(fresh) - len(mine))
+        TransferOffer.objects.bulk_create(
+            TransferOffer(
+                suggestion_id=pk, source_id=source, quantity=move.units, keeps=move.keeps,
+                reorder_point=move.reorder_point,
+            )
+            for pk, wanted in offered.items()
+            for source, move in wanted.offered.items()
+        )  # fmt: skip
+    return done
 
 
 def _demand(ids: list[int], first: dt.date, today: dt.date) -> dict[int, dict[dt.date, int]]:
@@ -357,26 +521,28 @@ def _demand(ids: list[int], first: dt.date, today: dt.date) -> dict[int, dict[dt
     return found
 
 
-def _levels(ids: list[int], places: list[int]) -> dict[int, tuple[int, int, int]]:
-    """Sellable, reserved and in-transit units per SKU over these warehouses."""
-    sums = (
-        StockLevel.objects.filter(sku__in=ids, warehouse__in=places)
-        .order_by()
-        .values_list("sku")
-        .annotate(
-            sellable=Sum(F("on_hand") - F("unavailable")), held=Sum("reserved"), coming=Sum("in_transit")
-        )
-    )
-    return {sku: (sellable, held, coming) for sku, sellable, held, coming in sums}
+def _levels(ids: list[int], places: list[int]) -> dict[int, dict[int, Level]]:
+    """Units per SKU and warehouse."""
+    found: dict[int, dict[int, Level]] = defaultdict(dict)
+    rows = StockLevel.objects.filter(sku__in=ids, warehouse__in=places).order_by()
+    for sku, place, sellable, reserved, in_transit in rows.values_list(
+        "sku_id", "warehouse_id", F("on_hand") - F("unavailable"), "reserved", "in_transit"
+    ):
+        found[sku][place] = Level(sellable, reserved, in_transit)
+    return found
 
 
 def _stockout_days(
-    ids: list[int], places: list[int], first: dt.date, today: dt.date
+    ids: list[int],
+    levels: Mapping[int, Mapping[int, Level]],
+    places: list[int],
+    first: dt.date,
+    today: dt.date,
 ) -> dict[int, set[dt.date]]:
     """Days that began and ended with nothing available, walked back from today's balance over the ledger."""
     free: dict[int, int] = defaultdict(int)
-    for sku_id, (sellable, reserved, _) in _levels(ids, places).items():
-        free[sku_id] = sellable - reserved
+    for sku_id, there in levels.items():
+        free[sku_id] = sum(one.sellable - one.reserved for one in there.values())
     begin = timezone.make_aware(dt.datetime.combine(first, dt.time.min))
     signs = dict.fromkeys(("reserved", "damaged", "quarantine", "inspection"), -1) | {"on_hand": 1}
     changes: dict[int, dict[dt.date, int]] = defaultdict(lambda: defaultdict(int))
@@ -409,14 +575,15 @@ def accept(suggestion_ids: Iterable[int], *, actor: Actor) -> list[PurchaseOrder
     """Turn suggestions into draft orders, one per supplier, warehouse and currency.
 
     Each suggestion ends on exactly one line; one that was ordered meanwhile is left out, so an interrupted
-    run can be repeated. Raises `UserError` when a suggestion has no supplier.
+    run can be repeated. So is one of which nothing has to be bought. Raises `UserError` when a suggestion has no
+    supplier.
     """
     with transaction.atomic():
         ids = sorted(set(suggestion_ids))
         taken = []
         for pk in ids:
             claimed = ReorderSuggestion.objects.filter(
-                pk=pk, state=ReorderSuggestion.State.OPEN, order_line__isnull=True
+                pk=pk, state=ReorderSuggestion.State.OPEN, order_line__isnull=True, quantity__gt=0
             ).update(state=ReorderSuggestion.State.ORDERED, updated_at=now())
             if claimed:
                 taken.append(pk)
@@ -436,7 +603,8 @@ def accept(suggestion_ids: Iterable[int], *, actor: Actor) -> list[PurchaseOrder
             )
         if ids and not chosen:
             raise Conflict(
-                "suggestions: all of them were ordered or dismissed meanwhile.", field="suggestions"
+                "suggestions: all of them were ordered or dismissed meanwhile, or have nothing to buy.",
+                field="suggestions",
             )
         made = []
         for (supplier_id, warehouse_id, currency), group in sorted(groups.items()):

@@ -384,3 +384,71 @@ def transfers_before_buying(need: int, donors: Sequence[Donor]) -> list[tuple[st
             plan.append((donor.warehouse, units))
             left -= units
     return plan
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A warehouse as one of several that hold a SKU, with the part of demand, supply and backorders that is its own.
+
+    `gives`: it may ship transfers. `takes`: it serves buyers, so that running out there matters.
+    """
+
+    warehouse: str
+    demand: Demand
+    position: Position
+    plan: Plan
+    gives: bool = True
+    takes: bool = True
+
+    @property
+    def available(self) -> int:
+        return max(0, self.position.sellable - self.position.reserved)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Units that one warehouse gives another: `keeps` of its position are left, its reorder point at the least."""
+
+    source: str
+    destination: str
+    units: int
+    keeps: int
+    reorder_point: int
+
+    @property
+    def reason(self) -> str:
+        return (
+            f"{self.units} can come from {self.source}, which keeps {self.keeps} "
+            f"(its reorder point is {self.reorder_point})."
+        )
+
+
+def balance(sites: Sequence[Site], terms: Terms, *, today: date) -> tuple[list[Move], dict[str, Advice]]:
+    """What to move between warehouses before anything is bought, and each warehouse's own advice.
+
+    A warehouse at or below its own reorder point takes up to what it would order, from those that keep theirs; the
+    first to run out is served first. Lead time and its deviation are the supplier's: a donor must last as long as
+    a purchase takes.
+    """
+    alone = Terms(terms.lead_time, terms.lead_time_sd)
+    advice = {
+        site.warehouse: advise(site.demand, site.position, alone, site.plan, today=today) for site in sites
+    }
+    available = {site.warehouse: site.available for site in sites if site.gives}
+    positions = {site.warehouse: site.position.total for site in sites}
+    needy = sorted(
+        (site.warehouse for site in sites if site.takes and advice[site.warehouse].quantity),
+        key=lambda name: (advice[name].stockout_on or date.max, name),
+    )
+    moves = []
+    for name in needy:
+        donors = [
+            Donor(other, units, positions[other], advice[other].reorder_point)
+            for other, units in available.items()
+            if other != name
+        ]
+        for source, units in transfers_before_buying(advice[name].quantity, donors):
+            available[source] -= units
+            positions[source] -= units
+            moves.append(Move(source, name, units, positions[source], advice[source].reorder_point))
+    return moves, advice

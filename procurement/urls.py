@@ -13,4 +13,5 @@ urlpatterns = [
     path("skus/<int:sku_id>/panel/", views.sku_panel, name="sku_panel"),
     path("skus/<int:sku_id>/stock/", views.sku_stock, name="sku_stock"),
     path("reorder/", views.reorder, name="reorder"),
+    path("reorder/transfers/", views.reorder_transfers, name="reorder_transfers"),
 ]

@@ -38,7 +38,7 @@ from oms.core.screens import (
     posted_whole,
     screen,
 )
-from procurement import landed, planner, purchase_orders, receiving, selectors, states
+from procurement import landed, moves, planner, purchase_orders, receiving, selectors, states
 from procurement.models import (
     LandedCharge,
     PurchaseOrder,
@@ -497,11 +497,11 @@ def supplier(request: HttpRequest, code: str) -> HttpResponse:
 @screen("purchasing.view", write="purchasing.edit")
 @require_http_methods(["GET", "POST"])
 def reorder(request: HttpRequest) -> HttpResponse:
-    """What to buy and the whole sum behind each figure."""
+    """What to buy, what to move between warehouses instead, and the whole sum behind each figure."""
     actor = actor_of(request.user)
     if request.method == "POST":
         action = request.POST.get("action", "")
-        ids = [int(value) for value in request.POST.getlist("ids") if value.isdigit() and len(value) < 18]
+        ids = _ticked(request)
         if action == "recalculate":
             ring("oms.orders.tasks.plan_reorders")
             messages.info(request, "Suggestions are being recalculated; they change here in a moment.")
@@ -517,10 +517,7 @@ def reorder(request: HttpRequest) -> HttpResponse:
                 planner.snooze(pk, business_day() + dt.timedelta(days=7), actor=actor)
             messages.success(request, f"{len(ids)} snoozed for a week.")
         return redirect("procurement:reorder")
-    scope = scope_of(request.user, "purchasing.view")
-    found = ReorderSuggestion.objects.filter(
-        scope.q(warehouse="warehouse__code"), state=ReorderSuggestion.State.OPEN
-    )
+    found = _suggestions(request).filter(state=ReorderSuggestion.State.OPEN)
     if place := request.GET.get("warehouse", ""):
         found = found.filter(warehouse__code=place)
     query = request.GET.get("q", "").strip()
@@ -528,7 +525,7 @@ def reorder(request: HttpRequest) -> HttpResponse:
         found = found.filter(Q(sku__code__icontains=query) | Q(offer__supplier__name__icontains=query))
     rows = list(
         found.select_related("sku__product", "warehouse", "offer__supplier")
-        .prefetch_related("offer__breaks")
+        .prefetch_related("offer__breaks", moves.offered())
         .order_by(F("stockout_on").asc(nulls_last=True), "sku__code")[:200]
     )
     day = business_day()
@@ -537,6 +534,7 @@ def reorder(request: HttpRequest) -> HttpResponse:
         "costs": {
             row.pk: price_for(row.offer, row.quantity, day) * row.quantity for row in rows if row.offer
         },
+        "may_move": can(request.user, "stock.transfer"),
         "q": query,
         "place": place,
         "places": _places(request),
@@ -545,3 +543,28 @@ def reorder(request: HttpRequest) -> HttpResponse:
         "see_costs": can(request.user, "costs.view"),
     }
     return page(request, "procurement/reorder.html", context, fragment="procurement/_reorder.html")
+
+
+@screen("stock.transfer")
+@require_POST
+def reorder_transfers(request: HttpRequest) -> HttpResponse:
+    """Request what the ticked suggestions offer to move: one transfer per pair of warehouses."""
+    ids = _ticked(request)
+    for code in moves.sources_of(ids):
+        require(request.user, "stock.transfer", code)
+    made = moves.request(ids, actor=actor_of(request.user))
+    messages.success(request, f"Requested: {', '.join(one.number for one in made)}. Nothing has moved yet.")
+    if len(made) == 1:
+        return redirect("inventory:transfer", pk=made[0].pk)
+    return redirect("procurement:reorder")
+
+
+def _suggestions(request: HttpRequest) -> QuerySet[ReorderSuggestion]:
+    scope = scope_of(request.user, "purchasing.view")
+    return ReorderSuggestion.objects.filter(scope.q(warehouse="warehouse__code"))
+
+
+def _ticked(request: HttpRequest) -> list[int]:
+    """Ids of the ticked suggestions that the person may see."""
+    ids = [int(value) for value in request.POST.getlist("ids") if value.isdigit() and len(value) < 18]
+    return list(_suggestions(request).filter(pk__in=ids).values_list("pk", flat=True))

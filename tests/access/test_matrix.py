@@ -124,6 +124,7 @@ FINER: dict[str, tuple[str, ...]] = {
         )
     },
     **{f"api:reorder-suggestion-{step}": ("purchasing.edit",) for step in ("order", "snooze", "recalculate")},
+    "api:reorder-suggestion-transfer": ("stock.transfer",),
     "api:purchase-order-receive": ("purchasing.receive",),
     "api:order-route": ("orders.route",),
     "threepl:file": ("pii.view",),  # order files hold addresses

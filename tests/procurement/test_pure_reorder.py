@@ -7,7 +7,7 @@ from datetime import date
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from procurement.reorder import (
@@ -16,8 +16,10 @@ from procurement.reorder import (
     Option,
     Plan,
     Position,
+    Site,
     Terms,
     advise,
+    balance,
     best_break,
     choose_supplier,
     eoq,
@@ -253,6 +255,77 @@ def test_transfer_leaves_the_donor_its_own_reorder_point():
     ]
     assert transfers_before_buying(25, donors) == [("West", 20), ("East", 5)]
     assert transfers_before_buying(0, donors) == []
+
+
+def site(name, per_day, sellable, **fields):
+    plan = {"cover_days": 10} | fields.pop("plan", {})
+    return Site(
+        name, Demand(per_day), Position(sellable, **fields.pop("position", {})), Plan(**plan), **fields
+    )
+
+
+def test_the_first_to_run_out_is_served_first_and_every_donor_keeps_its_point():
+    terms = Terms(10)
+    sites = [site("EAST", 4, 0), site("WEST", 1, 70), site("DEPOT", 0, 20), site("NORTH", 2, 10)]
+    moved, advice = balance(sites, terms, today=TODAY)
+    points = {name: one.reorder_point for name, one in advice.items()}
+    assert advice["EAST"].quantity == points["EAST"] + 40 > advice["NORTH"].quantity
+    spare = 70 - points["WEST"]
+    assert [(one.source, one.destination, one.units, one.keeps) for one in moved] == [
+        ("WEST", "EAST", spare, points["WEST"]), ("DEPOT", "EAST", 20, 0),
+    ]  # fmt: skip
+    assert moved[0].reason == (
+        f"{spare} can come from WEST, which keeps {points['WEST']} (its reorder point is {points['WEST']})."
+    )
+
+
+def test_nothing_moves_to_where_nobody_buys_nor_from_where_it_may_not():
+    terms = Terms(10)
+
+    def moved(*sites):
+        return [(one.source, one.units) for one in balance(sites, terms, today=TODAY)[0]]
+
+    rich = site("WEST", 0, 500)
+    assert moved(site("EAST", 4, 30), rich) == [("WEST", advise_need(4, 30))]
+    assert moved(site("EAST", 4, 60), rich) == [], "it has more than its own point"
+    assert moved(site("EAST", 4, 0, takes=False), rich) == []
+    assert moved(site("EAST", 4, 0), site("WEST", 0, 500, gives=False)) == []
+    assert moved(site("EAST", 4, 0, position={"transfers_in": 200}), rich) == [], "it is on its way already"
+    assert moved(site("EAST", 4, 0), site("WEST", 0, 500, position={"reserved": 500})) == []
+    assert moved(site("EAST", 4, 0, plan={"max_stock": 50}), rich) == [("WEST", 50)]
+
+
+def advise_need(per_day, sellable):
+    return advise(Demand(per_day), Position(sellable), Terms(10), Plan(cover_days=10), today=TODAY).need
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 9), st.integers(0, 300), st.integers(0, 40), st.booleans(), st.booleans()),
+        min_size=2, max_size=5,
+    )
+)  # fmt: skip
+def test_no_move_takes_a_donor_below_its_point_or_brings_more_than_is_needed(drawn):
+    sites = [
+        site(
+            f"W{number}",
+            per_day,
+            sellable,
+            position={"reserved": min(reserved, sellable)},
+            gives=gives,
+            takes=takes,
+        )
+        for number, (per_day, sellable, reserved, gives, takes) in enumerate(drawn)
+    ]
+    moved, advice = balance(sites, Terms(10), today=TODAY)
+    for one in sites:
+        given = sum(move.units for move in moved if move.source == one.warehouse)
+        got = sum(move.units for move in moved if move.destination == one.warehouse)
+        assert given <= one.available and (
+            not given or one.position.total - given >= advice[one.warehouse].reorder_point
+        )
+        assert got <= advice[one.warehouse].quantity and not (given and got)
 
 
 @given(
