@@ -33,6 +33,7 @@ from oms.core.access import principal_of, require, scope_of
 from oms.core.actor import actor_of
 from oms.core.api.fields import CountsField, MoneyField, SparseFieldsMixin
 from oms.core.api.forms import Form
+from oms.core.api.problems import pointing
 from oms.core.api.resources import Resource
 from oms.core.errors import NotFound, UserError
 
@@ -314,7 +315,8 @@ class ShipmentViewSet(Resource[Shipment]):
         shipment = self._mine("shipping.work")
         data = PackRequest.read(request)
         boxes = [packing.Box(box.pop("items"), **box) for box in data.get("boxes", [])]
-        packing.pack(shipment.pk, boxes or None, actor=self._actor())
+        with pointing("boxes", {place: place for place in range(len(boxes))}):
+            packing.pack(shipment.pk, boxes or None, actor=self._actor())
         return self._done(shipment.pk)
 
     @extend_schema(request=None, responses=QuoteSerializer(many=True))

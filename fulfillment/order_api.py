@@ -19,6 +19,7 @@ from inventory.models import Warehouse
 from oms.core.access import principal_of, require
 from oms.core.actor import actor_of
 from oms.core.api.forms import Form
+from oms.core.api.problems import places_of, pointing
 from oms.core.errors import UserError
 from oms.orders import addresses as order_addresses
 from oms.orders.api import OneOrder, OrderDetailSerializer
@@ -82,9 +83,11 @@ class OrderPartsViewSet(OneOrder):
         units: dict[int, int] = {}
         for line in data["lines"]:
             units[line["line"]] = units.get(line["line"], 0) + line["quantity"]
-        made = parts.split(
-            order.pk, units, reason=data["reason"], actor=actor_of(principal), warehouse_id=place.pk if place else None
-        )  # fmt: skip
+        with pointing("lines", places_of(data["lines"])):
+            made = parts.split(
+                order.pk, units, reason=data["reason"], actor=actor_of(principal),
+                warehouse_id=place.pk if place else None,
+            )  # fmt: skip
         fresh = whole(Shipment.objects.filter(pk__in=[one.pk for one in made])).order_by("pk")
         shown = SplitAnswer({"shipments": fresh}, context=self.get_serializer_context())
         return Response(shown.data, 201)

@@ -11,8 +11,9 @@ from fulfillment.models import LabelPurchase, PackageType, Parcel, ParcelItem, S
 from fulfillment.shipments import locked, not_handed_off, set_state, why_not_shippable
 from oms.core.actor import Actor
 from oms.core.clock import now
-from oms.core.errors import Conflict, UserError
+from oms.core.errors import Conflict, UserError, about
 from oms.core.exceptions_inbox import close_item
+from oms.core.words import some
 from oms.orders import timeline
 
 
@@ -77,25 +78,28 @@ def pack(shipment_id: int, boxes: Sequence[Box] | None = None, *, actor: Actor) 
             raise Conflict(f"{shipment.number} has a label: void it before packing anew.", field="label")
         boxes = boxes or [whole_in_one(shipment)]
         packed: dict[int, int] = dict.fromkeys(lines, 0)
-        for box in boxes:
-            for line_id, units in box.items.items():
-                if line_id not in lines or units < 1:
-                    raise UserError(
-                        "items: a parcel holds at least one unit of lines of this shipment.", field="items"
-                    )
-                packed[line_id] += units
+        for place, box in enumerate(boxes):
+            with about(place):
+                for line_id, units in box.items.items():
+                    if line_id not in lines or units < 1:
+                        raise UserError(
+                            "items: a parcel holds at least one unit of lines of this shipment.",
+                            field="items",
+                        )
+                    packed[line_id] += units
         wrong = [lines[pk] for pk, units in packed.items() if units != lines[pk].quantity]
         if wrong:
             raise UserError(
                 f"items: the parcels must hold all units once; wrong for {', '.join(str(line.sku) for line in wrong)}.",
-                field="items",
+                field="boxes",
             )
         # a parcel whose label was voided stays as history, without content; see `live_parcels`
         ParcelItem.objects.filter(parcel__shipment=shipment).delete()
         shipment.parcels.filter(purchases__isnull=True).delete()
         first = (shipment.parcels.order_by("-number").values_list("number", flat=True).first() or 0) + 1
         for number, box in enumerate(boxes, start=first):
-            _parcel(shipment, number, box, lines)
+            with about(number - first):
+                _parcel(shipment, number, box, lines)
         for line in lines.values():
             line.packed = line.quantity
             line.save(update_fields=["packed"])
@@ -105,7 +109,7 @@ def pack(shipment_id: int, boxes: Sequence[Box] | None = None, *, actor: Actor) 
         timeline.add(
             shipment.order_id,
             "pack",
-            f"{shipment.number} packed in {len(boxes)} parcel{'' if len(boxes) == 1 else 's'}",
+            f"{shipment.number} packed in {some(len(boxes), 'parcel')}",
             actor=actor,
         )
     return shipment

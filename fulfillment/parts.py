@@ -19,7 +19,7 @@ from inventory.models import Warehouse
 from oms.core.actor import Actor
 from oms.core.audit import record
 from oms.core.doorbell import ring
-from oms.core.errors import Conflict, NotFound, UserError
+from oms.core.errors import Conflict, NotFound, UserError, about
 from oms.core.money import split_largest_remainder
 from oms.orders import allocation as orders_allocation
 from oms.orders import timeline, upkeep
@@ -156,17 +156,18 @@ def _take(order: Order, units: Mapping[int, int]) -> list[tuple[ShipmentLine, in
         by_part[line.order_line_id][line.allocation.reservation.sku_id].append(line)
     taken: list[tuple[ShipmentLine, int]] = []
     for pk, wanted in units.items():
-        if pk not in lines:
-            raise UserError(f"lines: {order.number} has no line {pk}.", field="lines")
-        if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
-            raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
-        free = splittable(by_part[pk])
-        if wanted > free:
-            raise Conflict(
-                f"quantity: {wanted} of {lines[pk].sku or lines[pk].external_sku} asked, but only {free} wait to be "
-                "picked; the rest is in work, gone, or waits for stock.",
-                field="quantity",
-            )
+        with about(pk):
+            if pk not in lines:
+                raise UserError(f"lines: {order.number} has no line {pk}.", field="line")
+            if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
+                raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
+            free = splittable(by_part[pk])
+            if wanted > free:
+                raise Conflict(
+                    f"quantity: {wanted} of {lines[pk].sku or lines[pk].external_sku} asked, but only {free} wait to "
+                    "be picked; the rest is in work, gone, or waits for stock.",
+                    field="quantity",
+                )
         for members in by_part[pk].values():
             left = wanted * members[0].allocation.per_unit
             for line in members:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -53,10 +53,11 @@ from oms.core.api import bulk
 from oms.core.api.fields import CountsField, MoneyField, SparseFieldsMixin
 from oms.core.api.filters import refuse_unknown
 from oms.core.api.forms import Form, StrictMixin
+from oms.core.api.problems import pointing, renamed
 from oms.core.api.resources import Resource
 from oms.core.audit import record
 from oms.core.clock import now
-from oms.core.errors import NotFound, UserError
+from oms.core.errors import NotFound, UserError, about
 
 #: a checkout may hold stock at most this long
 LONGEST_HOLD = dt.timedelta(hours=24)
@@ -84,10 +85,19 @@ def the_sku(code: str) -> Sku:
     return sku
 
 
-def the_warehouse(code: str, principal: Any, permission: str) -> Warehouse:
+def the_skus(name: str, codes: Iterable[str]) -> dict[str, int]:
+    """The ids of the SKUs that the map `name` of a body has as keys."""
+    found = {}
+    for code in codes:
+        with pointing(name, {code: code}), about(code):
+            found[code] = the_sku(code).pk
+    return found
+
+
+def the_warehouse(code: str, principal: Any, permission: str, field: str = "warehouse") -> Warehouse:
     found = Warehouse.objects.filter(code=code).first()
     if found is None:
-        raise UserError(f"warehouse: there is no warehouse '{code}'.", field="warehouse")
+        raise UserError(f"{field}: there is no warehouse '{code}'.", field=field)
     require(principal, permission, found.code)
     return found
 
@@ -365,8 +375,10 @@ class SkuViewSet(Base, mixins.CreateModelMixin, mixins.UpdateModelMixin):
         """Replace the contents of a kit."""
         sku = self.get_object()
         data = ComponentsRequest.read(request)
-        chosen = {the_sku(code).pk: units for code, units in data["components"].items()}
-        kits.set_components(sku.pk, chosen, actor=self.actor())
+        skus = the_skus("components", data["components"])
+        chosen = {skus[code]: units for code, units in data["components"].items()}
+        with pointing("components", {pk: code for code, pk in skus.items()}):
+            kits.set_components(sku.pk, chosen, actor=self.actor())
         return self._again(sku)
 
     @extend_schema(request=NewPackRequest, responses=SkuSerializer)
@@ -590,7 +602,7 @@ class StockViewSet(Base):
             )  # fmt: skip
             return "waits for a second person" if done.request else "posted"
 
-        return Response(bulk.each(enumerate(items), one, at="/items"))
+        return Response(bulk.each(request, "items", enumerate(items), one))
 
     @extend_schema(request=AdjustRequest, responses={201: AdjustAnswer})
     @action(detail=False, methods=["post"])
@@ -794,7 +806,10 @@ class ReservationViewSet(Base, mixins.DestroyModelMixin):
         places = tuple(
             the_warehouse(code, self.principal(), "stock.adjust").pk for code in data["warehouses"]
         )
-        skus = [the_sku(item["sku"]) for item in data["lines"]]
+        skus = []
+        for place, item in enumerate(data["lines"]):
+            with renamed("sku", f"lines.{place}.sku"):
+                skus.append(the_sku(item["sku"]))
         until = now() + dt.timedelta(seconds=data["expires_in"])
         lines = [
             reservations.ReserveLine(
@@ -807,11 +822,11 @@ class ReservationViewSet(Base, mixins.DestroyModelMixin):
         def hold() -> list[reservations.ReserveResult]:
             results = reservations.reserve(lines, actor=self.actor())
             if data["whole_only"]:
-                for sku, result in zip(skus, results, strict=True):
+                for place, (sku, result) in enumerate(zip(skus, results, strict=True)):
                     if result.short:
                         raise reservations.Conflict(
                             f"lines: {result.short} of {sku.code} are not available; nothing was held.",
-                            field="lines",
+                            field=f"lines.{place}.quantity",
                         )
             return results
 

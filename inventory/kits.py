@@ -9,7 +9,7 @@ from django.db import transaction
 from inventory.models import KitComponent, Sku
 from oms.core.actor import Actor
 from oms.core.audit import record
-from oms.core.errors import NotFound, UserError
+from oms.core.errors import NotFound, UserError, about
 from oms.core.outbox import emit_many
 
 #: kit → component kit → counted SKU; deeper nesting is refused by `set_components`
@@ -70,18 +70,19 @@ def set_components(kit_id: int, components: Mapping[int, int], *, actor: Actor) 
         known = Sku.objects.in_bulk(list(components))
         for sku_id, quantity in components.items():
             sku = known.get(sku_id)
-            if sku is None:
-                raise UserError(f"components: there is no SKU with id {sku_id}.", field="components")
-            if isinstance(quantity, bool) or not isinstance(quantity, int) or quantity < 1:
-                raise UserError(
-                    f"components: {sku} needs a whole quantity of at least 1.", field="components"
-                )
-            if sku.kind == Sku.Kind.SERVICE:
-                raise UserError(
-                    f"components: {sku} is a service and cannot be part of a kit.", field="components"
-                )
-            if sku_id == kit_id:
-                raise UserError(f"components: {kit} cannot contain itself.", field="components")
+            with about(sku_id):
+                if sku is None:
+                    raise UserError(f"components: there is no SKU with id {sku_id}.", field="components")
+                if isinstance(quantity, bool) or not isinstance(quantity, int) or quantity < 1:
+                    raise UserError(
+                        f"components: {sku} needs a whole quantity of at least 1.", field="components"
+                    )
+                if sku.kind == Sku.Kind.SERVICE:
+                    raise UserError(
+                        f"components: {sku} is a service and cannot be part of a kit.", field="components"
+                    )
+                if sku_id == kit_id:
+                    raise UserError(f"components: {kit} cannot contain itself.", field="components")
         before = dict(KitComponent.objects.filter(kit=kit).values_list("component__code", "quantity"))
         KitComponent.objects.filter(kit=kit).delete()
         KitComponent.objects.bulk_create(

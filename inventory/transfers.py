@@ -30,7 +30,7 @@ from oms.core import business
 from oms.core.actor import Actor
 from oms.core.audit import record
 from oms.core.clock import business_day, now, plausible
-from oms.core.errors import Conflict, NotFound, UserError
+from oms.core.errors import Conflict, NotFound, UserError, about
 from oms.core.exceptions_inbox import close_item, raise_item, tell_once
 from oms.core.outbox import emit
 
@@ -119,11 +119,12 @@ def request_transfer(
         raise UserError("lines: name at least one SKU and a quantity.", field="lines")
     known = Sku.objects.in_bulk(list(lines))
     for sku_id, quantity in lines.items():
-        sku = known.get(sku_id)
-        if sku is None or sku.kind in (Sku.Kind.KIT, Sku.Kind.SERVICE):
-            raise UserError(f"lines: {sku or sku_id} has no stock of its own to move.", field="lines")
-        if quantity < 1:
-            raise UserError(f"quantity: {sku} needs a whole number of at least 1.", field="quantity")
+        with about(sku_id):
+            sku = known.get(sku_id)
+            if sku is None or sku.kind in (Sku.Kind.KIT, Sku.Kind.SERVICE):
+                raise UserError(f"lines: {sku or sku_id} has no stock of its own to move.", field="lines")
+            if quantity < 1:
+                raise UserError(f"quantity: {sku} needs a whole number of at least 1.", field="quantity")
     transfer = Transfer.objects.create(
         source_id=source_id,
         destination_id=destination_id,
@@ -165,13 +166,16 @@ def ship_transfer(
     movements = []
     for line in lines:
         units = line.quantity if quantities is None else quantities.get(line.sku_id, 0)
-        if not 0 <= units <= line.quantity:
-            raise UserError(
-                f"quantity: {line.sku} was requested {line.quantity} times, {units} given.", field="quantity"
-            )
+        with about(line.sku_id):
+            if not 0 <= units <= line.quantity:
+                raise UserError(
+                    f"quantity: {line.sku} was requested {line.quantity} times, {units} given.",
+                    field="quantity",
+                )
         line.shipped = units
         if units:
-            _numbers_leave(transfer, line.sku, units, (numbers or {}).get(line.sku_id, ()), actor)
+            with about(line.sku_id):
+                _numbers_leave(transfer, line.sku, units, (numbers or {}).get(line.sku_id, ()), actor)
             leaves = Movement(
                 sku_id=line.sku_id,
                 warehouse_id=transfer.source_id,
@@ -187,7 +191,7 @@ def ship_transfer(
             )  # fmt: skip
             movements += [leaves, travels]
     if not movements:
-        raise UserError("quantity: enter at least one unit to ship.", field="quantity")
+        raise UserError("quantity: enter at least one unit to ship.", field="lines")
     TransferLine.objects.bulk_update(lines, ["shipped"])
     transfer.state, transfer.shipped_at = Transfer.State.SHIPPED, now()
     transfer.save(update_fields=["state", "shipped_at"])
@@ -413,17 +417,18 @@ def _each(
     """Movements of `step` for each line with units, after the checks that all steps share."""
     movements: list[Movement] = []
     for sku_id, units in sorted(quantities.items()):
-        line = lines.get(sku_id)
-        if line is None:
-            raise UserError(f"lines: SKU {sku_id} is not on {transfer.number}.", field="lines")
-        if not 0 <= units <= line.open_units:
-            raise Conflict(
-                f"quantity: {line.sku} has {line.open_units} in transit, {units} {told}", field="quantity"
-            )
-        if units:
-            movements += step(line, units)
+        with about(sku_id):
+            line = lines.get(sku_id)
+            if line is None:
+                raise UserError(f"lines: SKU {sku_id} is not on {transfer.number}.", field="lines")
+            if not 0 <= units <= line.open_units:
+                raise Conflict(
+                    f"quantity: {line.sku} has {line.open_units} in transit, {units} {told}", field="quantity"
+                )
+            if units:
+                movements += step(line, units)
     if not movements:
-        raise UserError(f"quantity: enter at least one unit {wanted}.", field="quantity")
+        raise UserError(f"quantity: enter at least one unit {wanted}.", field="lines")
     return movements
 
 

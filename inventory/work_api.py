@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Hashable
 from typing import Any
 
 import django_filters
@@ -16,7 +17,7 @@ from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
 from inventory import approvals, counts, evidence, fences, lots, operations, packs, transfers
-from inventory.api import Base, UnitField, the_sku, the_warehouse
+from inventory.api import Base, UnitField, the_sku, the_skus, the_warehouse
 from inventory.models import (
     AdjustmentRequest,
     Bin,
@@ -32,6 +33,7 @@ from oms.core.access import can, require, scope_of
 from oms.core.api import bulk
 from oms.core.api.fields import CountsField, SparseFieldsMixin
 from oms.core.api.forms import Form
+from oms.core.api.problems import pointing
 from oms.core.errors import NotFound, UserError
 
 READ_WRITE = {"GET": "stock:read", "POST": "stock:write"}
@@ -259,12 +261,14 @@ class TransferViewSet(Acting):
     def create(self, request: Request) -> Response:
         """Ask for units to be moved. Nothing moves yet."""
         data = TransferRequest.read(request)
-        source = the_warehouse(data["source"], self.principal(), "stock.transfer")
-        destination = the_warehouse(data["destination"], self.principal(), "stock.view")
-        made = transfers.request_transfer(
-            source_id=source.pk, destination_id=destination.pk, lines=_units(data["lines"]), actor=self.actor(),
-            expected_on=data.get("expected_on"), note=data["note"],
-        )  # fmt: skip
+        source = the_warehouse(data["source"], self.principal(), "stock.transfer", "source")
+        destination = the_warehouse(data["destination"], self.principal(), "stock.view", "destination")
+        units, places = _units(data["lines"])
+        with pointing("lines", places):
+            made = transfers.request_transfer(
+                source_id=source.pk, destination_id=destination.pk, lines=units, actor=self.actor(),
+                expected_on=data.get("expected_on"), note=data["note"],
+            )  # fmt: skip
         return self.answer(made.pk, 201)
 
     @extend_schema(request=NumbersRequest, responses=TransferSerializer)
@@ -274,7 +278,9 @@ class TransferViewSet(Acting):
         item: Transfer = self.get_object()
         require(self.principal(), "stock.transfer", item.source.code)
         data = NumbersRequest.read(request)
-        transfers.ship_transfer(item.pk, actor=self.actor(), numbers=_numbers(data["serials"]))
+        numbers, places = _numbers(data["serials"])
+        with pointing("serials", places):
+            transfers.ship_transfer(item.pk, actor=self.actor(), numbers=numbers)
         return self.answer(item.pk)
 
     @extend_schema(request=UnitsRequest, responses=TransferSerializer)
@@ -284,10 +290,12 @@ class TransferViewSet(Acting):
         item: Transfer = self.get_object()
         require(self.principal(), "stock.transfer", item.destination.code)
         data = UnitsRequest.read(request)
-        transfers.receive_transfer(
-            item.pk, _units(data["lines"]), actor=self.actor(), key=f"api:{data['key']}",
-            numbers=_numbers(data["serials"]),
-        )  # fmt: skip
+        units, places = _units(data["lines"])
+        numbers, _ = _numbers(data["serials"])
+        with pointing("lines", places, "serials"):
+            transfers.receive_transfer(
+                item.pk, units, actor=self.actor(), key=f"api:{data['key']}", numbers=numbers
+            )
         return self.answer(item.pk)
 
     @extend_schema(request=SettleRequest, responses=TransferSerializer)
@@ -297,10 +305,13 @@ class TransferViewSet(Acting):
         item: Transfer = self.get_object()
         require(self.principal(), "stock.transfer", item.destination.code)
         data = SettleRequest.read(request)
-        transfers.settle_transfer(
-            item.pk, _units(data["lines"]), reason=data["reason"], actor=self.actor(), key=f"api:{data['key']}",
-            found=data["found"], numbers=_numbers(data["serials"]),
-        )  # fmt: skip
+        units, places = _units(data["lines"])
+        numbers, _ = _numbers(data["serials"])
+        with pointing("lines", places, "serials"):
+            transfers.settle_transfer(
+                item.pk, units, reason=data["reason"], actor=self.actor(), key=f"api:{data['key']}",
+                found=data["found"], numbers=numbers,
+            )  # fmt: skip
         return self.answer(item.pk)
 
     @extend_schema(request=TransferDate, responses=TransferSerializer)
@@ -324,16 +335,18 @@ class TransferViewSet(Acting):
         return self.answer(item.pk)
 
 
-def _numbers(serials: dict[str, list[str]]) -> dict[int, list[str]]:
-    return {the_sku(code).pk: numbers for code, numbers in serials.items()}
+def _numbers(serials: dict[str, list[str]]) -> tuple[dict[int, list[str]], dict[Hashable, int | str]]:
+    """Numbers by SKU id, and where the SKU stands in the body."""
+    skus = the_skus("serials", serials)
+    return {skus[code]: numbers for code, numbers in serials.items()}, {pk: code for code, pk in skus.items()}
 
 
-def _units(lines: dict[str, int]) -> dict[int, int]:
-    units: dict[int, int] = {}
+def _units(lines: dict[str, int]) -> tuple[dict[int, int], dict[Hashable, int | str]]:
+    """Eaches by SKU id, and where the SKU stands in the body."""
+    skus, units = the_skus("lines", lines), dict[int, int]()
     for code, quantity in lines.items():
-        pk = the_sku(code).pk
-        units[pk] = units.get(pk, 0) + quantity
-    return units
+        units[skus[code]] = units.get(skus[code], 0) + quantity
+    return units, {pk: code for code, pk in skus.items()}
 
 
 # --- lots and ring-fences -------------------------------------------------------------------------
@@ -571,7 +584,7 @@ class AdjustmentViewSet(Acting):
             operations.refuse_adjustment(item["id"], actor=self.actor())
             return "refused"
 
-        return Response(bulk.each(DecideRequest.read(request)["items"], one, at="/items"))
+        return Response(bulk.each(request, "items", DecideRequest.read(request)["items"], one))
 
     @extend_schema(request=None, responses=WaitingSerializer)
     @action(detail=True, methods=["post"])
@@ -620,7 +633,7 @@ class BatchViewSet(Acting):
             approvals.decide_batch(item["id"], approve, actor=self.actor())
             return "approved" if approve else "refused"
 
-        return Response(bulk.each(DecideRequest.read(request)["items"], one, at="/items"))
+        return Response(bulk.each(request, "items", DecideRequest.read(request)["items"], one))
 
     @extend_schema(request=None, responses=BatchSerializer)
     @action(detail=True, methods=["post"])

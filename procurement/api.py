@@ -22,6 +22,7 @@ from oms.core.actor import actor_of
 from oms.core.api import bulk
 from oms.core.api.fields import MoneyField, SparseFieldsMixin
 from oms.core.api.forms import Form
+from oms.core.api.problems import places_of, pointing
 from oms.core.api.resources import Resource
 from oms.core.doorbell import ring
 from oms.core.errors import UserError
@@ -328,20 +329,21 @@ class PurchaseOrderViewSet(Resource[PurchaseOrder]):
                     f"lines.{at}.sku: '{line['sku']}' is neither a SKU nor an alias of one.",
                     field=f"lines.{at}.sku",
                 )
-        made = purchase_orders.create(
-            supplier_id=supplier.pk,
-            warehouse_id=warehouse.pk,
-            actor=actor_of(principal),
-            expected_on=data.get("expected_on"),
-            external_number=data["external_number"],
-            note=data["note"],
-            lines=[
-                purchase_orders.LineSpec(
-                    known[x["sku"]].pk, x["quantity"], x.get("unit_price"), unit=x["unit"]
-                )
-                for x in data["lines"]
-            ],
-        )
+        with pointing("lines", {number: number - 1 for number in range(1, len(data["lines"]) + 1)}):
+            made = purchase_orders.create(
+                supplier_id=supplier.pk,
+                warehouse_id=warehouse.pk,
+                actor=actor_of(principal),
+                expected_on=data.get("expected_on"),
+                external_number=data["external_number"],
+                note=data["note"],
+                lines=[
+                    purchase_orders.LineSpec(
+                        known[x["sku"]].pk, x["quantity"], x.get("unit_price"), unit=x["unit"]
+                    )
+                    for x in data["lines"]
+                ],
+            )
         return self._done(made.pk, 201)
 
     def _move(self, name: str) -> Response:
@@ -436,27 +438,28 @@ class PurchaseOrderViewSet(Resource[PurchaseOrder]):
         require(principal, "purchasing.receive", order.warehouse.code)
         data = ReceiveRequest.read(request)
         skus = {line.pk: line.sku for line in order.lines.all()}
-        made = receiving.receive(
-            order.pk,
-            [
-                receiving.Arrived(
-                    x["line"],
-                    x["good"],
-                    x["damaged"],
-                    x["quarantine"],
-                    x["lot"],
-                    x.get("expires_on"),
-                    tuple(x["serials"]),
-                ).of(skus[x["line"]], x["unit"])
-                if x["line"] in skus
-                else receiving.Arrived(x["line"], x["good"], x["damaged"], x["quarantine"])
-                for x in data["lines"]
-            ],
-            actor=actor_of(principal),
-            key=f"api:{data['key']}",
-            delivery_note=data["delivery_note"],
-            allow_over=can(principal, "purchasing.edit", order.warehouse.code),
-        )
+        with pointing("lines", places_of(data["lines"])):
+            made = receiving.receive(
+                order.pk,
+                [
+                    receiving.Arrived(
+                        x["line"],
+                        x["good"],
+                        x["damaged"],
+                        x["quarantine"],
+                        x["lot"],
+                        x.get("expires_on"),
+                        tuple(x["serials"]),
+                    ).of(skus[x["line"]], x["unit"])
+                    if x["line"] in skus
+                    else receiving.Arrived(x["line"], x["good"], x["damaged"], x["quarantine"])
+                    for x in data["lines"]
+                ],
+                actor=actor_of(principal),
+                key=f"api:{data['key']}",
+                delivery_note=data["delivery_note"],
+                allow_over=can(principal, "purchasing.edit", order.warehouse.code),
+            )
         return Response(ReceiptSerializer(made, context=self.get_serializer_context()).data, 201)
 
 
@@ -497,8 +500,11 @@ class SuggestionViewSet(Resource[ReorderSuggestion]):
         places = dict(self.get_queryset().filter(pk__in=wanted).values_list("pk", "warehouse__code"))
         for number, pk in enumerate(wanted):
             if pk not in places or not can(principal, "purchasing.edit", places[pk]):
-                raise UserError(f"ids: there is no suggestion {pk} (number {number + 1}).", field="ids")
-        made = planner.accept(wanted, actor=actor_of(principal))
+                raise UserError(
+                    f"ids: there is no suggestion {pk} (number {number + 1}).", field=f"ids.{number}"
+                )
+        with pointing("ids", {pk: number for number, pk in enumerate(wanted)}):
+            made = planner.accept(wanted, actor=actor_of(principal))
         orders = (
             PurchaseOrder.objects.filter(pk__in=[order.pk for order in made])
             .select_related("supplier", "warehouse")

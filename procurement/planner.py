@@ -27,7 +27,7 @@ from inventory.velocity import DemandOfDay, Velocity, fill_days, velocity
 from oms.core import business
 from oms.core.actor import Actor
 from oms.core.clock import business_day, now, plausible
-from oms.core.errors import Conflict, UserError
+from oms.core.errors import Conflict, UserError, about
 from procurement import moves, purchase_orders, reorder, selectors
 from procurement.models import (
     PurchaseOrder,
@@ -595,16 +595,17 @@ def accept(suggestion_ids: Iterable[int], *, actor: Actor) -> list[PurchaseOrder
         groups: dict[tuple[int, int, str], list[ReorderSuggestion]] = defaultdict(list)
         for suggestion in chosen:
             if suggestion.offer is None:
-                raise UserError(
-                    f"supplier: {suggestion.sku} has no usable offer; add one first.", field="supplier"
-                )
+                with about(suggestion.pk):
+                    raise UserError(
+                        f"supplier: {suggestion.sku} has no usable offer; add one first.", field="supplier"
+                    )
             groups[suggestion.offer.supplier_id, suggestion.warehouse_id, suggestion.offer.currency].append(
                 suggestion
             )
         if ids and not chosen:
             raise Conflict(
                 "suggestions: all of them were ordered or dismissed meanwhile, or have nothing to buy.",
-                field="suggestions",
+                field="ids",
             )
         made = []
         for (supplier_id, warehouse_id, currency), group in sorted(groups.items()):

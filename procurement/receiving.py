@@ -14,7 +14,7 @@ from inventory.models import Sku
 from oms.core.actor import Actor
 from oms.core.audit import record
 from oms.core.clock import now
-from oms.core.errors import Conflict, UserError
+from oms.core.errors import Conflict, UserError, about
 from oms.core.outbox import emit
 from procurement import landed, states
 from procurement.models import PurchaseOrder, PurchaseOrderLine, Receipt, ReceiptLine
@@ -57,7 +57,7 @@ def _line_for(
     """The order line that takes what arrived. Raises `UserError` (line, quantity), `Conflict` (more than allowed)."""
     line = lines.get(item.line_id)
     if line is None:
-        raise UserError(f"lines: line {item.line_id} is not on {order.number}.", field="lines")
+        raise UserError(f"lines: line {item.line_id} is not on {order.number}.", field="line")
     if min(item.good, item.damaged, item.quarantine) < 0:
         raise UserError("quantity: received units cannot be negative.", field="quantity")
     limit = most_allowed(line, order.supplier.over_receipt_percent) if allow_over else line.quantity
@@ -105,8 +105,9 @@ def receive(
         for item in arrived:
             if not item.units:
                 continue
-            line = _line_for(item, order, lines, allow_over=allow_over)
-            lot = lots.lot_for(line.sku, item.lot_code, expires_on=item.expires_on, source=receipt.number)
+            with about(item.line_id):
+                line = _line_for(item, order, lines, allow_over=allow_over)
+                lot = lots.lot_for(line.sku, item.lot_code, expires_on=item.expires_on, source=receipt.number)
             unit_cost = landed.unit_cost(order, line, item.units)
             entry = ReceiptLine.objects.create(
                 receipt=receipt,

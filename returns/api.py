@@ -20,6 +20,7 @@ from oms.core.access import principal_of, require, scope_of
 from oms.core.actor import Actor, actor_of
 from oms.core.api.fields import MoneyField, SparseFieldsMixin
 from oms.core.api.forms import Form
+from oms.core.api.problems import places_of, pointing
 from oms.core.api.resources import Resource
 from oms.core.errors import UserError
 from oms.orders.models import Order
@@ -248,18 +249,18 @@ class RmaViewSet(Resource[Rma]):
             raise UserError(f"order: there is no order with id {data['order']}.", field="order")
         if warehouse is None:
             raise UserError(f"warehouse: there is no warehouse '{data['warehouse']}'.", field="warehouse")
-        made = rma.open_rma(
-            order_id=order.pk,
-            warehouse_id=warehouse.pk,
-            actor=actor_of(principal_of(request)),
-            source="api",
-            items=[
-                rma.ReturnItem(i["line"], i["quantity"], i["reason"], i["comment"]) for i in data["items"]
-            ],
-            external_id=data["external_id"],
-            tracking_number=data["tracking_number"],
-            note=data["note"],
-        )
+        items = data["items"]
+        with pointing("items", places_of(items)):
+            made = rma.open_rma(
+                order_id=order.pk,
+                warehouse_id=warehouse.pk,
+                actor=actor_of(principal_of(request)),
+                source="api",
+                items=[rma.ReturnItem(i["line"], i["quantity"], i["reason"], i["comment"]) for i in items],
+                external_id=data["external_id"],
+                tracking_number=data["tracking_number"],
+                note=data["note"],
+            )
         return self._done(made.pk, 201)
 
     @extend_schema(request=None, responses=RmaSerializer)
@@ -302,9 +303,9 @@ class RmaViewSet(Resource[Rma]):
 
     def _found(self, data: dict[str, Any], warehouse_id: int, rma_id: int | None = None) -> Rma:
         known = resolve_codes([one["sku"] for one in data["items"]])
-        unknown = next((one["sku"] for one in data["items"] if one["sku"] not in known), None)
-        if unknown is not None:
-            raise UserError(f"items: SKU '{unknown}' is unknown.", field="items")
+        for place, one in enumerate(data["items"]):
+            if one["sku"] not in known:
+                raise UserError(f"items: SKU '{one['sku']}' is unknown.", field=f"items.{place}.sku")
         return rma.receive_unannounced(
             warehouse_id=warehouse_id,
             goods=[(known[one["sku"]].pk, one["quantity"]) for one in data["items"]],
@@ -351,10 +352,11 @@ class RmaViewSet(Resource[Rma]):
         for line in data["lines"]:
             counts[line["line"]] = counts.get(line["line"], 0) + line["quantity"]
             numbers.setdefault(line["line"], []).extend(line["serials"])
-        done = rma.receive(
-            item.pk, counts, actor=actor_of(principal_of(request)), key=f"api:{data['key']}", numbers=numbers,
-            wrong_because=data["wrong_because"],
-        )  # fmt: skip
+        with pointing("lines", places_of(data["lines"])):
+            done = rma.receive(
+                item.pk, counts, actor=actor_of(principal_of(request)), key=f"api:{data['key']}", numbers=numbers,
+                wrong_because=data["wrong_because"],
+            )  # fmt: skip
         return self._done(done.pk)
 
     @extend_schema(request=InspectRequest, responses=RmaSerializer)
@@ -366,14 +368,18 @@ class RmaViewSet(Resource[Rma]):
         known = resolve_codes([v["target_sku"] for v in data["verdicts"] if v["target_sku"]])
         mine = set(item.lines.values_list("pk", flat=True))
         verdicts = []
-        for verdict in data["verdicts"]:
+        for place, verdict in enumerate(data["verdicts"]):
             if verdict["line"] not in mine:
                 raise UserError(
-                    f"verdicts: line {verdict['line']} does not belong to {item.number}.", field="verdicts"
+                    f"verdicts: line {verdict['line']} does not belong to {item.number}.",
+                    field=f"verdicts.{place}.line",
                 )
             target = known.get(verdict["target_sku"])
             if verdict["target_sku"] and target is None:
-                raise UserError(f"target_sku: SKU '{verdict['target_sku']}' is unknown.", field="target_sku")
+                raise UserError(
+                    f"target_sku: SKU '{verdict['target_sku']}' is unknown.",
+                    field=f"verdicts.{place}.target_sku",
+                )
             verdicts.append(
                 inspection.Verdict(
                     verdict["line"],
@@ -385,7 +391,8 @@ class RmaViewSet(Resource[Rma]):
                     tuple(verdict["serials"]),
                 )
             )
-        inspection.dispose(verdicts, actor=actor_of(principal_of(request)), key=f"api:{data['key']}")
+        with pointing("verdicts", {place: place for place in range(len(verdicts))}):
+            inspection.dispose(verdicts, actor=actor_of(principal_of(request)), key=f"api:{data['key']}")
         return self._done(item.pk)
 
     @extend_schema(request=RefundRequest, responses={201: RefundSerializer})
@@ -403,16 +410,17 @@ class RmaViewSet(Resource[Rma]):
         items = [
             refunds.RefundItem(i["line"], i["quantity"], i["amount"]) for i in data.get("items", [])
         ] or refunds.suggest(item)
-        made = refunds.plan(
-            order_id=item.order.pk,
-            rma_id=item.pk,
-            items=items,
-            key=f"api:{data['key']}",
-            actor=actor_of(principal),
-            shipping=data["shipping"],
-            restocking_fee=data["restocking_fee"],
-            reason=data["reason"],
-        )
+        with pointing("items", places_of(data.get("items", ()))):
+            made = refunds.plan(
+                order_id=item.order.pk,
+                rma_id=item.pk,
+                items=items,
+                key=f"api:{data['key']}",
+                actor=actor_of(principal),
+                shipping=data["shipping"],
+                restocking_fee=data["restocking_fee"],
+                reason=data["reason"],
+            )
         return Response(RefundSerializer(made).data, 201)
 
     @extend_schema(request=None, responses=RmaSerializer)

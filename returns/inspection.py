@@ -11,7 +11,7 @@ from django.db.models import F
 from inventory.ledger import Movement, post_movements
 from inventory.models import Sku, StockMovement
 from oms.core.actor import Actor
-from oms.core.errors import Conflict, NotFound, UserError
+from oms.core.errors import Conflict, NotFound, UserError, about
 from oms.core.outbox import emit
 from oms.orders import timeline
 from returns import returned_serials
@@ -58,7 +58,7 @@ def dispose(verdicts: list[Verdict], *, actor: Actor, key: str) -> Rma:
         ids = {verdict.line_id for verdict in verdicts}
         rmas = set(RmaLine.objects.filter(pk__in=ids).values_list("rma_id", flat=True))
         if len(rmas) != 1 or RmaLine.objects.filter(pk__in=ids).count() != len(ids):
-            raise NotFound("lines: all lines must exist and belong to one RMA.", field="lines")
+            raise NotFound("verdicts: all lines must exist and belong to one RMA.", field="verdicts")
         rma_id = rmas.pop()
         Rma.objects.filter(pk=rma_id).update(version=F("version") + 1)
         rma = Rma.objects.select_related("warehouse").get(pk=rma_id)
@@ -67,22 +67,23 @@ def dispose(verdicts: list[Verdict], *, actor: Actor, key: str) -> Rma:
         lines = {line.pk: line for line in rma.lines.select_related("sku")}
         movements: list[Movement] = []
         for index, verdict in enumerate(verdicts):
-            line = lines[verdict.line_id]
-            _check(verdict, line)
-            made = Disposition.objects.create(
-                line=line,
-                quantity=verdict.quantity,
-                condition=verdict.condition,
-                outcome=verdict.outcome,
-                target_sku_id=verdict.target_sku_id,
-                note=verdict.note[:255],
-                key=f"{key}:{index}",
-                inspector=str(actor),
-            )
-            returned_serials.judge(rma, made, verdict.serials, actor)
-            line.disposed += verdict.quantity
-            line.save(update_fields=["disposed"])
-            movements += _movements(rma, line, verdict, f"{key}:{index}")
+            with about(index):
+                line = lines[verdict.line_id]
+                _check(verdict, line)
+                made = Disposition.objects.create(
+                    line=line,
+                    quantity=verdict.quantity,
+                    condition=verdict.condition,
+                    outcome=verdict.outcome,
+                    target_sku_id=verdict.target_sku_id,
+                    note=verdict.note[:255],
+                    key=f"{key}:{index}",
+                    inspector=str(actor),
+                )
+                returned_serials.judge(rma, made, verdict.serials, actor)
+                line.disposed += verdict.quantity
+                line.save(update_fields=["disposed"])
+                movements += _movements(rma, line, verdict, f"{key}:{index}")
         rma.state = state_by_counts(rma)
         rma.save(update_fields=["state"])
         if rma.order_id:

@@ -15,7 +15,7 @@ from django.db.models import F, Sum
 
 from oms.core.actor import Actor
 from oms.core.clock import now
-from oms.core.errors import Conflict, NotFound, UserError
+from oms.core.errors import Conflict, NotFound, UserError, about
 from oms.core.exceptions_inbox import close_item
 from oms.core.money import Money, check_coins, quantize
 from oms.core.outbox import emit
@@ -110,39 +110,42 @@ def plan(
         lines = {line.pk: line for line in OrderLine.objects.filter(order=order).select_related("order")}
         done = _refunded_lines(list(lines))
         for item in items:
-            line = lines.get(item.line_id)
-            if line is None:
-                raise UserError(f"items: line {item.line_id} is not a line of {order.number}.", field="items")
-            if item.amount < 0 or item.quantity < 0:
-                raise UserError(
-                    "amount: neither money nor units of a refund can be negative.", field="amount"
-                )
-            check_coins("amount", item.amount, order.currency)
-            units, money = done.get(line.pk, (0, ZERO))
-            if units + item.quantity > line.quantity:
-                raise Conflict(
-                    f"quantity: {units} of {line.quantity} units of {line.external_sku} are refunded already; "
-                    f"{item.quantity} more is too many.",
-                    field="quantity",
-                )
-            if money + item.amount > line_value(line, line.quantity):
-                raise Conflict(
-                    f"amount: {line.external_sku} was paid "
-                    f"{Money(line_value(line, line.quantity), order.currency)} and "
-                    f"{Money(money, order.currency)} is refunded already; "
-                    f"{Money(item.amount, order.currency)} more is too much.",
-                    field="amount",
-                )
+            with about(item.line_id):
+                line = lines.get(item.line_id)
+                if line is None:
+                    raise UserError(
+                        f"items: line {item.line_id} is not a line of {order.number}.", field="line"
+                    )
+                if item.amount < 0 or item.quantity < 0:
+                    raise UserError(
+                        "amount: neither money nor units of a refund can be negative.", field="amount"
+                    )
+                check_coins("amount", item.amount, order.currency)
+                units, money = done.get(line.pk, (0, ZERO))
+                if units + item.quantity > line.quantity:
+                    raise Conflict(
+                        f"quantity: {units} of {line.quantity} units of {line.external_sku} are refunded already; "
+                        f"{item.quantity} more is too many.",
+                        field="quantity",
+                    )
+                if money + item.amount > line_value(line, line.quantity):
+                    raise Conflict(
+                        f"amount: {line.external_sku} was paid "
+                        f"{Money(line_value(line, line.quantity), order.currency)} and "
+                        f"{Money(money, order.currency)} is refunded already; "
+                        f"{Money(item.amount, order.currency)} more is too much.",
+                        field="amount",
+                    )
         amount = sum((item.amount for item in items), ZERO) + shipping - restocking_fee
         if amount <= 0:
-            raise UserError("amount: a refund must be above zero after the fee.", field="amount")
+            raise UserError("amount: a refund must be above zero after the fee.", field="items")
         before = refunded_total(order.pk)
         if before + amount > order.total:
             raise Conflict(
                 f"amount: {order.number} was paid {Money(order.total, order.currency)}, "
                 f"{Money(before, order.currency)} is refunded already; "
                 f"{Money(amount, order.currency)} more is too much.",
-                field="amount",
+                field="items",
             )
         refund = Refund.objects.create(
             order=order,

@@ -17,8 +17,9 @@ from inventory.ledger import Movement, post_movements
 from inventory.models import Sku, StockMovement, Warehouse
 from oms.core.actor import Actor
 from oms.core.clock import now
-from oms.core.errors import Conflict, NotFound, UserError
+from oms.core.errors import Conflict, NotFound, UserError, about
 from oms.core.outbox import emit
+from oms.core.words import some
 from oms.orders import timeline
 from oms.orders.models import Allocation, Order, OrderLine
 from returns import returned_serials, states
@@ -121,7 +122,7 @@ def open_rma(
             for item in items
             for sku, per_unit in _physical(lines[item.line_id])
         )
-        timeline.add(order.pk, "return", f"{rma.number} opened for {units} unit(s)", actor=actor)
+        timeline.add(order.pk, "return", f"{rma.number} opened for {some(units, 'unit')}", actor=actor)
     return rma
 
 
@@ -135,26 +136,28 @@ def _units_asked(
     left = returnable(order)
     wanted: dict[int, int] = {}
     for item in items:
-        if item.line_id not in lines or lines[item.line_id].sku is None:
-            raise UserError(
-                f"items: line {item.line_id} is not a product line of {order.number}.", field="items"
-            )
-        if item.quantity < 1:
-            raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
-        if item.reason_code and item.reason_code not in reasons:
-            raise UserError(
-                f"reason: '{item.reason_code}' is unknown; use one of {', '.join(sorted(reasons))}.",
-                field="reason",
-            )
+        with about(item.line_id):
+            if item.line_id not in lines or lines[item.line_id].sku is None:
+                raise UserError(
+                    f"items: line {item.line_id} is not a product line of {order.number}.", field="line"
+                )
+            if item.quantity < 1:
+                raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
+            if item.reason_code and item.reason_code not in reasons:
+                raise UserError(
+                    f"reason: '{item.reason_code}' is unknown; use one of {', '.join(sorted(reasons))}.",
+                    field="reason",
+                )
         wanted[item.line_id] = wanted.get(item.line_id, 0) + item.quantity
     for line_id, quantity in wanted.items():
         if quantity > left.get(line_id, 0):
             line = lines[line_id]
-            raise Conflict(
-                f"quantity: {quantity} of {line.external_sku or line.sku} asked, but only {left.get(line_id, 0)} "
-                f"of {line.shipped} shipped can still be returned.",
-                field="quantity",
-            )
+            with about(line_id):
+                raise Conflict(
+                    f"quantity: {quantity} of {line.external_sku or line.sku} asked, but only {left.get(line_id, 0)} "
+                    f"of {line.shipped} shipped can still be returned.",
+                    field="quantity",
+                )
     return sum(wanted.values())
 
 
@@ -211,7 +214,7 @@ def receive(
     Raises `UserError` and `Conflict` with the field to mend; a repeated key changes nothing.
     """
     if not any(quantity > 0 for quantity in quantities.values()):
-        raise UserError("quantity: enter how many units arrived for at least one line.", field="quantity")
+        raise UserError("quantity: enter how many units arrived for at least one line.", field="lines")
     with transaction.atomic():
         rma = _locked(rma_id)
         if ReturnReceipt.objects.filter(line__rma=rma, key__startswith=f"{key}:").exists():
@@ -225,22 +228,23 @@ def receive(
         for line_id, quantity in sorted(quantities.items()):
             if quantity == 0:
                 continue
-            line = lines.get(line_id)
-            if line is None:
-                raise UserError(f"lines: line {line_id} does not belong to {rma.number}.", field="lines")
-            if quantity < 0:
-                raise UserError("quantity: cannot be negative.", field="quantity")
-            if line.received + quantity > line.quantity:
-                raise Conflict(
-                    f"quantity: {line.sku} expects {line.quantity - line.received} more, {quantity} given. "
-                    "Receive a surplus as unannounced goods.",
-                    field="quantity",
-                )
-            right, wrong = returned_serials.sort(rma, line, quantity, (numbers or {}).get(line_id, ()))
-            if wrong:
-                stranger = _stranger(rma, line, wrong, wrong_because, f"{key}:{line_id}", actor)
-                movements += _arrivals(stranger, rma, len(wrong), key)
-                quantity -= len(wrong)
+            with about(line_id):
+                line = lines.get(line_id)
+                if line is None:
+                    raise UserError(f"lines: line {line_id} does not belong to {rma.number}.", field="line")
+                if quantity < 0:
+                    raise UserError("quantity: cannot be negative.", field="quantity")
+                if line.received + quantity > line.quantity:
+                    raise Conflict(
+                        f"quantity: {line.sku} expects {line.quantity - line.received} more, {quantity} given. "
+                        "Receive a surplus as unannounced goods.",
+                        field="quantity",
+                    )
+                right, wrong = returned_serials.sort(rma, line, quantity, (numbers or {}).get(line_id, ()))
+                if wrong:
+                    stranger = _stranger(rma, line, wrong, wrong_because, f"{key}:{line_id}", actor)
+                    movements += _arrivals(stranger, rma, len(wrong), key)
+                    quantity -= len(wrong)
             returned_serials.take_in(rma, line, right, actor)
             if not quantity:
                 continue
@@ -257,7 +261,10 @@ def receive(
         if rma.order_id:
             units = sum(quantities.values())
             timeline.add(
-                rma.order_id, "return", f"{rma.number}: {units} unit(s) arrived, in quarantine", actor=actor
+                rma.order_id,
+                "return",
+                f"{rma.number}: {some(units, 'unit')} arrived, in quarantine",
+                actor=actor,
             )
         emit("return.received", str(rma.pk))
         post_movements(movements, actor=actor)
@@ -389,7 +396,7 @@ def close(rma_id: int, *, actor: Actor) -> Rma:
         rma.save(update_fields=["state", "closed_at"])
         if rma.order_id:
             missing = sum(max(0, line.quantity - line.received) for line in rma.lines.all())
-            tail = f", {missing} unit(s) not returned" if missing else ""
+            tail = f", {some(missing, 'unit')} not returned" if missing else ""
             timeline.add(rma.order_id, "return", f"{rma.number} closed{tail}", actor=actor)
     return rma
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.http import QueryDict
+from django.test.client import FakePayload
 
 # Playwright's sync interface runs inside an event loop; Django would refuse the ORM there.
 os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
@@ -135,6 +137,32 @@ def _reasons_come_back() -> Iterator[None]:
     post_migrate.connect(restore, weak=False, dispatch_uid="reasons")
     yield
     post_migrate.disconnect(dispatch_uid="reasons")
+
+
+@pytest.fixture(autouse=True)
+def _pointers_lead_somewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever refusal of the API a test meets: its pointers name places of the request that was sent."""
+    from rest_framework.test import APIClient
+
+    from tests.api.pointing import lost_pointers
+
+    lost: list[str] = []
+    ask = APIClient.request
+
+    def request(client: Any, **kwargs: Any) -> Any:
+        sent = kwargs["wsgi.input"].read() if "wsgi.input" in kwargs else b""
+        if "wsgi.input" in kwargs:
+            kwargs["wsgi.input"] = FakePayload(sent)
+        answer = ask(client, **kwargs)
+        path = kwargs.get("PATH_INFO", "")
+        if path.startswith("/api/v1/") and not answer.streaming and answer.content:
+            query = QueryDict(kwargs.get("QUERY_STRING", ""))
+            lost.extend(lost_pointers(kwargs["REQUEST_METHOD"], path, query, sent, answer.content))
+        return answer
+
+    monkeypatch.setattr(APIClient, "request", request)
+    yield
+    assert not lost, "\n".join(lost)
 
 
 @pytest.fixture

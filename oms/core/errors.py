@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """A wrong file, payload, key or click. Maps to 400 (API) or a form error."""
@@ -13,6 +16,8 @@ class UserError(Exception):
         super().__init__(message)
         self.message = message
         self.field = field
+        #: of many that were given, the one that it is about: its line, SKU … (`about`)
+        self.item: Hashable = None
         self.code = code or self.code
 
 
@@ -35,3 +40,14 @@ class Conflict(UserError):
 
     status = 409
     code = "conflict"
+
+
+@contextmanager
+def about(item: Hashable) -> Iterator[None]:
+    """Around the work on one of many: an error inside is about that one, so a door can point at its place."""
+    try:
+        yield
+    except UserError as error:
+        if error.item is None:
+            error.item = item
+        raise

@@ -22,6 +22,7 @@ from oms.core.api.fields import DerivedOnceMixin, MoneyField, SparseFieldsMixin,
 from oms.core.api.filters import refuse_unknown
 from oms.core.api.forms import Form
 from oms.core.api.idempotency import IdempotentMixin
+from oms.core.api.problems import places_of, pointing
 from oms.core.api.resources import Resource
 from oms.core.api.versions import VersionedMixin
 from oms.core.errors import Conflict, UserError
@@ -364,7 +365,7 @@ class OrderViewSet(OneOrder, Resource[Order]):
             order = self.permitted(str(order_id), right)
             return orders_bulk.act(data["action"], order, data, actor=actor, principal=principal)
 
-        return Response(bulk.each(data["ids"], one, at="/ids"))
+        return Response(bulk.each(request, "ids", data["ids"], one))
 
     @extend_schema(request=HoldRequest, responses=OrderDetailSerializer)
     @action(detail=True, methods=["post"])
@@ -409,13 +410,14 @@ class OrderViewSet(OneOrder, Resource[Order]):
             quantities = {}
             for line in data["lines"]:
                 quantities[line["line"]] = quantities.get(line["line"], 0) + line["quantity"]
-        services.cancel_lines(
-            order.pk,
-            quantities,
-            reason=data["reason"],
-            actor=actor_of(principal_of(request)),
-            note=data.get("note", ""),
-        )
+        with pointing("lines", places_of(data.get("lines", ()))):
+            services.cancel_lines(
+                order.pk,
+                quantities,
+                reason=data["reason"],
+                actor=actor_of(principal_of(request)),
+                note=data.get("note", ""),
+            )
         return self.answer(order.pk)
 
     @extend_schema(request=None, responses=OrderDetailSerializer)

@@ -19,7 +19,7 @@ from inventory.reservations import ReserveLine
 from oms.core.access import can, require
 from oms.core.actor import Actor, task_actor
 from oms.core.clock import now, plausible
-from oms.core.errors import Conflict, NotAllowed, NotFound, UserError
+from oms.core.errors import Conflict, NotAllowed, NotFound, UserError, about
 from oms.core.exceptions_inbox import close_item
 from oms.core.outbox import emit, emit_many
 from oms.orders import holding, intake, states, timeline, upkeep
@@ -276,17 +276,18 @@ def _to_cancel(
     if quantities is None:
         return {pk: line.outstanding for pk, line in lines.items() if line.outstanding}
     for pk, units in quantities.items():
-        line = lines.get(pk)
-        if line is None:
-            raise UserError(f"lines: {order.number} has no line {pk}.", field="lines")
-        if isinstance(units, bool) or not isinstance(units, int) or units < 1:
-            raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
-        if units > line.outstanding:
-            raise Conflict(
-                f"quantity: {units} of {line.sku or line.external_sku} asked, but only {line.outstanding} of "
-                f"{line.quantity} can still be cancelled ({line.shipped} shipped, {line.cancelled} cancelled).",
-                field="quantity",
-            )
+        with about(pk):
+            line = lines.get(pk)
+            if line is None:
+                raise UserError(f"lines: {order.number} has no line {pk}.", field="line")
+            if isinstance(units, bool) or not isinstance(units, int) or units < 1:
+                raise UserError("quantity: must be a whole number of at least 1.", field="quantity")
+            if units > line.outstanding:
+                raise Conflict(
+                    f"quantity: {units} of {line.sku or line.external_sku} asked, but only {line.outstanding} of "
+                    f"{line.quantity} can still be cancelled ({line.shipped} shipped, {line.cancelled} cancelled).",
+                    field="quantity",
+                )
     return dict(quantities)
 
 

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import hypothesis
 import schemathesis
@@ -29,6 +30,7 @@ from oms.core import tokens
 from oms.core.actor import SYSTEM
 from oms.core.roles import SCOPES
 from tests.access import places
+from tests.api.pointing import lost_pointers
 from tests.factories import make_user
 
 #: requests for each operation; raise it for a longer search
@@ -97,6 +99,7 @@ class World:
                 checks = [*self.checks, *self.guard] if proves else self.checks
                 case.validate_response(answer, checks=checks, headers=self.headers)
                 accepts_what_it_describes(case, answer)
+                points_somewhere(case, answer)
             except (Failure, FailureGroup) as failure:
                 for one in getattr(failure, "exceptions", [failure]):
                     self.failures.setdefault(f"{label}: {one.title}", _told(case, answer, one))
@@ -113,6 +116,16 @@ def accepts_what_it_describes(case: Any, answer: Any) -> None:
     wrong = {one["code"] for one in problem.get("errors", ())}
     if problem["type"] == "urn:lading:invalid" and not wrong <= FACTS:
         raise Refused(operation=case.operation.label, message=problem["detail"], title="Refused as malformed")
+
+
+def points_somewhere(case: Any, answer: Any) -> None:
+    """The pointers of a refusal name places of the request."""
+    asked = answer.request
+    sent = asked.body.encode() if isinstance(asked.body, str) else asked.body or b""
+    address = urlsplit(asked.url)
+    lost = lost_pointers(case.method, address.path, parse_qs(address.query, True), sent, answer.content)
+    if lost:
+        raise Refused(operation=case.operation.label, message="\n".join(lost), title="Points nowhere")
 
 
 def _told(case: Any, answer: Any, failure: Any) -> str:

@@ -106,7 +106,7 @@ def test_a_return_is_decided_and_a_parcel_may_come_unannounced(
     level = StockLevel.objects.get()
     assert (level.on_hand, level.quarantine, level.available) == (3, 3, 0)
     wrong = api.post("/api/v1/returns/blind/", {**body, "items": [{"sku": "NOPE", "quantity": 1}]})
-    assert (wrong.status_code, wrong.json()["errors"][0]["pointer"]) == (400, "/items")
+    assert (wrong.status_code, wrong.json()["errors"][0]["pointer"]) == (400, "/items/0/sku")
     assert_invariants()
 
 

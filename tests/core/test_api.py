@@ -209,7 +209,8 @@ def test_rate_limit_answers_429_with_retry_after(
 def test_errors_are_problem_documents(
     client: Client, bearer: str, kind: str, status: int, code: str, pointer: str | None
 ) -> None:
-    got = call(client, "POST", "/api/v1/items/", bearer, {"kind": kind}, **{"X-Request-ID": "trace-1234"})
+    body = {"kind": kind, "quantity": 3, "address/zip": "x"}
+    got = call(client, "POST", "/api/v1/items/", bearer, body, **{"X-Request-ID": "trace-1234"})
     document = got.json()
     assert (got.status_code, got["Content-Type"], got["X-Request-ID"]) == (
         status,

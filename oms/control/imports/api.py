@@ -19,6 +19,7 @@ from oms.core.access import Scope, principal_of, scope_of
 from oms.core.actor import actor_of
 from oms.core.api.fields import SparseFieldsMixin
 from oms.core.api.forms import Form
+from oms.core.api.problems import renamed
 from oms.core.api.resources import Resource
 from oms.core.errors import NotAllowed
 
@@ -103,7 +104,8 @@ class ImportViewSet(Resource[ImportFile]):
         """Bring a file in; it is checked in the background, nothing of it is written yet."""
         data = NewImport.read(request)
         upload = SimpleUploadedFile(data.pop("name"), data.pop("content").encode())
-        file = running.receive(upload, data.pop("kind"), actor=actor_of(principal_of(request)), **data)
+        with renamed("file", "content"):
+            file = running.receive(upload, data.pop("kind"), actor=actor_of(principal_of(request)), **data)
         return self._done(file.pk, 202)
 
     @extend_schema(request=ApplyRequest, responses={202: ImportSerializer})

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 from django.db import transaction
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
 
-from oms.core.api.problems import pointer_to, pointers
+from oms.core.api.problems import place_of, pointers
 from oms.core.errors import UserError
 
 T = TypeVar("T")
@@ -32,11 +33,12 @@ class BulkAnswer(serializers.Serializer[Any]):
     results = BulkItem(many=True)
 
 
-def each(items: Iterable[T], work: Callable[[T], str], *, at: str) -> dict[str, Any]:
+def each(request: Request, name: str, items: Iterable[T], work: Callable[[T], str]) -> dict[str, Any]:
     """Do `work` for each item in a savepoint of its own; a refused one stops no other.
 
-    `work` returns a word on what was done; `at` is the pointer of the list in the request, such as "/items".
+    `work` returns a word on what was done; `name` is the member of the request's body that holds the items.
     """
+    body, described = request.data, getattr(request, "described_by", None)
     results = []
     for index, item in enumerate(items):
         found = {"index": index, "status": 200, "detail": "", "pointer": "", "code": ""}
@@ -44,11 +46,14 @@ def each(items: Iterable[T], work: Callable[[T], str], *, at: str) -> dict[str, 
             with transaction.atomic():
                 found["detail"] = work(item)
         except UserError as error:
-            where = f"{at}/{index}{pointer_to(error.field)}" if error.field else f"{at}/{index}"
+            at = f"{name}.{index}"
+            where = place_of(f"{at}.{error.field}", body, described)
+            if where.count("/") == 2:  # not a member of the item, perhaps one of the whole request
+                where = place_of(error.field, body, described) or where
             found |= {"status": error.status, "detail": error.message, "pointer": where, "code": error.code}
         except ValidationError as error:
             first = next(pointers(error.detail), {"pointer": "", "code": "invalid", "message": "not valid"})
-            where = f"{at}/{index}{first['pointer']}"
+            where = f"/{name}/{index}{first['pointer']}"
             found |= {"status": 400, "detail": first["message"], "pointer": where, "code": first["code"]}
         results.append(found)
     failed = sum(1 for one in results if one["status"] != 200)

@@ -68,6 +68,8 @@ class StrictMixin:
 
     def to_internal_value(self, data: Any) -> Any:
         fields: dict[str, Any] = self.fields  # type: ignore[attr-defined]
+        if self.parent is None and (request := self.context.get("request")) is not None:  # type: ignore[attr-defined]
+            request.described_by = self  # so that a refusal can point at a member that was left out
         if isinstance(data, dict):
             read = [name for name, field in fields.items() if not field.read_only]
             if unknown := [name for name in data if name not in read]:
@@ -100,6 +102,6 @@ class Form(StrictMixin, serializers.Serializer[Any]):
     @classmethod
     def read(cls, request: Request) -> dict[str, Any]:
         """The checked members of the request's body; raises DRF's `ValidationError`."""
-        form = cls(data=request.data)
+        form = cls(data=request.data, context={"request": request})
         form.is_valid(raise_exception=True)
         return dict(form.validated_data)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.core.exceptions import DisallowedHost, PermissionDenied, RequestDataTooBig
 from django.core.exceptions import ValidationError as ModelValidationError
-from django.http import Http404, HttpRequest, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.response import Response
+from rest_framework.serializers import ListSerializer, Serializer
 from rest_framework.views import set_rollback
 
 from oms.core.current import context
@@ -81,9 +84,78 @@ def pointers(detail: Any, at: str = "") -> Iterator[dict[str, str]]:
         yield {"pointer": at, "code": str(getattr(detail, "code", "invalid")), "message": str(detail)}
 
 
-def pointer_to(field: str) -> str:
-    """The JSON pointer of a `UserError`'s field: `lines.0.sku` is /lines/0/sku."""
-    return "".join(f"/{_escape(part)}" for part in field.split("."))
+@contextmanager
+def pointing(name: str, places: Mapping[Hashable, int | str], *beside: str) -> Iterator[None]:
+    """Around a service that was given the list or map `name`: an error about one of its items is about that place.
+
+    `places` leads from what a service calls the item (`oms.core.errors.about`) to its place in `name`. Members
+    `beside` it are maps with the same keys.
+    """
+    try:
+        yield
+    except UserError as error:
+        if error.item in places:
+            place = places[error.item]
+            inside = f".{error.field}" if error.field not in ("", name) else ""
+            error.field = f"{error.field}.{place}" if error.field in beside else f"{name}.{place}{inside}"
+        raise
+
+
+def places_of(items: Sequence[Mapping[str, Any]], by: str = "line") -> dict[Hashable, int | str]:
+    """Where in the list each `by` is first named, for `pointing`."""
+    return {item[by]: place for place, item in reversed(list(enumerate(items)))}
+
+
+@contextmanager
+def renamed(name: str, told: str) -> Iterator[None]:
+    """Around a service that calls `name` what the request calls `told`."""
+    try:
+        yield
+    except UserError as error:
+        error.field = told if error.field == name else error.field
+        raise
+
+
+def place_of(field: str, body: Any, described: Any = None) -> str:
+    """The JSON pointer of a `UserError`'s field, as far as it leads in the body: `lines.0.sku` is /lines/0/sku.
+
+    A service names what it read, which need not be what the caller wrote: a state that forbids the step is no
+    member of the body. `described` is the serializer that read the body; it knows members that were left out.
+    """
+    place, parts = "", field.split(".")
+    while parts:
+        # a code that is the key of a map may hold a dot itself
+        whole = next(
+            (n for n in range(len(parts), 0, -1) if isinstance(body, dict) and ".".join(parts[:n]) in body), 1
+        )
+        part, parts = ".".join(parts[:whole]), parts[whole:]
+        if isinstance(described, ListSerializer):
+            described = described.child
+        members = described.fields if isinstance(described, Serializer) else {}
+        if isinstance(body, dict) and part in body:
+            body = body[part]
+        elif isinstance(body, list) and part.isdecimal() and int(part) < len(body):
+            body = body[int(part)]
+        elif part in members and not members[part].read_only:
+            body = None
+        else:
+            break
+        place += f"/{_escape(part)}"
+        described = members.get(part, described if part.isdecimal() else None)
+    return place
+
+
+def _pointer(field: str, request: Any, info: dict[str, Any]) -> str:
+    """Where in the request: in its body, or a parameter of its query or of its address. Empty for none of them."""
+    if request is None:
+        return ""
+    if field in request.query_params or field in info.get("kwargs", {}):
+        return f"/{_escape(field)}"
+    try:
+        body = request.data
+    except exceptions.APIException:
+        return ""  # nobody read it before, and it cannot be read
+    return place_of(field, body, getattr(request, "described_by", None))
 
 
 def _escape(part: str) -> str:
@@ -109,8 +181,8 @@ def handler(error: Exception, info: dict[str, Any]) -> Response:
         )
     if isinstance(error, UserError):
         status, detail, code = error.status, error.message, error.code
-        if error.field:
-            errors = [{"pointer": pointer_to(error.field), "code": code, "message": error.message}]
+        if error.field and (pointer := _pointer(error.field, request, info)):
+            errors = [{"pointer": pointer, "code": code, "message": error.message}]
     elif isinstance(error, exceptions.ValidationError):
         status, code = error.status_code, "invalid"
         errors = list(pointers(error.detail))
@@ -158,7 +230,26 @@ def nothing_here(request: HttpRequest) -> JsonResponse:
     It also takes addresses without the last "/": a redirect would turn a POST into a GET.
     """
     fix = "" if request.path.endswith("/") else " Addresses of the API end with '/'."
-    detail = f"There is nothing at {request.path}.{fix}"
-    return JsonResponse(
-        problem(404, detail, code="not_found", path=request.path), status=404, content_type=CONTENT_TYPE
-    )
+    return _document(404, f"There is nothing at {request.path}.{fix}", "not_found", request)
+
+
+def _document(status: int, detail: str, code: str, request: HttpRequest) -> JsonResponse:
+    document = problem(status, detail, code=code, path=request.path)
+    return JsonResponse(document, status=status, content_type=CONTENT_TYPE)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's answer to a request that no view may see, such as one for a host that is not ours."""
+    if not request.path.startswith("/api/"):
+        return defaults.bad_request(request, exception)
+    detail = "The request is not one that this server answers."
+    if isinstance(exception, DisallowedHost):
+        detail = "Host: this server does not answer under that name; OMS_ALLOWED_HOSTS names those it does."
+    return _document(400, detail, "invalid", request)
+
+
+def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's answer where no address fits."""
+    if not request.path.startswith("/api/"):
+        return defaults.page_not_found(request, exception)
+    return nothing_here(request)

@@ -34,7 +34,10 @@ PROBLEM: dict[str, Any] = {
                 "type": "object",
                 "required": ["pointer", "code", "message"],
                 "properties": {
-                    "pointer": {**_TEXT, "description": "JSON pointer into the body, or /parameter"},
+                    "pointer": {
+                        **_TEXT,
+                        "description": "JSON pointer into the body, or /name of a parameter",
+                    },
                     "code": _TEXT,
                     "message": _TEXT,
                 },
