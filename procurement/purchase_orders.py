@@ -16,7 +16,7 @@ from inventory.models import Sku, SkuPack, Warehouse
 from oms.core.actor import Actor
 from oms.core.audit import record
 from oms.core.clock import business_day, now, plausible
-from oms.core.errors import Conflict, NotFound, UserError
+from oms.core.errors import Conflict, NotFound, UserError, about
 from oms.core.outbox import emit
 from procurement import states
 from procurement.models import PurchaseOrder, PurchaseOrderLine, Supplier
@@ -48,12 +48,14 @@ def create(
     actor: Actor,
     currency: str = "",
     expected_on: dt.date | None = None,
+    ordered_on: dt.date | None = None,
     external_number: str = "",
     fx_rate: Decimal = Decimal(1),
     note: str = "",
 ) -> PurchaseOrder:
     """Make a draft. The price is copied onto the line, so a later change of the offer leaves it alone.
 
+    `ordered_on` is today, unless the order was placed elsewhere before.
     Raises `UserError` naming the line and field that is wrong.
     """
     supplier = Supplier.objects.filter(pk=supplier_id).first()
@@ -73,7 +75,9 @@ def create(
             field="external_number",
         )
     plausible("expected_on", expected_on)
+    plausible("ordered_on", ordered_on)
     today = business_day()
+    _after_ordering(expected_on, ordered_on or today)
     with transaction.atomic():
         order = PurchaseOrder.objects.create(
             supplier=supplier,
@@ -82,22 +86,33 @@ def create(
             expected_on=expected_on or today + dt.timedelta(days=supplier.lead_time_days),
             external_number=external_number,
             fx_rate=fx_rate,
-            ordered_on=today,
+            ordered_on=ordered_on or today,
             note=note,
             created_by=str(actor),
         )
         made = []
         for number, spec in enumerate(lines, start=1):
-            made.append(_line(order, number, spec, today))
+            with about(number):
+                made.append(_line(order, number, spec, today))
         PurchaseOrderLine.objects.bulk_create(made)
         record(actor, "purchase_order.created", order, after={"lines": len(made), "supplier": supplier.code})
     return order
+
+
+def _after_ordering(expected_on: dt.date | None, ordered_on: dt.date | None) -> None:
+    """Goods do not come before they are ordered. Raises `UserError`."""
+    if expected_on is not None and ordered_on is not None and expected_on < ordered_on:
+        raise UserError(
+            f"expected_on: {expected_on} lies before the day of the order, {ordered_on}; give a later day.",
+            field="expected_on",
+        )
 
 
 def _line(order: PurchaseOrder, number: int, spec: LineSpec, today: dt.date) -> PurchaseOrderLine:
     if spec.quantity < 1:
         raise UserError(f"lines[{number}].quantity: must be a whole number of at least 1.", field="quantity")
     plausible("expected_on", spec.expected_on)
+    _after_ordering(spec.expected_on, order.ordered_on)
     sku = Sku.objects.filter(pk=spec.sku_id).first()
     if sku is None or sku.kind not in (Sku.Kind.STOCK, Sku.Kind.PREBUILT):
         raise UserError(f"lines[{number}].sku: only a stocked SKU can be bought.", field="sku")
@@ -203,6 +218,7 @@ def reschedule(
             raise Conflict(
                 f"{order.number} is {order.state}: nothing is on its way, so no date can move.", field="state"
             )
+        _after_ordering(expected_on, order.ordered_on)
         lines = list(order.lines.select_related("sku", "order"))
         moving = [
             line for line in lines if (line.expected_on is None if line_id is None else line.pk == line_id)
@@ -275,6 +291,8 @@ def confirm(order_id: int, *, actor: Actor, expected_on: dt.date | None = None) 
     """The supplier confirmed, perhaps with another date. Raises `UserError` for one that cannot be."""
     plausible("expected_on", expected_on)
     fields: dict[str, object] = {"expected_on": expected_on} if expected_on else {}
+    placed = PurchaseOrder.objects.filter(pk=order_id).values_list("ordered_on", flat=True).first()
+    _after_ordering(expected_on, placed)
     return _move(order_id, PurchaseOrder.State.CONFIRMED, actor=actor, **fields)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 import json
 from decimal import Decimal
@@ -186,6 +187,24 @@ def test_purchase_orders_once_with_freight(shop, tmp_path):
     order = PurchaseOrder.objects.get()
     assert (order.external_number, order.charges.get().amount) == ("A-1", Decimal("9.0000"))
     assert "supplier 'Nobody' is unknown" in text
+
+
+def test_a_purchase_order_keeps_the_day_it_was_placed(shop, tmp_path):
+    Supplier.objects.create(code="KILN", name="North Kiln")
+    make_sku("MUG")
+    path = write(
+        tmp_path,
+        "po_number,supplier,warehouse,sku,quantity,unit_cost,ordered_on,expected_on\n"
+        "A-1,KILN,MAIN,MUG,12,3.10,2026-01-05,2026-02-01\n"
+        "A-2,KILN,MAIN,MUG,1,1,2026-02-05,2026-02-01\n"
+        "A-3,KILN,MAIN,MUG,1,1,5 Jan,\n"
+        "A-4,KILN,MAIN,MUG,1,1,,2026-02-01\n",
+    )
+    text = run("import_purchase_orders", str(path))
+    days = dict(PurchaseOrder.objects.values_list("external_number", "ordered_on"))
+    assert days == {"A-1": dt.date(2026, 1, 5), "A-4": dt.date(2026, 2, 1)}
+    assert "2026-02-01 lies before the day of the order, 2026-02-05" in text
+    assert "ordered_on '5 Jan' is not a day" in text
 
 
 @pytest.mark.parametrize(

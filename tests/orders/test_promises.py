@@ -266,6 +266,12 @@ def test_a_draft_has_no_agreed_day_and_an_ended_order_no_date_to_move(shop):
     assert PurchaseOrder.objects.get().version >= version
     with pytest.raises(UserError, match="expected_on: .* is no day"):
         purchase_orders.reschedule(draft.pk, dt.date(1990, 1, 1), actor=SYSTEM)
+    ordered = PurchaseOrder.objects.get(pk=draft.pk).ordered_on
+    yesterday = ordered - dt.timedelta(days=1)
+    with pytest.raises(UserError, match=f"{yesterday} lies before the day of the order, {ordered}"):
+        purchase_orders.reschedule(draft.pk, yesterday, actor=SYSTEM)
+    with pytest.raises(UserError, match="before the day of the order"):
+        purchase_orders.confirm(draft.pk, expected_on=yesterday, actor=SYSTEM)
     with pytest.raises(NotFound, match="has no line 999"):
         purchase_orders.reschedule(draft.pk, days(4), line_id=999, actor=SYSTEM)
     purchase_orders.cancel(draft.pk, actor=SYSTEM)

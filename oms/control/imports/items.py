@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -80,8 +81,8 @@ class PurchaseItem:
     supplier: str
     warehouse: str
     currency: str
-    ordered_on: str
-    expected_on: str
+    ordered_on: dt.date | None
+    expected_on: dt.date | None
     note: str
     freight: Decimal
     duty: Decimal

@@ -131,11 +131,11 @@ def moment(row: Row, column: str, zone: dt.tzinfo) -> dt.datetime:
     return value if value.tzinfo else value.replace(tzinfo=zone)
 
 
-def day(row: Row, column: str) -> str:
-    """An ISO day, empty where the cell is, or `Wrong`."""
+def day(row: Row, column: str) -> dt.date | None:
+    """An ISO day, None where the cell is empty, or `Wrong`."""
     text = row.cells.get(column, "").strip()
     try:
-        return dt.date.fromisoformat(text).isoformat() if text else ""
+        return dt.date.fromisoformat(text) if text else None
     except ValueError:
         raise Wrong(column, f"{column} '{text}' is not a day; write it like 2026-11-23.") from None
 

@@ -37,6 +37,7 @@ from oms.control.imports.report import Report
 from oms.control.imports.stock import StockFile
 from oms.control.models import ImportFile, ImportRow
 from oms.core.actor import Actor
+from oms.core.clock import business_day
 from oms.core.csvsafe import safe_cell
 from oms.core.errors import NotFound, UserError
 from oms.orders import intake
@@ -440,14 +441,18 @@ def _apply_purchase(item: PurchaseItem, report: Report, actor: Actor) -> None:
     for line in item.lines:
         if line.code not in known:
             raise NotFound(f"row {line.row}: SKU '{line.code}' is unknown.", field="sku")
-    expected = dt.date.fromisoformat(item.expected_on) if item.expected_on else None
+    ordered = item.ordered_on
+    if ordered is None and item.expected_on is not None:
+        # an overdue order, brought in without the day on which it was placed
+        ordered = min(item.expected_on, business_day())
     with transaction.atomic():
         order = purchase_orders.create(
             supplier_id=supplier.pk,
             warehouse_id=warehouse.pk,
             actor=actor,
             currency=item.currency,
-            expected_on=expected,
+            expected_on=item.expected_on,
+            ordered_on=ordered,
             external_number=item.number,
             note=item.note,
             lines=[
