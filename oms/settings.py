@@ -266,7 +266,10 @@ LANGUAGE_CODE = "en-us"
 USE_I18N = False
 USE_TZ = True
 TIME_ZONE = "UTC"
-BUSINESS_TIME_ZONE = os.environ.get("OMS_TIME_ZONE", "UTC")
+_kept_zone = HOME / "time_zone"  # the demo's, so that every command on its database means the same days
+BUSINESS_TIME_ZONE = os.environ.get("OMS_TIME_ZONE") or (
+    _kept_zone.read_text().strip() if EMBEDDED and not TESTING and _kept_zone.exists() else "UTC"
+)
 try:
     ZoneInfo(BUSINESS_TIME_ZONE)
 except (KeyError, ValueError, OSError) as error:
@@ -341,6 +344,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["oms.core.api.auth.ScopePermission"],
     "DEFAULT_PAGINATION_CLASS": "oms.core.api.pagination.KeysetPagination",
     "DEFAULT_FILTER_BACKENDS": ["oms.core.api.filters.StrictFilterBackend"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "oms.core.api.negotiation.Negotiation",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["oms.core.api.parsers.PlainJSONParser"],
     "DEFAULT_THROTTLE_CLASSES": ["oms.core.api.auth.TokenThrottle"],
@@ -353,7 +357,7 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "Lading API",
     "DESCRIPTION": "One stock figure and one order queue for every channel. Errors are RFC 9457 problem documents. "
-    "No text may hold U+0000.",
+    "No text may hold U+0000. Each answer to a token tells its rate in `RateLimit-Policy` and `RateLimit`.",
     "VERSION": "1.0.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",

@@ -6,6 +6,8 @@ from django.utils.module_loading import import_string
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
+from oms.core.api.negotiation import ByParameter
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("oms.control.urls")),
     path("orders/", include("oms.orders.urls")),
@@ -18,7 +20,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("hooks/3pl/", include("fulfillment.threepl.hooks_urls")),
     path("hooks/", include("channels.hooks_urls")),
     path("api/v1/", include("oms.api")),
-    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/schema/", SpectacularAPIView.as_view(content_negotiation_class=ByParameter), name="schema"),
     path(
         "api/docs/",
         SpectacularSwaggerSplitView.as_view(url_name="schema", template_name="api/docs.html"),
@@ -32,3 +34,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
         for name in ("healthz", "readyz", "metrics")
     ),
 ]
+
+# what goes wrong before a view of the API is reached is told to programs as well
+handler400 = "oms.core.api.problems.bad_request"
+handler404 = "oms.core.api.problems.page_not_found"

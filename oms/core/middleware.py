@@ -51,6 +51,8 @@ class RequestContextMiddleware:
         with acting(request_id=request_id, actor=SYSTEM, via=via, address=address):
             response = self.get_response(request)
         response.headers["X-Request-ID"] = request_id
+        for name, told in getattr(request, "rate_limit", {}).items():  # what a throttle of the API counted
+            response.headers[name] = told
         return response
 
 

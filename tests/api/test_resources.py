@@ -162,7 +162,7 @@ def test_a_file_is_brought_in_checked_and_applied(api: APIClient, assert_invaria
     (problem,) = api.get(f"{one}problems/").json()["results"]
     assert (problem["row"], problem["column"]) == (3, "sku") and problem["values"]["sku"] == "NOPE"
     refused = api.post(f"{one}apply/", {"only_whole": True})
-    assert refused.status_code == 409 and "1 rows have errors" in refused.json()["detail"]
+    assert refused.status_code == 409 and "1 row has an error" in refused.json()["detail"]
     assert api.post(f"{one}apply/", {}).status_code == 202
     jobs.run_job(Job.objects.latest("pk").pk)
     assert ImportFile.objects.get().state == "applied" and StockLevel.objects.get().on_hand == 30

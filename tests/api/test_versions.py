@@ -67,6 +67,20 @@ def test_a_patch_must_say_what_it_changes(api: APIClient) -> None:
     assert api.patch("/api/v1/products/999/", {"title": "Pot"}).status_code == 404
 
 
+def test_any_tag_at_all(api: APIClient, order: Order) -> None:
+    """`If-None-Match: *` means "only if there is none": nothing new to read, and nothing to change."""
+    url = f"/api/v1/orders/{order.pk}/"
+    assert api.get(url, HTTP_IF_NONE_MATCH="*").status_code == 304
+    assert api.head(url, HTTP_IF_NONE_MATCH="*").status_code == 304
+    assert api.get(url, HTTP_IF_NONE_MATCH="").status_code == 200
+    assert api.get("/api/v1/orders/999999/", HTTP_IF_NONE_MATCH="*").status_code == 404
+    tag = api.get(url)["ETag"]
+    for held in ("*", tag):
+        assert api.post(f"{url}hold/", {"reason": "person"}, HTTP_IF_NONE_MATCH=held).status_code == 412
+    assert not order.holds.exists()
+    assert api.post(f"{url}hold/", {"reason": "person"}, HTTP_IF_NONE_MATCH='"other"').status_code == 200
+
+
 def test_a_step_happens_only_while_the_object_looks_like_that(api: APIClient, order: Order) -> None:
     url = f"/api/v1/orders/{order.pk}/"
     seen = api.get(url)

@@ -13,6 +13,7 @@ from rest_framework.test import APIClient
 from inventory.models import Product
 from oms.core import tokens
 from oms.core.actor import SYSTEM
+from oms.core.api.auth import TokenThrottle
 from oms.core.bodies import Measured
 from oms.core.roles import SCOPES
 from oms.orders.models import Order
@@ -105,6 +106,59 @@ def test_a_time_in_a_body_carries_its_zone(api: APIClient) -> None:
 
 def test_an_accept_that_nobody_serves_is_told_what_is_served(api: APIClient) -> None:
     refused(api.get(f"{V1}orders/", HTTP_ACCEPT="text/html"), 406, "answers application/json")
+
+
+def test_an_empty_accept_is_one_left_out(api: APIClient) -> None:
+    assert api.get(f"{V1}orders/", HTTP_ACCEPT="").status_code == 200
+    assert api.get(f"{V1}orders/", HTTP_ACCEPT=" , ").status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["xml", "json"])
+def test_nobody_chooses_a_representation_by_parameter(api: APIClient, kind: str) -> None:
+    for answer in (
+        api.get(f"{V1}orders/?format={kind}"),
+        api.post(f"{V1}products/?format={kind}", {"title": "Rope"}, format="json"),
+    ):
+        refused(
+            answer, 400, "format: This address answers application/json; leave the parameter out.", "/format"
+        )
+    assert api.get(f"/api/schema/?format={kind}").status_code == (200 if kind == "json" else 400)
+
+
+def test_a_host_that_is_not_ours_is_told_as_a_problem(api: APIClient, client: Any) -> None:
+    answer = api.get(f"{V1}orders/", HTTP_HOST="evil.example")
+    refused(answer, 400, "Host: this server does not answer under that name")
+    assert answer["Content-Type"] == "application/problem+json"
+    page = client.get("/", HTTP_HOST="evil.example")
+    assert page.status_code == 400 and page["Content-Type"].startswith("text/html")
+
+
+def test_an_address_beside_the_interface_is_told_as_a_problem(api: APIClient, client: Any) -> None:
+    answer = api.get("/api/v2/orders/")
+    refused(answer, 404, "There is nothing at /api/v2/orders/.")
+    assert answer["Content-Type"] == "application/problem+json"
+    page = client.get("/nowhere/")
+    assert page.status_code == 404 and page["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"title": "A", "title": "B"}', b'{"title": "A", "notes": {"x": 1, "x": 2}}']
+)
+def test_a_member_given_twice_is_refused(api: APIClient, body: bytes) -> None:
+    answer = api.generic("POST", f"{V1}products/", body, "application/json")
+    refused(answer, 400, "this member is given twice in one object")
+    assert not Product.objects.exists()
+
+
+def test_the_rate_is_told_with_each_answer(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TokenThrottle, "rate", "3/min", raising=False)
+    told = [api.get(f"{V1}orders/") for _ in range(4)]
+    assert [answer.status_code for answer in told] == [200, 200, 200, 429]
+    assert {answer["RateLimit-Policy"] for answer in told} == {'"token";q=3;w=60'}
+    assert [answer["RateLimit"].split(";")[1] for answer in told] == ["r=2", "r=1", "r=0", "r=0"]
+    assert all(1 <= int(answer["RateLimit"].rpartition("=")[2]) <= 60 for answer in told)
+    refusal = api.post(f"{V1}orders/", {}, format="json")
+    assert refusal["RateLimit"].startswith('"token";r=0')
 
 
 def test_a_file_name_of_another_kind_is_told_which_are_read(api: APIClient) -> None:

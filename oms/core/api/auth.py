@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -80,9 +81,22 @@ class ScopePermission(BasePermission):
 
 
 class TokenThrottle(SimpleRateThrottle):
-    """Requests per token (or person), counted in each web process."""
+    """Requests per token (or person), counted in each web process, and what is left of them told with each answer."""
 
     scope = "token"
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        allowed = super().allow_request(request, view)
+        found: Any = self  # the published types do not know what the class counts with
+        if found.rate is not None and found.history:
+            # the window slides: after this many seconds its oldest request no longer counts
+            seconds = max(1, math.ceil(found.duration - (found.now - found.history[-1])))
+            left = max(0, found.num_requests - len(found.history))
+            request._request.rate_limit = {  # type: ignore[attr-defined]
+                "RateLimit-Policy": f'"{self.scope}";q={found.num_requests};w={found.duration}',
+                "RateLimit": f'"{self.scope}";r={left};t={seconds}',
+            }
+        return allowed
 
     def get_cache_key(self, request: Request, view: Any) -> str | None:
         if isinstance(request.auth, ApiToken):

@@ -40,7 +40,7 @@ class VersionedMixin:
         if request.method in _READS or unknown_method or not getattr(self, "detail", False):
             return
         given = request.headers.get("If-Match")
-        if given is None and request.method != "PATCH":
+        if given is None and request.method != "PATCH" and "If-None-Match" not in request.headers:
             return
         if given is not None and not given.strip():
             raise ValidationError({"If-Match": "Give the ETag that you read, or *."})
@@ -54,9 +54,13 @@ class VersionedMixin:
         with transaction.atomic() if getattr(self, "idempotent_atomic", True) else nullcontext():
             with self._reading():
                 found: models.Model = self.get_object()  # type: ignore[attr-defined]
-                if given is None:
+                if not_this := _tags(self.request.headers.get("If-None-Match", "")):  # type: ignore[attr-defined]
+                    known = {"*", tag_of(self.get_serializer(found).data)}  # type: ignore[attr-defined]
+                    if not known.isdisjoint(not_this):
+                        raise PreconditionFailed("If-None-Match: it is there and looks like that.")
+                if given is None and self.request.method == "PATCH":  # type: ignore[attr-defined]
                     raise PreconditionRequired
-                if given.strip() != "*":
+                if given is not None and given.strip() != "*":
                     self._compare(given, found)
             return handler(*args, **kwargs)
 
@@ -83,7 +87,9 @@ class VersionedMixin:
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         if response.status_code in (200, 201) and self._is_whole(request, response):
             tag = tag_of(response.data)
-            if request.method == "GET" and tag in _tags(request.headers.get("If-None-Match", "")):
+            # "*" is any tag at all (RFC 9110, 13.1.2), and HEAD is answered as GET would be
+            held = _tags(request.headers.get("If-None-Match", ""))
+            if request.method in ("GET", "HEAD") and (tag in held or "*" in held):
                 response = Response(status=304)
             response["ETag"] = tag
         finished: Response = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[misc]
@@ -100,4 +106,4 @@ class VersionedMixin:
 
 
 def _tags(text: str) -> list[str]:
-    return [tag.strip().removeprefix("W/") for tag in text.split(",")]
+    return [tag.strip().removeprefix("W/") for tag in text.split(",") if tag.strip()]
