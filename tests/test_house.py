@@ -96,6 +96,23 @@ def test_embedded_keys_are_made_once_and_readable_by_their_owner_only(tmp_path):
     assert loaded(tmp_path / "other")["SECRET_KEY"] != first["SECRET_KEY"]
 
 
+def test_the_demo_parts_its_days_where_its_brand_is(tmp_path, monkeypatch, settings):
+    """And whatever else runs on its database does so too, unless it is told otherwise."""
+    from oms.control.management.commands.demo import business_days
+
+    assert loaded(tmp_path)["BUSINESS_TIME_ZONE"] == "UTC"
+    monkeypatch.delenv("OMS_TIME_ZONE", raising=False)
+    settings.HOME, settings.EMBEDDED = tmp_path, True
+    base = tmp_path / "lading.sqlite3"
+    monkeypatch.setitem(settings.DATABASES["default"], "NAME", str(base))
+    assert business_days() == "America/New_York"
+    assert loaded(tmp_path)["BUSINESS_TIME_ZONE"] == "America/New_York"
+    assert loaded(tmp_path, OMS_TIME_ZONE="Europe/Berlin")["BUSINESS_TIME_ZONE"] == "Europe/Berlin"
+    (tmp_path / "time_zone").unlink()
+    base.touch()
+    assert business_days() == settings.BUSINESS_TIME_ZONE and not (tmp_path / "time_zone").exists()
+
+
 def test_embedded_database_waits_instead_of_failing(tmp_path):
     database = loaded(tmp_path)["DATABASES"]["default"]  # type: ignore[index]
     assert database["NAME"] == str(tmp_path / "lading.sqlite3")

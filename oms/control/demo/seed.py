@@ -567,9 +567,9 @@ def _purchasing(
             took = max(3, round(rng.gauss(supplier.lead_time_days * 1.1, supplier.lead_time_days * 0.15)))
             PurchaseOrder.objects.filter(pk=order.pk).update(
                 sent_at=sent,
-                ordered_on=sent.date(),
+                ordered_on=business_day(sent),
                 created_at=sent,
-                expected_on=(sent + dt.timedelta(days=supplier.lead_time_days)).date(),
+                expected_on=business_day(sent + dt.timedelta(days=supplier.lead_time_days)),
             )
             Receipt.objects.filter(order=order).update(received_at=sent + dt.timedelta(days=took))
         order = _order(supplier, places["EAST"], rng.sample(offers, k=min(4, len(offers))))
@@ -580,7 +580,7 @@ def _purchasing(
             due = business_day() + dt.timedelta(days=-4 if late else rng.randint(3, 20))
             sent = moment - dt.timedelta(days=supplier.lead_time_days)
             PurchaseOrder.objects.filter(pk=order.pk).update(
-                expected_on=due, sent_at=sent, ordered_on=sent.date(), created_at=sent
+                expected_on=due, sent_at=sent, ordered_on=business_day(sent), created_at=sent
             )
 
 

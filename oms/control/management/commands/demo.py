@@ -16,12 +16,27 @@ import httpx
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from oms.control.demo.history import ZONE
 from oms.control.demo.live import host_map, shop
 from oms.control.demo.seed import LOGINS, PASSWORD
 from oms.core.roles import ROLES
 
 #: a process that ends is started again after so many seconds
 RESTART_AFTER = 1.0
+
+
+def business_days() -> str:
+    """The zone whose midnights part the demo's days: the brand's own, unless OMS_TIME_ZONE names another.
+
+    It is kept beside a new embedded database, for whatever else runs on it; an older one keeps the days that it was
+    counted by.
+    """
+    new = settings.EMBEDDED and not Path(settings.DATABASES["default"]["NAME"]).exists()
+    if not new:
+        return str(settings.BUSINESS_TIME_ZONE)
+    zone = os.environ.get("OMS_TIME_ZONE") or ZONE.key
+    (settings.HOME / "time_zone").write_text(f"{zone}\n")
+    return zone
 
 
 class Command(BaseCommand):
@@ -44,6 +59,7 @@ class Command(BaseCommand):
         env = {
             **os.environ,
             "OMS_BASE_URL": web,
+            "OMS_TIME_ZONE": business_days(),
             # what the person at the keyboard points at a server of their own counts before ours
             "OMS_HOST_MAP": json.dumps({**host_map(sandbox), **settings.HOST_MAP}),
             "PYTHONUNBUFFERED": "1",
