@@ -123,7 +123,9 @@ def as_of(request: HttpRequest) -> HttpResponseBase:
                 "value": sum(level.value for level in levels) if see_costs else None,
             }
         )
+    first = see_costs and not request.GET.get("cursor")
     context = {
+        "worth": asof.worth(at, skus=found if query else None, warehouse_ids=ids) if first else {},
         "rows": rows, "q": query, "at": _local(at) if request.GET.get("at") else "", "moment": at, "error": error,
         "next_cursor": part.next_cursor, "columns": 6 if see_costs else 5, "see_costs": see_costs,
         "zone": str(business_zone()),

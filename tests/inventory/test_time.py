@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from inventory import asof, incoming, lowstock, operations, tasks, transfers
-from inventory.models import DemandDay, LowStock, StockCheckpoint, StockDay, StockMovement
+from inventory.models import DemandDay, LowStock, Sku, StockCheckpoint, StockDay, StockMovement
 from oms.core.actor import SYSTEM
 from oms.core.clock import business_day, now
 from oms.core.models import ExceptionItem
@@ -117,6 +117,30 @@ def test_the_whole_list_of_a_moment_as_a_file():
     assert len(b"".join(answer.streaming_content).decode().splitlines()) == 1
 
 
+def test_what_all_stock_was_worth_with_and_without_a_checkpoint(django_assert_max_num_queries):
+    """Of what moved since the checkpoint the replay tells, of the rest the checkpoint; currencies stay apart."""
+    east, west = make_warehouse("EAST"), make_warehouse("WEST")
+    moved, still = make_sku("MOVED"), make_sku("STILL")
+    story(moved, east)
+    euro = make_sku("EURO", currency="EUR")
+    for sku, place, cost in ((still, east, "3"), (still, west, "4"), (euro, west, "2.50")):
+        add_stock(sku, place, 10, unit_cost=D(cost))
+    past, later = START + dt.timedelta(days=2), now() + dt.timedelta(minutes=20)
+    wanted = {"EUR": D(25), "USD": D(70) + asof.as_of(later, with_cost=True)[moved.pk, east.pk].value}
+    assert asof.worth(later) == wanted
+    assert asof.worth(past) == {"USD": asof.as_of(past, with_cost=True)[moved.pk, east.pk].value}
+    end = later + dt.timedelta(hours=1)
+    with time_machine.travel(end):
+        asof.write_checkpoints(later)
+    with django_assert_max_num_queries(7):
+        assert asof.worth(end) == wanted
+    with time_machine.travel(end):
+        add_stock(still, west, 10, unit_cost=D(6))
+    assert asof.worth(end)["USD"] == wanted["USD"] + 60
+    assert asof.worth(end, warehouse_ids=[east.pk]) == {"USD": wanted["USD"] - 40}
+    assert asof.worth(end, skus=Sku.objects.filter(code="EURO")) == {"EUR": D(25)}
+
+
 def test_the_grid_of_a_moment(django_assert_max_num_queries):
     sku, east = make_sku("GRID"), make_warehouse("EAST")
     story(sku, east)
@@ -124,6 +148,8 @@ def test_the_grid_of_a_moment(django_assert_max_num_queries):
     with django_assert_max_num_queries(20):
         text = owner.get(reverse("inventory:as_of"), {"at": "2026-03-02T10:00:00+00:00"}).content.decode()
     assert "GRID" in text and "20.00 <small>USD" in text
+    assert "worth in all <strong>20.00 <small>USD" in text
+    assert "worth in all" not in client("floor").get(reverse("inventory:as_of")).content.decode()
     assert owner.get(reverse("inventory:as_of"), {"at": "noon"}).status_code == 422
 
 
