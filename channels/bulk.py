@@ -13,6 +13,7 @@ from oms.core.actor import Actor
 from oms.core.errors import NotFound, UserError
 from oms.core.jobs import Run, job_handler, start_job
 from oms.core.models import Job, User
+from oms.core.words import some
 
 #: rule → (word on the screen, what the value is)
 RULES: dict[str, tuple[str, str]] = {
@@ -59,13 +60,12 @@ def begin(
     """
     if len(listing_ids) > MOST:
         raise UserError(
-            f"{len(listing_ids):,} listings are too many at once: filter to at most {MOST:,}.", field="ids"
+            f"{some(len(listing_ids), 'listing')} are too many at once: filter to at most {MOST:,}.",
+            field="ids",
         )
     if len(listing_ids) > AT_ONCE:
         shown = "none" if value is None else str(value)
-        title = (
-            f"{RULES[rule][0]} {shown} for {len(listing_ids):,} listings{f' of {channel}' if channel else ''}"
-        )
+        title = f"{RULES[rule][0]} {shown} for {some(len(listing_ids), 'listing')}{f' of {channel}' if channel else ''}"
         params = {"rule": rule, "ids": list(listing_ids), "value": value, "user": actor.user_id}
         return start_job("channels.rules", title, params, actor, total=len(listing_ids))
     result = Result()

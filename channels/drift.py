@@ -26,6 +26,7 @@ from oms.core.clock import business_zone, now
 from oms.core.doorbell import ring
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.exceptions_inbox import close_item, raise_item
+from oms.core.words import some
 
 #: a change younger than this is on its way
 GRACE = dt.timedelta(seconds=60)
@@ -352,7 +353,7 @@ def accept(drift_id: int, *, hours: int = 24, reason: str = "", actor: Actor) ->
             actor, "drift.accepted", drift, before={"ours": drift.ours},
             after={"theirs": drift.theirs, "hours": hours, "reason": reason.strip()[:255]},
         )  # fmt: skip
-        close(drift, reason.strip()[:200] or f"accepted for {hours} hours", actor=actor)
+        close(drift, reason.strip()[:200] or f"accepted for {some(hours, 'hour')}", actor=actor)
     drift.refresh_from_db()
     return drift
 

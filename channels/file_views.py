@@ -25,6 +25,7 @@ from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.paging import keyset_page
 from oms.core.screens import page, screen
 from oms.core.uploads import MAX_BYTES
+from oms.core.words import some
 
 #: characters of a sample that travel with the form
 MAX_SAMPLE = 200_000
@@ -100,7 +101,7 @@ def _act(request: HttpRequest, account: ChannelAccount) -> str:
     if what == "collect":
         found = filedrop.collect(account.pk)
         rest = f"; {found['waiting']} still being written" if found["waiting"] else ""
-        return f"{found['taken']} files taken, {found['refused']} with rows refused{rest}."
+        return f"{some(found['taken'], 'file')} taken, {found['refused']} with rows refused{rest}."
     if what == "offer":
         count = filedrop.offer_all(account.pk, actor=actor)
         made = accounts.import_listings(account.pk, actor=actor)

@@ -32,6 +32,7 @@ from oms.core.clock import now
 from oms.core.doorbell import ring
 from oms.core.errors import UserError
 from oms.core.exceptions_inbox import close_item, raise_item
+from oms.core.words import some
 from oms.orders.models import Order, OrderLine
 from returns import rma
 from returns.models import Rma
@@ -91,7 +92,7 @@ def pull_orders(account_id: int, *, days: int | None = None) -> dict[str, int]:
                     missed += 1
         if page.refused:
             whole = False
-            _refused(account, f"page of {turn.since}", f"{page.refused} orders could not be read")
+            _refused(account, f"page of {turn.since}", f"{some(page.refused, 'order')} could not be read")
         cursor = page.cursor
         changes: dict[str, object] = {"last_pull_at": now()}
         # where the finished pages move the beginning of the next turn, it asks from there
@@ -223,7 +224,7 @@ def _watch(account: ChannelAccount, missed: int, *, first: bool) -> None:
     if missed:
         code = account.sales_channel.code
         raise_item(
-            "channel_silent", key, f"{account.sales_channel.name}: {missed} orders came without a notification",
+            "channel_silent", key, f"{account.sales_channel.name}: {some(missed, 'order')} came without a notification",
             detail="They were found by polling. Check the webhooks (or the queue) of the account.",
             object_url=f"/channels/{code}/", channel_code=code,
         )  # fmt: skip

@@ -53,6 +53,7 @@ from oms.core.doorbell import ring
 from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
 from oms.core.screens import back_to, is_fragment, page, screen, toast
+from oms.core.words import some
 from oms.orders.models import Order, SalesChannel
 from oms.orders.serving import Serves, set_serving
 
@@ -477,7 +478,7 @@ def rules(request: HttpRequest) -> HttpResponse:
     if isinstance(done, bulk.Result):
         text, tone = done.sentence(), "warn" if done.skipped else "ok"
     else:
-        text, tone = f"{len(ids):,} listings: working in the background (job {done.pk}).", "ok"
+        text, tone = f"{some(len(ids), 'listing')}: working in the background (job {done.pk}).", "ok"
     if is_fragment(request):
         return toast(HttpResponse(status=204), text, tone)
     (messages.success if tone == "ok" else messages.warning)(request, text)
@@ -655,12 +656,13 @@ def accept(request: HttpRequest, pk: int) -> HttpResponse:
         raise NotFound("drift: no such difference.")
     code = found.listing.account.sales_channel.code
     require(request.user, "channels.manage", channel_code=code)
-    hours = request.POST.get("hours", "24")
+    text = request.POST.get("hours", "24")
+    hours = int(text) if text.isdecimal() and len(text) < 5 else 0
     drift.accept(
-        pk, hours=int(hours) if hours.isdigit() and len(hours) < 5 else 0, reason=request.POST.get("reason", ""),
+        pk, hours=hours, reason=request.POST.get("reason", ""),
         actor=actor_of(request.user),
     )  # fmt: skip
-    messages.success(request, f"The channel keeps its {found.theirs} for {hours} hours.")
+    messages.success(request, f"The channel keeps its {found.theirs} for {some(hours, 'hour')}.")
     return redirect(back_to(request, reverse("channels:drift", args=[code])))
 
 

@@ -19,6 +19,7 @@ from oms.core.clock import now
 from oms.core.errors import Conflict, UserError
 from oms.core.jobs import Run, job_handler, start_job
 from oms.core.models import Job, JobRow, User
+from oms.core.words import some
 from oms.orders import bulk as orders_bulk
 from oms.orders import selectors
 from oms.orders.models import Order
@@ -39,7 +40,7 @@ def start(action: str, order_ids: Sequence[int], params: dict[str, Any], *, acto
     """
     if len(order_ids) > orders_bulk.MOST:
         raise UserError(
-            f"{len(order_ids):,} orders are too many at once: filter to at most {orders_bulk.MOST:,}.",
+            f"{some(len(order_ids), 'order')} are too many at once: filter to at most {orders_bulk.MOST:,}.",
             field="ids",
         )
     if action == "assign":
@@ -48,11 +49,11 @@ def start(action: str, order_ids: Sequence[int], params: dict[str, Any], *, acto
             raise UserError("warehouse: choose an active warehouse.", field="warehouse")
         if not str(params.get("reason", "")).strip():
             raise UserError("reason: say why, it is kept on each order.", field="reason")
-        title = f"Send {len(order_ids):,} orders from {place}"
+        title = f"Send {some(len(order_ids), 'order')} from {place}"
     elif action == "labels":
         if not Shipment.objects.filter(order__in=order_ids, state__in=_FOR_LABELS).exists():
             raise Conflict(f"orders: {left_out(order_ids) or 'choose at least one.'}", field="ids")
-        title = f"Buy labels of {len(order_ids):,} orders"
+        title = f"Buy labels of {some(len(order_ids), 'order')}"
     else:
         raise UserError(f"action: '{action}' is unknown.", field="action")
     with transaction.atomic():

@@ -21,6 +21,7 @@ from oms.core.clock import now
 from oms.core.errors import Conflict, UserError
 from oms.core.exceptions_inbox import raise_item
 from oms.core.outbox import emit
+from oms.core.words import some
 from oms.orders import timeline
 from oms.orders.allocation import settle_lost
 
@@ -141,7 +142,7 @@ def _unfit(shipment: Shipment, sku: Sku, scanned: Scanned, units: int) -> Scan |
             return Scan(
                 False,
                 "TOO OLD",
-                f"{sku.code} has {left} days left, {shipment.order.channel} wants {least}.",
+                f"{sku.code} has {some(left, 'day')} left, {shipment.order.channel} wants {least}.",
                 False,
             )
     if sku.serial_tracked:

@@ -30,6 +30,7 @@ from oms.core.clock import now
 from oms.core.errors import Conflict, NotAllowed, NotFound
 from oms.core.exceptions_inbox import close_item, raise_item
 from oms.core.models import Job, Membership
+from oms.core.words import some
 
 #: rows of before → after that the approvals screen shows; the whole list is behind the batch's address
 SHOWN = 20
@@ -129,7 +130,8 @@ def ask(
             "adjustment_approval",
             f"stock_batch:{batch.pk}",
             f"Approve: {batch.title}",
-            detail=f"{total.rows:,} rows, +{total.units_in:,} −{total.units_out:,} units, asked by {actor.name}.",
+            detail=f"{some(total.rows, 'row')}, +{total.units_in:,} −{some(total.units_out, 'unit')}, "
+            f"asked by {actor.name}.",
             url="/stock/approvals/",
             warehouse_code=batch.places[0] if len(batch.places) == 1 else "",
             money=total.value,

@@ -17,6 +17,7 @@ from oms.core.clock import now
 from oms.core.errors import NotFound, UserError
 from oms.core.jobs import Run, job_handler, start_job
 from oms.core.models import Job, User
+from oms.core.words import some
 
 AT_ONCE = 100
 MOST = 100_000
@@ -121,7 +122,7 @@ def begin(
     """
     if len(sku_ids) > MOST:
         raise UserError(
-            f"{len(sku_ids):,} SKUs are too many at once: filter to at most {MOST:,}.", field="ids"
+            f"{some(len(sku_ids), 'SKU')} are too many at once: filter to at most {MOST:,}.", field="ids"
         )
     if action in ("add", "set"):
         params = {**params, "counted_at": now().isoformat()}
@@ -131,9 +132,9 @@ def begin(
         if approvals.needs_second(total.counted(), actor.user_id):
             return approvals.ask(
                 "stock.bulk",
-                f"{ACTIONS[action][0]} {params['units']:+d} for {len(sku_ids):,} SKUs in {warehouse}"
+                f"{ACTIONS[action][0]} {params['units']:+d} for {some(len(sku_ids), 'SKU')} in {warehouse}"
                 if action == "add"
-                else f"{ACTIONS[action][0]} {params['units']} for {len(sku_ids):,} SKUs in {warehouse}",
+                else f"{ACTIONS[action][0]} {params['units']} for {some(len(sku_ids), 'SKU')} in {warehouse}",
                 _job(action, sku_ids, warehouse, params, actor, key),
                 total,
                 actor=actor,
@@ -176,7 +177,7 @@ def start(
     key: str,
 ) -> Job:
     """The action as a background job."""
-    title = f"{ACTIONS[action][0]} for {len(sku_ids):,} SKUs in {warehouse}"
+    title = f"{ACTIONS[action][0]} for {some(len(sku_ids), 'SKU')} in {warehouse}"
     wanted = _job(action, sku_ids, warehouse, params, actor, key)
     return start_job("stock.bulk", title, wanted, actor, total=len(sku_ids))
 

@@ -15,6 +15,7 @@ from oms.core.actor import actor_of
 from oms.core.csvsafe import stream_csv
 from oms.core.errors import UserError
 from oms.core.screens import back_to, csv_answer, form_key, is_fragment, screen, toast
+from oms.core.words import some
 
 
 def _found(request: HttpRequest, query: QueryDict) -> tuple[QuerySet[Sku], list[Warehouse]]:
@@ -67,7 +68,7 @@ def bulk_action(request: HttpRequest) -> HttpResponse:
     elif isinstance(done, StockBatch):
         text, tone = f"Worth {done.value:,.2f}, above your limit: a second person approves it first.", "warn"
     else:
-        text, tone = f"{len(ids):,} SKUs: working in the background (job {done.pk}).", "ok"
+        text, tone = f"{some(len(ids), 'SKU')}: working in the background (job {done.pk}).", "ok"
     if is_fragment(request):
         return toast(HttpResponse(status=204), text, tone)
     (messages.success if tone == "ok" else messages.warning)(request, text)

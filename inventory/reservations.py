@@ -29,6 +29,7 @@ from oms.core.db import LostRace, on_postgres
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.inserts import insert_rows, take_ids
 from oms.core.outbox import emit_many
+from oms.core.words import some
 
 #: pools of a marketplace: only multi-channel fulfilment may promise from them
 OPERATED = frozenset({Warehouse.Kind.FBA, Warehouse.Kind.WFS})
@@ -561,7 +562,8 @@ def _shipped(
     rest = quantity - sum(one.quantity for one in picked)
     if rest < 0 or any(one.quantity < 1 for one in picked):
         raise Conflict(
-            f"quantity: {quantity - rest} units were picked, {quantity} are shipped. Undo the picks that are too many.",
+            f"quantity: {some(quantity - rest, 'unit was', 'units were')} picked, {quantity} are shipped. "
+            "Undo the picks that are too many.",
             field="quantity",
         )
     pieces = [*picked, Picked(rest)] if rest else list(picked)

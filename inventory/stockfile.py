@@ -36,6 +36,7 @@ from oms.core.db import LostRace
 from oms.core.inserts import insert_columns
 from oms.core.models import OutboxEvent
 from oms.core.outbox import notify_after_commit
+from oms.core.words import some
 
 
 @dataclass(slots=True)
@@ -141,7 +142,7 @@ def decide(
             told = f"On hand of {line.sku.code} {was} and is {before} now: export it again."
             answer.append(Decided(line, before, before, told, "expected"))
         elif change and line.numbered:
-            way = f"{change} units cannot be added" if change > 0 else f"{-change} units cannot be taken away"
+            way = f"{some(abs(change), 'unit')} cannot be {'added' if change > 0 else 'taken away'}"
             told = (
                 f"Every unit of {line.sku.code} has a serial number, and a file names none: {way}. Receive them, or "
                 "adjust by hand, with their numbers."

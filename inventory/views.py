@@ -51,6 +51,7 @@ from oms.core.clock import business_day, now
 from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
 from oms.core.screens import form_key, is_fragment, new_form_key, posted_day, posted_whole, screen
+from oms.core.words import some
 
 VIEWS = (
     ("", "All"),
@@ -381,7 +382,9 @@ def _tell(request: HttpRequest, outcome: Adjusted, chosen: Sku, place: Warehouse
         messages.info(request, f"{chosen} in {place}: the count agrees with the books.")
     if outcome.lost:
         units = sum(outcome.lost.values())
-        messages.warning(request, f"{units} promised unit(s) had to be given up; their orders are short now.")
+        messages.warning(
+            request, f"{some(units, 'promised unit')} had to be given up; their orders are short now."
+        )
 
 
 @screen(approval.APPROVE)
@@ -453,7 +456,9 @@ def _decide_chosen(request: HttpRequest, waiting: QuerySet[AdjustmentRequest]) -
     if done:
         messages.success(request, f"{done} {'approved' if approve else 'refused'}.")
     if lost:
-        messages.warning(request, f"{lost} promised unit(s) had to be given up; their orders are short now.")
+        messages.warning(
+            request, f"{some(lost, 'promised unit')} had to be given up; their orders are short now."
+        )
     return redirect("inventory:approvals")
 
 

@@ -7,6 +7,7 @@ import datetime as dt
 from oms.core import business
 from oms.core.clock import business_day
 from oms.core.exceptions_inbox import tell_once
+from oms.core.words import some
 from procurement import states
 from procurement.models import PurchaseOrder
 from procurement.selectors import incoming
@@ -33,7 +34,8 @@ def tell(today: dt.date | None = None) -> tuple[int, int]:
         {
             f"{KIND}:{order.pk}:{overdue[order.pk][0]:%Y%m%d}": {
                 "title": f"{order.number} is late: expected {overdue[order.pk][0]:%d %b %Y}",
-                "detail": f"{overdue[order.pk][1]} units of {order.supplier} have not arrived in {order.warehouse}. "
+                "detail": f"{some(overdue[order.pk][1], 'unit')} of {order.supplier} did not arrive in "
+                f"{order.warehouse} yet. "
                 "Ask the supplier, then move the date, receive what came, or close the order.",
                 "url": f"/purchasing/orders/{order.pk}/",
                 "warehouse_code": order.warehouse.code,

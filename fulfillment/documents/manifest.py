@@ -8,6 +8,7 @@ from datetime import date
 
 from fulfillment.carriers.units import weight_in
 from fulfillment.documents.page import Document, Sheet
+from oms.core.words import some
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def manifest(data: ManifestSheet) -> Document:
     sheet = Sheet(f"Manifest {data.number}", country=data.country)
     sheet.head(f"Manifest {data.number}", data.number)
     weight = sum(parcel.weight_g for parcel in data.parcels)
-    facts = f"{len(data.parcels)} parcels, {weight_in(weight, 'kg', 2)} kg"
+    facts = f"{some(len(data.parcels), 'parcel')}, {weight_in(weight, 'kg', 2)} kg"
     sheet.columns(
         ("CARRIER", data.carrier + (f"\n{data.carrier_ref}" if data.carrier_ref else "")),
         ("FROM", data.warehouse),
@@ -53,7 +54,7 @@ def manifest(data: ManifestSheet) -> Document:
         rows,
         [0.8, 4.4, 2, 3, 3.4, 1.2],
         right=(0, 5),
-        total=["", f"{len(rows)} parcels", "", "", "", str(weight_in(weight, "kg", 2))],
+        total=["", some(len(rows), "parcel"), "", "", "", str(weight_in(weight, "kg", 2))],
     )
     counts = Counter(parcel.service for parcel in data.parcels)
     sheet.table(

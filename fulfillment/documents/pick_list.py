@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fulfillment.documents.page import Document, Sheet
+from oms.core.words import some
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,11 @@ def pick_list(data: PickList) -> Document:
     stops = walk(data.picks)
     sheet = Sheet(f"Pick list {data.number}", country=data.country)
     sheet.head(f"Pick list {data.number}", data.number)
-    units = sum(stop.quantity for stop in stops)
+    units, totes = sum(stop.quantity for stop in stops), len({pick.tote for pick in data.picks})
     sheet.columns(
         ("WAREHOUSE", data.warehouse),
         ("PRINTED", f"{data.printed_at:%d %b %Y %H:%M}"),
-        ("WORK", f"{len(stops)} stops, {units} units, {len({pick.tote for pick in data.picks})} totes"),
+        ("WORK", f"{some(len(stops), 'stop')}, {some(units, 'unit')}, {some(totes, 'tote')}"),
     )
     rows = [
         [

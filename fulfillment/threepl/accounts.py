@@ -23,6 +23,7 @@ from oms.core.errors import Conflict, UserError
 from oms.core.exceptions_inbox import raise_item
 from oms.core.http import HttpFailure, reset_breaker
 from oms.core.http import Kind as Failure
+from oms.core.words import some
 
 SECRETS = ("key", "secret", "hook_secret")
 Kind, State = ThreePLAccount.Kind, ThreePLAccount.State
@@ -229,7 +230,7 @@ def tell_silent() -> int:
         raise_item(
             "threepl_silent", f"threepl:silent:{account.pk}",
             f"{account} has shown no figures since {since:%Y-%m-%d %H:%M} UTC",
-            detail=f"At most {policy.max_age_hours} hours are allowed. Read them now, or ask for the file.",
+            detail=f"The limit is {some(policy.max_age_hours, 'hour')}. Read them now, or ask for the file.",
             url=f"/threepl/{account.code}/", warehouse_code=account.warehouse.code,
         )  # fmt: skip
         told += 1

@@ -44,6 +44,7 @@ from oms.core.clock import now
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.exceptions_inbox import close_item, raise_item
 from oms.core.models import ExceptionItem
+from oms.core.words import some
 from oms.orders import timeline
 from oms.orders.models import Order
 
@@ -418,7 +419,7 @@ def _adjusted(account: ThreePLAccount, message: Adjusted) -> str:
         reference=message.external_id, actor=actor_for(account),
         key=f"3pl:{account.pk}:adjust:{message.external_id}", occurred_at=message.at,
     )  # fmt: skip
-    return f"{message.quantity:+d} {sku.code} ({len(done.rows)} movements)"
+    return f"{message.quantity:+d} {sku.code} ({some(len(done.rows), 'movement')})"
 
 
 def _snapshot(account: ThreePLAccount, message: Snapshot) -> str:
@@ -427,7 +428,7 @@ def _snapshot(account: ThreePLAccount, message: Snapshot) -> str:
     key = f"threepl:unmapped:{account.pk}"
     if unknown:
         raise_item(
-            "pool_unmapped", key, f"{account} counts {len(unknown)} SKUs that we do not know",
+            "pool_unmapped", key, f"{account} counts {some(len(unknown), 'SKU')} that we do not know",
             detail=", ".join(unknown[:20]), url=f"/threepl/{account.code}/", warehouse_code=account.warehouse.code,
         )  # fmt: skip
     else:

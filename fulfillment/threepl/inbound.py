@@ -27,6 +27,7 @@ from oms.core.clock import now
 from oms.core.doorbell import ring
 from oms.core.errors import NotFound, UserError
 from oms.core.exceptions_inbox import close_item, raise_item
+from oms.core.words import some
 from procurement import receiving, states
 from procurement.models import PurchaseOrder, PurchaseOrderLine, Receipt
 
@@ -274,7 +275,7 @@ def _book(notice_id: int, message: Received, known: Mapping[str, Sku], actor: Ac
                 "not booked: settle it with the supplier and adjust. Close the order when nothing more comes.",
                 url=_url(notice), warehouse_code=notice.account.warehouse.code,
             )  # fmt: skip
-    return f"{units} units of {notice.reference} received with {message.external_id}"
+    return f"{some(units, 'unit')} of {notice.reference} received with {message.external_id}"
 
 
 def _url(notice: InboundNotice) -> str:

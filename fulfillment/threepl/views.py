@@ -22,6 +22,7 @@ from oms.core.errors import NotFound, UserError
 from oms.core.http import HttpFailure
 from oms.core.paging import keyset_page
 from oms.core.screens import back_to, page, screen
+from oms.core.words import some
 
 State = HandOff.State
 TABS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -116,7 +117,7 @@ def _act(request: HttpRequest, account: ThreePLAccount, what: str, actor: Actor)
         inbound.plan(account.pk, actor=actor)
         written = [files.write_orders(account.pk, actor=actor), files.write_inbound(account.pk, actor=actor)]
         files.drop(account)
-        told = [f"{file.name}: {file.rows} rows." for file in written if file]
+        told = [f"{file.name}: {some(file.rows, 'row')}." for file in written if file]
         return " ".join(told) or "There is nothing to write."
     if what == "expect":
         notice = request.POST.get("notice", "")

@@ -33,6 +33,7 @@ from oms.core.doorbell import ring
 from oms.core.errors import Conflict, NotFound, UserError
 from oms.core.exceptions_inbox import close_item, raise_item
 from oms.core.models import SavedView, User
+from oms.core.words import some
 
 log = logging.getLogger("lading.exports")
 
@@ -349,7 +350,8 @@ def _mail(file_id: int) -> None:
     name = file_name(file)
     link = f"{settings.BASE_URL}{reverse('control:export-file', args=[file.pk])}"
     small = file.size <= MOST_ATTACHED
-    text = f"{file.rows:,} rows of “{export.view.name}”.\n\n{'Attached; also at' if small else 'Download:'} {link}\n"
+    where = "Attached; also at" if small else "Download:"
+    text = f"{some(file.rows, 'row')} of “{export.view.name}”.\n\n{where} {link}\n"
     mail = EmailMessage(f"{business('company_name')}: {export.view.name}", text, to=export.mail_to)
     if small and file.content is not None:
         mail.attach(name, gzip.decompress(bytes(file.content)), "text/csv")

@@ -14,6 +14,7 @@ from oms.core.exceptions_inbox import close_item, raise_item
 from oms.core.invariants import Invariant, all_invariants
 from oms.core.jobs import Run, job_handler, start_job
 from oms.core.models import ExceptionItem, Job, JobRow
+from oms.core.words import some
 
 KIND = "core.check_invariants"
 NIGHTLY = task_actor("nightly check")
@@ -64,6 +65,6 @@ def _keep(job: Job, entry: Invariant, failures: list[str]) -> None:
     more = "" if len(failures) < MOST else ", perhaps more"
     raise_item(
         "invariant", key, f"{entry.id} is broken: {entry.sentence}"[:200],
-        detail=f"{len(failures)} rows{more}: {'; '.join(failures[:5])}", severity=ExceptionItem.Severity.URGENT,
+        detail=f"{some(len(failures), 'row')}{more}: {'; '.join(failures[:5])}", severity=ExceptionItem.Severity.URGENT,
         url=f"/jobs/{job.pk}/",
     )  # fmt: skip

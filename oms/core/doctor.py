@@ -15,6 +15,7 @@ from django.db.migrations.executor import MigrationExecutor
 from oms.core import beat, crypto
 from oms.core.clock import now
 from oms.core.models import ExceptionItem, OutboxEvent
+from oms.core.words import some
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def _outbox() -> Iterator[Finding]:
         yield Finding(True, "News are handled in time.")
     dead = OutboxEvent.objects.filter(dead=True).count()
     if dead:
-        yield Finding(False, f"{dead} events could not be processed: see the exceptions inbox.")
+        yield Finding(False, f"{some(dead, 'event')} could not be processed: see the exceptions inbox.")
     urgent = ExceptionItem.objects.filter(
         closed_at__isnull=True, severity=ExceptionItem.Severity.URGENT
     ).count()

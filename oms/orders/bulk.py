@@ -13,6 +13,7 @@ from oms.core.actor import Actor
 from oms.core.errors import UserError
 from oms.core.jobs import Run, job_handler, start_job
 from oms.core.models import Job, User
+from oms.core.words import some
 from oms.orders import selectors, services
 from oms.orders.models import Hold, Order
 
@@ -102,12 +103,12 @@ def start(action: str, order_ids: Sequence[int], params: dict[str, Any], *, acto
     """The action as a background job. Raises `UserError` above 10,000 orders."""
     if len(order_ids) > MOST:
         raise UserError(
-            f"{len(order_ids):,} orders are too many at once: filter to at most {MOST:,}.", field="ids"
+            f"{some(len(order_ids), 'order')} are too many at once: filter to at most {MOST:,}.", field="ids"
         )
     with transaction.atomic():
         return start_job(
             "orders.bulk",
-            f"{ACTIONS[action][2]} {len(order_ids):,} orders",
+            f"{ACTIONS[action][2]} {some(len(order_ids), 'order')}",
             {"action": action, "ids": list(order_ids), "params": params, "user": actor.user_id},
             actor,
             total=len(order_ids),

@@ -22,6 +22,7 @@ from oms.core.clock import now
 from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
 from oms.core.screens import back_to, form_key, is_fragment, new_form_key, page, screen, toast
+from oms.core.words import some
 from oms.orders import bulk, entry, selectors, services, states
 from oms.orders.forms import LineFormSet, OrderForm
 from oms.orders.models import Hold, Order, OrderEvent, OrderLine
@@ -421,7 +422,9 @@ def bulk_action(request: HttpRequest) -> HttpResponse:
     actor = actor_of(request.user)
     if len(ids) > bulk.AT_ONCE:
         job = bulk.start(action, ids, params, actor=actor)
-        return _bulk_answer(request, f"{len(ids):,} orders: working in the background (job {job.pk}).", "ok")
+        return _bulk_answer(
+            request, f"{some(len(ids), 'order')}: working in the background (job {job.pk}).", "ok"
+        )
     rows = Order.objects.filter(pk__in=ids).select_related("channel").order_by("pk")
     result = bulk.run_now(action, list(rows), params, actor=actor, principal=request.user)
     return _bulk_answer(request, result.sentence(word), "warn" if result.skipped else "ok")

@@ -60,7 +60,7 @@ def test_stock_file_is_shown_first_and_written_once(client: Client, owner: User)
     assert "&#x27;12 pcs&#x27; is not a whole number" in html
 
     refused = client.post(f"/imports/{file.pk}/apply/", {"take": "whole"}, follow=True)
-    assert "1 rows have errors" in refused.content.decode()
+    assert "1 row has an error" in refused.content.decode()
     client.post(f"/imports/{file.pk}/apply/", {"take": "good"})
     work(file)
     assert file.state == "applied"

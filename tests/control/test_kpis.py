@@ -609,6 +609,13 @@ def test_rows_over_http_come_in_pages(shown: World) -> None:
     assert seen == [order.number for order in wanted.order_by("-shipped_at", "-id")] and len(seen) > 7
 
 
+@pytest.mark.parametrize("part", ["sold", "value"])
+def test_money_in_rows_names_its_currency(shown: World, part: str) -> None:
+    api = caller("ana", "owner", "kpis:read", "purchasing:read")
+    rows = api.get(f"/api/v1/kpis/turnover/rows/?{SPAN}&part={part}").json()["results"]
+    assert rows and {row["currency"] for row in rows} == {"USD"}
+
+
 def test_a_token_sees_its_places_and_no_costs(shown: World) -> None:
     api = caller("vera", "viewer", "kpis:read", warehouses=("WEST",))
     found = {one["key"]: one for one in api.get(f"/api/v1/kpis/?{SPAN}").json()["results"]}

@@ -73,6 +73,23 @@ DANGEROUS = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("count", "noun", "told"),
+    [
+        (0, "row", "0 rows"),
+        (1, "row", "1 row"),
+        (1200, "row", "1,200 rows"),
+        (1, "entry is,entries are", "1 entry is"),
+        (2, "entry is,entries are", "2 entries are"),
+        (None, "row", "0 rows"),
+    ],
+)
+def test_a_count_and_its_noun(count: int | None, noun: str, told: str) -> None:
+    from django.template import Context, Template
+
+    assert Template(f'{{{{ n|some:"{noun}" }}}}').render(Context({"n": count})) == told
+
+
 @pytest.mark.parametrize("text", DANGEROUS)
 def test_formulas_get_an_apostrophe_and_come_back(text: str) -> None:
     assert safe_cell(text) == f"'{text}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import pytest
+from django.urls import reverse
 
 from fulfillment import labels, packing, picking, routing_service, surplus, tasks
 from fulfillment.models import RoutingDecision, RoutingQueue, Shipment
@@ -20,7 +22,7 @@ from oms.orders import services
 from oms.orders.models import Order, OrderEvent
 from tests.api.test_resources import bearer
 from tests.factories import make_sku, make_user
-from tests.fulfillment.conftest import PICKER, rate
+from tests.fulfillment.conftest import PICKER, World, rate
 
 
 def test_routing_stores_winner_and_losers_and_makes_one_shipment(world, carrier):
@@ -270,3 +272,10 @@ def test_what_had_to_leave_already_is_marked_late_until_it_left(world, carrier, 
     html = client.get("/shipments/?tab=shipped").content.decode()
     assert "<span>Late</span>" not in html
     assert '<th scope="col">Left</th>' in html
+
+
+def test_a_shipment_leads_to_its_skus(world: World, client: Any) -> None:
+    shipment = world.routed(2)
+    client.force_login(make_user("olga", "owner"))
+    page = client.get(reverse("fulfillment:shipment", args=[shipment.pk])).content.decode()
+    assert f'<a href="{reverse("inventory:sku", args=["MUG"])}">MUG</a>' in page

@@ -21,6 +21,7 @@ from channels.connectors.base import (
     OutboundShipment,
     OutboundState,
 )
+from oms.core.words import some
 
 J = Mapping[str, Any]
 
@@ -93,7 +94,7 @@ def too_big(order: OutboundOrder) -> str:
     units = sum(item.quantity for item in order.items)
     if len(order.items) > MAX_LINES or units > MAX_UNITS:
         return (
-            f"{len(order.items)} lines with {units} units; Amazon takes at most {MAX_LINES} lines and "
+            f"{some(len(order.items), 'line')} with {some(units, 'unit')}; Amazon takes at most {MAX_LINES} lines and "
             f"{MAX_UNITS} units in one fulfillment order"
         )
     return ""

@@ -46,6 +46,7 @@ from oms.core.clock import now
 from oms.core.errors import UserError
 from oms.core.http import HttpFailure, HttpRequest
 from oms.core.limits import Rate
+from oms.core.words import some
 from oms.orders.drafts import OrderDraft
 
 API_HOST = "open-api.tiktokglobalshop.com"
@@ -388,7 +389,7 @@ class TikTok(Connector):
             elif item.fulfilled_by_channel:
                 refused = "TikTok ships this listing: its quantity is never written"
             elif not 0 <= item.quantity <= MAX_QUANTITY:
-                refused = f"{item.quantity:,} units: TikTok Shop takes at most {MAX_QUANTITY:,}"
+                refused = f"{some(item.quantity, 'unit')}: TikTok Shop takes at most {MAX_QUANTITY:,}"
             if refused:
                 results[item.listing_id] = PushResult(item.listing_id, Retry.REJECTED, refused)
             else:

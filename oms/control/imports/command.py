@@ -13,6 +13,7 @@ from oms.control.imports import reader, service
 from oms.control.models import ImportFile
 from oms.core.actor import Actor
 from oms.core.errors import UserError
+from oms.core.words import some
 
 
 class ImportCommand(BaseCommand):
@@ -55,7 +56,7 @@ class ImportCommand(BaseCommand):
             )
             if options["dry_run"]:
                 report = service.check(path, profile, chosen)
-                self.stdout.write(f"{profile.title}: {report.rows} rows read, nothing written.")
+                self.stdout.write(f"{profile.title}: {some(report.rows, 'row')} read, nothing written.")
             else:
                 sha = reader.digest(path)
                 if ImportFile.objects.filter(sha256=sha, state=ImportFile.State.APPLIED).exists():
@@ -78,7 +79,7 @@ class ImportCommand(BaseCommand):
                     actor=actor,
                     applied=True,
                 )
-                self.stdout.write(f"{profile.title}: {report.rows} rows applied.")
+                self.stdout.write(f"{profile.title}: {some(report.rows, 'row')} applied.")
         except UserError as error:
             raise CommandError(error.message) from error
         for name, count in sorted(report.counts.items()):

@@ -32,6 +32,7 @@ from oms.core.clock import now
 from oms.core.errors import Conflict, UserError
 from oms.core.jobs import Run, job_handler, start_job
 from oms.core.models import Job
+from oms.core.words import some
 
 State = ImportFile.State
 MAX_UPLOAD = 50 * 1024 * 1024
@@ -239,7 +240,8 @@ def begin(
         )
     if only_whole and file.counts.get("errors"):
         raise Conflict(
-            f"file: {file.counts['errors']} rows have errors; mend them, or apply the good rows only."
+            f"file: {some(file.counts['errors'], 'row has an error', 'rows have errors')}; mend them, or "
+            "apply the good rows only."
         )
     with transaction.atomic():
         ready = ImportFile.objects.filter(pk=file.pk, state__in=[State.CHECKED, State.STOPPED])

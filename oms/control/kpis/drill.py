@@ -181,6 +181,7 @@ def _out_days(ask: Asked) -> Rows:
 
 _SKU = Column("sku", "SKU", lambda row, ask: row.sku.code)
 _WAREHOUSE = Column("warehouse", "Warehouse", lambda row, ask: row.warehouse.code if row.warehouse else "any")
+_CURRENCY = Column("currency", "Currency", lambda row, ask: row.sku.currency)
 _SOLD = (
     _SKU,
     _WAREHOUSE,
@@ -192,6 +193,7 @@ _SOLD = (
     Column("units", "Units", lambda row, ask: abs(row.quantity), True),
     Column("unit_cost", "Cost each", lambda row, ask: row.cost, True, True),
     Column("cost", "Cost", lambda row, ask: stock.cost_of(row.kind, row.quantity, row.cost), True, True),
+    _CURRENCY,
 )
 _DAYS = (
     _SKU,
@@ -206,6 +208,7 @@ _VALUE = (
     Column("in_transit", "In transit", lambda row, ask: row.in_transit, True),
     Column("unit_cost", "Cost each", lambda row, ask: row.unit_cost, True, True),
     Column("value", "Value a day", lambda row, ask: row.value, True, True),
+    _CURRENCY,
 )
 _OUT = (
     *_DAYS,

@@ -23,6 +23,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from oms.core import charts, clock
 from oms.core.money import minor_digits
+from oms.core.words import some
 
 register = template.Library()
 
@@ -97,6 +98,13 @@ def money(amount: Any, currency: str = "") -> SafeString:
     return format_html(
         '<span class="money">{}{}</span>', figure, format_html(" <small>{}</small>", code) if code else ""
     )
+
+
+@register.filter(name="some")
+def some_(count: Any, noun: str) -> str:
+    """A count with its noun, `{{ n|some:"token" }}`; with a plural of its own `{{ n|some:"level is,levels are" }}`."""
+    one, _, many = noun.partition(",")
+    return some(int(count or 0), one, many)
 
 
 @register.filter
