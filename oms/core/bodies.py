@@ -1,10 +1,13 @@
-"""Bodies that come without their length."""
+"""Bodies that come without their length, or with too much of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from io import BytesIO
 from typing import Any
+
+#: bytes of a refused body that are read; who sends more sees the connection end
+READ_AWAY = 64 * 2**20
 
 Application = Callable[..., Iterable[bytes]]
 
@@ -27,4 +30,18 @@ class Measured:
             body = environ["wsgi.input"].read(self.most + 1)
             environ["wsgi.input"] = BytesIO(body)
             environ["CONTENT_LENGTH"] = str(len(body))
-        return self.application(environ, start_response)
+        answer = self.application(environ, start_response)
+        length = environ.get("CONTENT_LENGTH") or "0"
+        if not form and length.isdecimal() and int(length) > self.most:
+            _read_away(environ["wsgi.input"])
+        return answer
+
+
+def _read_away(body: Any) -> None:
+    """Take what is left of a body that was refused for its size, up to a limit, and forget it.
+
+    Many clients write all of it before they read the answer: without this they see a broken connection, never the 413.
+    """
+    left = READ_AWAY
+    while left > 0 and (part := body.read(min(left, 65536))):
+        left -= len(part)

@@ -11,7 +11,7 @@ import pytest
 from rest_framework.test import APIClient
 
 from inventory.models import Product
-from oms.core import tokens
+from oms.core import bodies, tokens
 from oms.core.actor import SYSTEM
 from oms.core.api.auth import TokenThrottle
 from oms.core.bodies import Measured
@@ -58,6 +58,19 @@ def test_a_body_in_chunks_gets_its_length(body: bytes, kind: str, seen: Any) -> 
 
     Measured(inner, most=5)(environ, None)  # type: ignore[arg-type]
     assert found == [seen]
+
+
+def test_a_body_that_is_too_big_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most clients write everything before they read an answer, and would see a broken pipe in place of the 413."""
+    monkeypatch.setattr(bodies, "READ_AWAY", 200_000)
+
+    def left(sent: int) -> int:
+        body = BytesIO(b"x" * sent)
+        environ = {"CONTENT_LENGTH": str(sent), "CONTENT_TYPE": "application/json", "wsgi.input": body}
+        Measured(lambda environ, start: [b"413"], most=100)(environ, None)  # type: ignore[arg-type]
+        return len(body.read())
+
+    assert [left(sent) for sent in (100, 101, 150_000, 250_000)] == [100, 0, 0, 50_000]
 
 
 def test_the_web_server_runs_it() -> None:
@@ -189,7 +202,7 @@ def test_a_label_may_be_asked_for_by_its_type(api: APIClient, kind: str) -> None
     """A label that is not there is a problem document all the same, and another type than both is refused."""
     address = f"{V1}shipments/1/label-file/{kind}/"
     answer = api.get(address, HTTP_ACCEPT=f"application/{kind}")
-    refused(answer, 404, "Not found.")
+    refused(answer, 404, "There is no such object, or none that you may see.")
     assert answer["Content-Type"] == "application/problem+json"
     refused(api.get(address, HTTP_ACCEPT="image/png"), 406, "application/pdf")
 

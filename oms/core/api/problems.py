@@ -218,6 +218,10 @@ def _fix(error: exceptions.APIException, info: dict[str, Any]) -> str:
         return f"Accept: this address answers {offered}; ask for that, or leave the header out."
     if isinstance(error, exceptions.UnsupportedMediaType):
         return "Content-Type: send the body as application/json."
+    if isinstance(error, exceptions.MethodNotAllowed):
+        return f"This address takes {', '.join(info['view'].allowed_methods)}."
+    if isinstance(error, exceptions.NotFound) and error.detail == exceptions.NotFound.default_detail:
+        return "There is no such object, or none that you may see."
     if isinstance(error, exceptions.NotAuthenticated):
         return "Authorization: send a token, as 'Bearer oms_…'."
     return ""
