@@ -51,6 +51,14 @@ def number_text(value: Value, unit: str = "") -> str:
     return f"{text} {unit.removesuffix('s') if number == 1 and len(unit) > 2 else unit}".strip()
 
 
+def axis_text(level: float) -> str:
+    """A figure beside the grid, short enough for a phone: 250, 2.5k, 40k, 1.2M."""
+    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+        if abs(level) >= size:
+            return f"{level / size:,.2f}".rstrip("0").rstrip(".") + letter
+    return number_text(level)
+
+
 def _known(series: Sequence[Series]) -> list[float]:
     return [float(value) for one in series for value in one.values if value is not None]
 
@@ -84,7 +92,7 @@ def _frame(
         '<text class="axis" x="{}" y="{}" text-anchor="end">{}</text>',
         (
             (LEFT, WIDTH - RIGHT, _y(level, top, floor), _y(level, top, floor), LEFT - 6,
-             _y(level, top, floor) + 4, number_text(level))
+             _y(level, top, floor) + 4, axis_text(level))
             for level in _levels(floor, top, whole)
         ),
     )  # fmt: skip

@@ -22,6 +22,27 @@ def test_nice_ceiling(value: float, top: float) -> None:
     assert charts.nice_ceiling(value) == top
 
 
+@pytest.mark.parametrize(
+    ("level", "text"),
+    [
+        (0, "0"),
+        (2.5, "2.5"),
+        (900, "900"),
+        (1250, "1.25k"),
+        (40_000, "40k"),
+        (-2500, "-2.5k"),
+        (1_250_000, "1.25M"),
+    ],
+)
+def test_figures_beside_the_grid_are_short(level: float, text: str) -> None:
+    assert charts.axis_text(level) == text
+
+
+def test_large_figures_stay_whole_in_the_table() -> None:
+    svg = charts.bars("Orders", ["Mon"], [charts.Series("Orders", [1840])])
+    assert 'text-anchor="end">2k</text>' in svg and '<td class="num">1,840</td>' in svg
+
+
 def test_a_gap_breaks_the_line_and_is_never_zero() -> None:
     svg = charts.line("Sales", ["Mon", "Tue", "Wed"], [charts.Series("Sales", [4, None, 8])], unit="units")
     assert svg.count('class="dot s1"') == 2
