@@ -114,7 +114,7 @@ def report_rows(request: HttpRequest, key: str, part: str) -> HttpResponseBase:
         "kpi": kpi,
         "label": label,
         "ask": ask,
-        "columns": one.columns,
+        "columns": _shown(one),
         "rows": [(_url(one, row), _cells(one, row, ask)) for row in slice_.items],
         "next_cursor": slice_.next_cursor,
         "back": f"{reverse('control:reports')}?{query}#{kpi.key}",
@@ -142,10 +142,15 @@ def _url(one: drill.Drill, row: Any) -> str:
     return address(name, argument)
 
 
+def _shown(one: drill.Drill) -> list[drill.Column]:
+    """The columns of the screen, which names the currency once, in the heads of the amounts."""
+    return [column for column in one.columns if column.key != "currency"]
+
+
 def _cells(one: drill.Drill, row: Any, ask: report.Asked) -> list[tuple[drill.Column, Any, str]]:
     """(column, value, kind): how the template writes it."""
     found = []
-    for column in one.columns:
+    for column in _shown(one):
         value = column.read(row, ask)
         kind = "when" if isinstance(value, dt.datetime) else "text"
         if isinstance(value, int):

@@ -148,7 +148,7 @@ def test_the_grid_of_a_moment(django_assert_max_num_queries):
     with django_assert_max_num_queries(20):
         text = owner.get(reverse("inventory:as_of"), {"at": "2026-03-02T10:00:00+00:00"}).content.decode()
     assert "GRID" in text and "20.00 <small>USD" in text
-    assert "worth in all <strong>20.00 <small>USD" in text
+    assert 'worth in all <strong><span class="money">20.00 <small>USD' in text
     assert "worth in all" not in client("floor").get(reverse("inventory:as_of")).content.decode()
     assert owner.get(reverse("inventory:as_of"), {"at": "noon"}).status_code == 422
 

@@ -116,6 +116,11 @@ def renamed(name: str, told: str) -> Iterator[None]:
         raise
 
 
+def pointer_to(field: str) -> str:
+    """The JSON pointer of a field that is known to be in the body: `lines.0.sku` is /lines/0/sku."""
+    return "".join(f"/{_escape(part)}" for part in field.split("."))
+
+
 def place_of(field: str, body: Any, described: Any = None) -> str:
     """The JSON pointer of a `UserError`'s field, as far as it leads in the body: `lines.0.sku` is /lines/0/sku.
 
