@@ -249,6 +249,8 @@ def _inspect(request: HttpRequest, item: Rma, actor: Actor) -> None:
         tuple(request.POST.getlist("serial")[:1000]),
     )
     inspection.dispose([verdict], actor=actor, key=form_key(request))
+    done = Disposition.Outcome(verdict.outcome).label
+    messages.success(request, f"{verdict.quantity} × {line.sku.code}: {done}.")
 
 
 def _refund(request: HttpRequest, item: Rma, actor: Actor) -> None:

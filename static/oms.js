@@ -143,7 +143,16 @@
 
   // --- keys ---------------------------------------------------------------------------------------
   let prefix = 0;
-  const rows = () => $$("main tr[data-href]");
+  let entered = false;
+  // Enter in a list's search box goes on to the rows: the only one is opened, else the first is stood on
+  document.addEventListener("htmx:afterSettle", (event) => {
+    if (!entered || event.target.id !== "results") return;
+    entered = false;
+    const found = rows();
+    if (found.length === 1) location.href = found[0].dataset.href;
+    else moveRow(1);
+  });
+  const rows = () => $$("main [data-href]");
   function moveRow(step) {
     const all = rows();
     const next = all[Math.min(all.length - 1, Math.max(0, all.findIndex((row) => row.classList.contains("at")) + step))];
@@ -158,20 +167,36 @@
       htmx.ajax("GET", $("[data-cancel]", form).getAttribute("hx-get"), { target: form.closest("td"), swap: "innerHTML" });
       return;
     }
-    if (event.key === "Escape") $$("details.menu[open]").forEach((menu) => { menu.open = false; $("summary", menu).focus(); });
+    if (event.target.matches?.("main [data-search]") && (event.key === "Enter" || (event.key === "Escape" && !event.target.value))) {
+      entered = event.key === "Enter";
+      setTimeout(() => event.target.blur());
+    }
+    if (event.key === "Escape") {
+      if (!typing(event.target) && !$("dialog[open], details.menu[open]")) $("[data-bulk]:not([hidden]) [data-select-none]")?.click();
+      $$("details.menu[open]").forEach((menu) => { menu.open = false; $("summary", menu).focus(); });
+    }
     if (!("keys" in document.body.dataset) || event.ctrlKey || event.metaKey || event.altKey || typing(event.target) || $("dialog[open]")) return;
-    const at = $("tr[data-href].at");
+    const at = $("[data-href].at");
     if (prefix && Date.now() - prefix < 1500) { prefix = 0; const link = $(`.nav [data-go="${CSS.escape(event.key)}"]`); if (link) { event.preventDefault(); link.click(); return; } }
     switch (event.key) {
       case "g": prefix = Date.now(); break;
-      case "/": { event.preventDefault(); const box = $("main [data-search]"); if (box) box.focus(); else openPalette(); break; }
+      case "/": { event.preventDefault(); const box = $("main [data-search]"); if (box?.offsetParent) box.focus(); else openPalette(); break; }
       case "?": $("#keys").showModal(); break;
       case "j": moveRow(1); break;
       case "k": moveRow(-1); break;
       case "e": { const cell = $(".cell", at || document.createElement("i")) || $('main [data-key="e"]'); if (cell) { event.preventDefault(); cell.click(); } break; }
       case "x": $("input[data-row]", at || document.createElement("i"))?.click(); break;
       case "Enter": if (at && event.target === document.body) location.href = at.dataset.href; break;
-      default: { const target = $(`main [data-key="${CSS.escape(event.key)}"]`); if (target) { event.preventDefault(); target.focus(); target.click(); } }
+      default: {
+        const target = $(`main [data-key="${CSS.escape(event.key)}"]`);
+        if (!target) break;
+        event.preventDefault();
+        // in a list the key only leads to the button of the bulk bar, with the row it stands on when none is ticked: Enter does it
+        const bar = target.closest("[data-bulk]");
+        if (bar?.hidden) $("input[data-row]", at || document.createElement("i"))?.click();
+        target.focus();
+        if (!bar) target.click();
+      }
     }
   });
 
