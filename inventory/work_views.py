@@ -167,6 +167,7 @@ def count(request: HttpRequest, task_id: int) -> HttpResponse:
         "tally": tally,
         "packs": task.sku.packs.order_by("quantity"),
         "verdict": verdict,
+        "where": _where(task),
         "files": len(evidence.of(task)),
         "books": _books(task) if not task.is_blind and task.state == CountTask.State.OPEN else None,
         "see_figures": task.state != CountTask.State.OPEN and (may_review or not task.is_blind),
@@ -177,6 +178,16 @@ def count(request: HttpRequest, task_id: int) -> HttpResponse:
     if verdict is not None:
         answer["HX-Trigger"] = '{"scan:ok": {}}' if verdict["ok"] else '{"scan:bad": {}}'
     return answer
+
+
+def _where(task: CountTask) -> list[str]:
+    """Bins in which the units of a count without a bin lie, in walking order: where to go, never how many."""
+    if task.bin_id is not None:
+        return []
+    bins = Bin.objects.filter(
+        stock__sku=task.sku_id, stock__warehouse=task.warehouse_id, stock__quantity__gt=0
+    ).distinct()
+    return list(bins.order_by("pick_sequence", "code").values_list("code", flat=True)[:9])
 
 
 def _books(task: CountTask) -> int:

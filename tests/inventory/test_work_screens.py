@@ -30,7 +30,13 @@ def test_a_blind_count_never_shows_the_books_to_the_counter(client):
     client.force_login(make_user(role="floor", warehouses=("EAST",)))
     address = f"/stock/counts/{task.pk}/"
     assert client.get("/stock/counts/next/").url == address
+    assert "wherever it lies" in text(client.get(address))
+    for code in ("B-02", "A-01"):
+        spot = east.bins.create(code=code)
+        BinStock.objects.create(warehouse=east, bin=spot, sku=sku, quantity=7)
+    BinStock.objects.create(warehouse=east, bin=east.bins.create(code="C-03"), sku=sku, quantity=0)
     seen = text(client.get(address))
+    assert "A-01, B-02<" in seen, "where to go, without an empty bin"
     assert "MUG" in seen and "8731" not in seen and "8,731" not in seen
     scanned = client.post(
         address, {"step": "scan", "code": "CASE-12", "tally": "2"}, headers={"HX-Request": "true"}
