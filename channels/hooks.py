@@ -18,7 +18,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from channels import inbox
-from channels.connectors.base import BadSignature, ChannelError, Notification, get_connector
+from channels.connectors.base import UNREADABLE, BadSignature, ChannelError, Notification, get_connector
 from channels.models import ChannelAccount
 from channels.session import access_of, drive
 from channels.tasks import hook_address
@@ -201,7 +201,7 @@ def receive(request: HttpRequest, hook_key: str) -> HttpResponse:
         return HttpResponse(status=401)
     except ChannelError:
         return HttpResponse(status=503, headers={"Retry-After": str(AGAIN_AFTER)})
-    except (*inbox.UNREADABLE, LookupError, RecursionError) as error:
+    except (*UNREADABLE, RecursionError) as error:
         # signed, so it is from the channel; asking for it again would bring the same bytes
         return _kept(account, raw, unfit(raw), str(error))
     if found and not plain(raw) and (sentence := unfit(raw)):

@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from django.db.models import Q
 
 from channels import asking, mcf, pushing
-from channels.connectors.base import ChannelError, Connector, Notification, Retry, get_connector
+from channels.connectors.base import UNREADABLE, ChannelError, Connector, Notification, Retry, get_connector
 from channels.models import ChannelAccount, InboxMessage, Listing
 from channels.session import do, needs_person
 from oms.core.actor import Actor
@@ -40,8 +40,6 @@ CLAIM = dt.timedelta(seconds=90)
 #: a figure beyond it is no figure, and no column of ours would hold it
 MOST_UNITS = 1_000_000_000
 UNREADABLE_TOPIC = "unreadable"
-#: mapping errors of one order never stop the others
-UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
 
 State = InboxMessage.State
 
@@ -295,6 +293,9 @@ def _read(
             drafts.update({draft.external_id: draft for draft in _get(account, part)})
         except ChannelError as error:
             waits = error.kind in (Retry.THROTTLED, Retry.TRANSIENT, Retry.AUTH)
+            if not waits and len(part) > 1:
+                _one_by_one(account, part, drafts, failures, error)
+                continue
             bodies = (
                 _from_bodies(connector, {number: by_order[number] for number in rest[start:]})
                 if waits

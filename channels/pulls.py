@@ -75,6 +75,7 @@ def pull_orders(account_id: int, *, days: int | None = None) -> dict[str, int]:
             if turn.cursor and not pages and error.kind is Retry.REJECTED:
                 # the channel has forgotten the page: the next turn begins behind the last finished pull
                 ChannelAccount.objects.filter(pk=account_id).update(**{field: {}})
+                raise ChannelError(Retry.TRANSIENT, f"the page is forgotten: {error.message}") from error
             raise
         pages += 1
         # after an outage the most urgent orders of a page come first

@@ -24,13 +24,14 @@ from channels import (
     sync,
     tuning,
 )
-from channels.connectors.base import ChannelError, get_connector
+from channels.connectors.base import ChannelError, Retry, get_connector
 from channels.models import BulkPush, ChannelAccount, ChannelEffect, InboxMessage, Listing, StockPush
 from channels.session import do
 from oms.core import beat
 from oms.core.clock import now
 from oms.core.doorbell import each, periodic, ring
 from oms.core.exceptions_inbox import close_item, raise_item
+from oms.core.models import ExceptionItem
 
 log = logging.getLogger("lading.channels")
 
@@ -87,10 +88,22 @@ def _pull(account_id: int, days: int | None = None) -> None:
 
 
 def pull_account(subject: str) -> None:
+    """Orders that changed. What the channel refuses it will refuse again, and no breaker tells of it: a person must."""
+    key = f"pull:refused:{subject}"
     try:
         _pull(int(subject))
     except ChannelError as error:
         _quietly("order pull", int(subject), error)
+        if error.kind is Retry.REJECTED:
+            account = ChannelAccount.objects.select_related("sales_channel").get(pk=subject)
+            code = account.sales_channel.code
+            raise_item(
+                "pull_refused", key, f"{account.sales_channel.name}: its orders cannot be read",
+                detail=f"{error.message} New orders come by notifications only, if at all, until this is mended.",
+                severity=ExceptionItem.Severity.HIGH, object_url=f"/channels/{code}/", channel_code=code,
+            )  # fmt: skip
+        return
+    close_item(key, "its orders are read again")
 
 
 def pull_week(subject: str) -> None:

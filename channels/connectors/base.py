@@ -25,6 +25,10 @@ T = TypeVar("T")
 Op = Generator[HttpRequest, HttpAnswer, T]
 
 
+#: what reading an order that is not as documented may raise: one such order never stops the others
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+
+
 class Retry(StrEnum):
     """What may be done after a failure."""
 

@@ -235,6 +235,7 @@ KINDS: dict[str, str] = {
     "pool_unmapped": "Unknown SKUs in an outside pool",
     "promise_lost": "Promised date lost",
     "pull_endless": "Channel's list has no end",
+    "pull_refused": "Channel's orders cannot be read",
     "purchase_late": "Purchase order overdue",
     "push_dead": "Channel refuses a quantity",
     "refund_by_hand": "Refund to be paid by hand",

@@ -30,7 +30,8 @@ FOR_THOSE_WHO: dict[tuple[str, ...], frozenset[str]] = {
     ("settings.manage",): frozenset({"invariant", "job_failed", "webhook_disabled"}),
     ("channels.view",): frozenset(
         {"channel_auth", "channel_file", "channel_folder", "channel_quiet", "channel_silent", "channel_unfetched",
-         "drift", "inbox_dead", "listing_unmapped", "order_refused", "oversell", "oversell_unread", "push_dead",
+         "drift", "inbox_dead", "listing_unmapped", "order_refused", "oversell", "oversell_unread", "pull_endless",
+         "pull_refused", "push_dead",
          "subscriptions"}
     ),
     ("stock.adjust",): frozenset({"adjustment_approval"}),

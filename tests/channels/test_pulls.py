@@ -364,6 +364,26 @@ def test_each_pool_is_read_in_a_task_of_its_own(
     assert pool.asked == ["", "1"]
 
 
+def test_a_person_hears_of_a_pull_that_the_channel_refuses(
+    account: ChannelAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No breaker opens for it, so nobody would: the orders of a shop whose address changed would just not come."""
+    remote = Remote(monkeypatch)
+    told = ExceptionItem.objects.filter(kind="pull_refused", closed_at__isnull=True)
+    remote.fail = {"": Retry.THROTTLED}
+    tasks.pull_account(str(account.pk))
+    assert not told.exists(), "it is only asked to wait"
+    for _ in range(2):
+        remote.fail = {"": Retry.REJECTED}
+        tasks.pull_account(str(account.pk))
+    assert (told.get().seen, told.get().channel_code) == (2, "acme")
+    tasks.pull_account(str(account.pk))
+    assert not told.exists()
+    remote.fail = {"2": Retry.REJECTED}
+    tasks.pull_account(str(account.pk))
+    assert not told.exists(), "a page that it has forgotten is read again from the beginning"
+
+
 def test_people_read_the_name_of_the_channel(
     account: ChannelAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from channels.connectors.amazon import feeds, mapper, outbound, sigv4, webhooks
 from channels.connectors.base import (
+    UNREADABLE,
     Access,
     CancelOrder,
     Capabilities,
@@ -229,7 +230,7 @@ class Amazon(Connector):
                 drafts.append(mapper.order_draft(order))
             except mapper.NotASale:
                 continue
-            except (ValueError, KeyError, TypeError, ArithmeticError):
+            except UNREADABLE:
                 refused += 1
         token = (body.get("pagination") or {}).get("nextToken") or ""
         return OrderPage(

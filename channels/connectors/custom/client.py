@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from channels.connectors.base import (
+    UNREADABLE,
     Access,
     Capabilities,
     ChannelError,
@@ -222,7 +223,7 @@ class Custom(Connector):
         for row in rows:
             try:
                 draft = maps.order_draft(mapping, row)
-            except (ValueError, ArithmeticError):
+            except UNREADABLE:
                 refused += 1
                 continue
             if draft is not None:

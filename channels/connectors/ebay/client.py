@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from channels.connectors.base import (
+    UNREADABLE,
     Access,
     CancelOrder,
     Capabilities,
@@ -362,10 +363,14 @@ class Ebay(Connector):
         )  # fmt: skip
         drafts, refused = [], 0
         for order in body.get("orders") or ():
-            parcels = yield from self._parcels_of(access, order)
             try:
+                parcels = yield from self._parcels_of(access, order)
                 drafts.append(mapper.order_draft(order, parcels))
-            except (ValueError, KeyError, TypeError, ArithmeticError):
+            except ChannelError as error:
+                if error.kind is not Retry.REJECTED:
+                    raise
+                refused += 1
+            except UNREADABLE:
                 refused += 1
         more = bool(body.get("next"))
         return OrderPage(

@@ -148,7 +148,7 @@ def order_draft(order: J, fulfilments: Sequence[J] = ()) -> OrderDraft:
     summary = order["pricingSummary"]
     currency = str(summary["total"]["currency"])
     status, away = status_of(order), sent_units(fulfilments)
-    lines = [_line(item, currency, status, away) for item in order["lineItems"]]
+    lines = [_line(item, currency, status, away) for item in order["lineItems"] if int(item["quantity"]) > 0]
     discount = -amount(summary.get("priceDiscount"), currency)
     adjustment = amount(summary.get("adjustment"), currency)
     if adjustment < 0:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from channels.connectors.base import (
+    UNREADABLE,
     Access,
     CancelOrder,
     Capabilities,
@@ -183,10 +184,10 @@ class Shopify(Connector):
         drafts, refused, newest = [], 0, since
         for node in page["nodes"]:
             node = yield from self._with_all_lines(access, node)
-            newest = max(newest, node["updatedAt"])
+            newest = max(newest, str(node.get("updatedAt") or ""))
             try:
                 drafts.append(mapper.order_draft(node))
-            except (ValueError, KeyError, TypeError, ArithmeticError):
+            except UNREADABLE:
                 refused += 1
         info = page["pageInfo"]
         return OrderPage(tuple(drafts), info["endCursor"] if info["hasNextPage"] else "", newest, refused)

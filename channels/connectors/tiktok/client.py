@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 from channels.connectors.base import (
+    UNREADABLE,
     Access,
     CancelOrder,
     Capabilities,
@@ -249,7 +250,7 @@ class TikTok(Connector):
         for order in data.get("orders") or ():
             try:
                 draft = mapper.order_draft(order)
-            except (ValueError, KeyError, TypeError, ArithmeticError):
+            except UNREADABLE:
                 refused += 1
                 continue
             drafts.append(draft)

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 from channels.connectors.base import (
+    UNREADABLE,
     Access,
     CancelOrder,
     Capabilities,
@@ -267,7 +268,7 @@ class Walmart(Connector):
         for order in orders:
             try:
                 drafts.append(mapper.order_draft(order))
-            except (ValueError, KeyError, TypeError, ArithmeticError):
+            except UNREADABLE:
                 refused += 1
         further = str((page.get("meta") or {}).get("nextCursor") or "")
         if further and orders:

@@ -194,6 +194,8 @@ def order_draft(order: J) -> OrderDraft:
     wanted = False
     for row in rows:
         number, quantity = str(row["lineNumber"]), units(row["orderLineQuantity"], "orderLineQuantity")
+        if not quantity:
+            continue
         if row.get("statusDate") is not None:
             newest = max(newest, when(row["statusDate"], "statusDate"))
         found = by_status(row)
@@ -226,9 +228,7 @@ def order_draft(order: J) -> OrderDraft:
                 external_sku=str(row["item"]["sku"]),
                 title=str(row["item"].get("productName") or ""),
                 listing_ref=str(row["item"]["sku"]),
-                unit_price=(paid.price / quantity).quantize(Decimal("0.0001"), ROUND_HALF_UP)
-                if quantity
-                else ZERO,
+                unit_price=(paid.price / quantity).quantize(Decimal("0.0001"), ROUND_HALF_UP),
                 discount=paid.off,
                 tax=paid.line_tax,
                 shipped=shipped,
@@ -262,8 +262,10 @@ def order_draft(order: J) -> OrderDraft:
     )
 
 
-def _contact(order: J, shipping_info: J) -> ContactDraft:
-    to = shipping_info["postalAddress"]
+def _contact(order: J, shipping_info: J) -> ContactDraft | None:
+    to = shipping_info.get("postalAddress")
+    if not to:
+        return None
     country = str(to.get("country") or "").upper()
     return ContactDraft(
         name=str(to.get("name") or ""),

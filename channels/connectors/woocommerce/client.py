@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from channels.connectors.base import (
+    UNREADABLE,
     Access,
     CancelOrder,
     Capabilities,
@@ -176,6 +177,9 @@ class WooCommerce(Connector):
         )  # fmt: skip
         drafts, refused, newest = [], 0, since
         for order in found:
+            if not isinstance(order, dict):
+                refused += 1
+                continue
             newest = max(newest, str(order.get("date_modified_gmt") or ""))
             draft = yield from self._draft(access, order)
             if draft is not None:
@@ -228,7 +232,11 @@ class WooCommerce(Connector):
         try:
             refunds = yield from self._refunds(access, order)
             return mapper.order_draft(order, refunds, self._statuses(access))
-        except (ValueError, KeyError, TypeError, ArithmeticError):
+        except ChannelError as error:
+            if error.kind is not Retry.REJECTED:
+                raise
+            return None
+        except UNREADABLE:
             return None
 
     @staticmethod
