@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -80,7 +80,8 @@ def post_movements(movements: Sequence[Movement], *, actor: Actor) -> list[Stock
     the average as theirs, or what the oldest cost (`inventory.valuation`). Emits `stock.changed` and
     `stock.increased` for SKUs whose available changed.
 
-    Raises `InsufficientStock` when a level would promise more than it has, `UserError` for a malformed movement.
+    Raises `InsufficientStock` when a level would promise more than it has, `UserError` for a malformed movement,
+    `Conflict` for units that would come to a SKU that was merged into another one.
     """
     require_transaction()
     for movement in movements:
@@ -105,7 +106,17 @@ def post_movements(movements: Sequence[Movement], *, actor: Actor) -> list[Stock
                 after = _change(fresh, deltas)
             except _Refused as again:
                 raise shortage(again.pairs[0], deltas[again.pairs[0]]) from None
+    _refuse_merged({movement.sku_id for movement in fresh if movement.quantity > 0})
     return write_rows(fresh, deltas, after, actor=actor)
+
+
+def _refuse_merged(rising: Collection[int]) -> None:
+    """No units for a SKU that is another one by now: nobody would see or sell them. Call it while its levels are held:
+    who merges holds them, too, so the answer stands.
+    """
+    gone = Sku.objects.filter(pk__in=rising, merged_into__isnull=False) if rising else ()
+    for sku in list(gone):
+        raise Conflict(f"sku: {sku} was merged into {sku.merged_into}; use that one.", field="sku")
 
 
 class _Refused(Exception):

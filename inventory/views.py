@@ -50,7 +50,15 @@ from oms.core.actor import Actor, actor_of
 from oms.core.clock import business_day, now
 from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
-from oms.core.screens import form_key, is_fragment, new_form_key, posted_day, posted_whole, screen
+from oms.core.screens import (
+    form_key,
+    is_fragment,
+    made_before,
+    new_form_key,
+    posted_day,
+    posted_whole,
+    screen,
+)
 from oms.core.words import some
 
 VIEWS = (
@@ -507,10 +515,13 @@ def transfers(request: HttpRequest) -> HttpResponse:
             data = form.cleaned_data
             require(request.user, "stock.transfer", data["source"].code)
             try:
-                made = moving.request_transfer(
-                    source_id=data["source"].pk, destination_id=data["destination"].pk, lines=data["lines"],
-                    expected_on=data["expected_on"], note=data["note"], actor=actor_of(request.user),
-                )  # fmt: skip
+                with transaction.atomic():
+                    if made_before(request):
+                        return redirect("inventory:transfers")
+                    made = moving.request_transfer(
+                        source_id=data["source"].pk, destination_id=data["destination"].pk, lines=data["lines"],
+                        expected_on=data["expected_on"], note=data["note"], actor=actor_of(request.user),
+                    )  # fmt: skip
             except UserError as error:
                 form.add_error(error.field if error.field in form.fields else None, error.message)
             else:
@@ -525,7 +536,7 @@ def transfers(request: HttpRequest) -> HttpResponse:
     page = keyset_page(found, order=("-id",), cursor=request.GET.get("cursor", ""), limit=50)
     context = {
         "rows": page.items, "next_cursor": page.next_cursor, "columns": 6, "form": form, "today": business_day(),
-        "may_transfer": can(request.user, "stock.transfer"),
+        "may_transfer": can(request.user, "stock.transfer"), "form_key": new_form_key(),
     }  # fmt: skip
     name = "_transfer_rows" if is_fragment(request) and request.GET.get("cursor") else "transfers"
     return render(request, f"inventory/{name}.html", context, status=status)

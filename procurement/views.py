@@ -31,6 +31,7 @@ from oms.core.screens import (
     first_time,
     form_key,
     is_fragment,
+    made_before,
     new_form_key,
     page,
     posted_amount,
@@ -378,17 +379,20 @@ def new_order(request: HttpRequest) -> HttpResponse:
             raise UserError("supplier: choose a supplier and a warehouse.", field="supplier")
         require(request.user, "purchasing.edit", warehouse.code)
         wanted = packs.read_lines(request.POST.get("lines", "")[:100_000])
-        made = purchase_orders.create(
-            supplier_id=supplier.pk,
-            warehouse_id=warehouse.pk,
-            actor=actor_of(request.user),
-            lines=[
-                purchase_orders.LineSpec(sku.pk, units // unit.size, unit=unit.name)
-                if units % unit.size == 0
-                else purchase_orders.LineSpec(sku.pk, units)
-                for sku, unit, units in wanted
-            ],
-        )
+        with transaction.atomic():
+            if made_before(request):
+                return redirect("procurement:orders")
+            made = purchase_orders.create(
+                supplier_id=supplier.pk,
+                warehouse_id=warehouse.pk,
+                actor=actor_of(request.user),
+                lines=[
+                    purchase_orders.LineSpec(sku.pk, units // unit.size, unit=unit.name)
+                    if units % unit.size == 0
+                    else purchase_orders.LineSpec(sku.pk, units)
+                    for sku, unit, units in wanted
+                ],
+            )
         return redirect("procurement:order", pk=made.pk)
     scope = scope_of(request.user, "purchasing.edit")
     context = {
@@ -397,6 +401,7 @@ def new_order(request: HttpRequest) -> HttpResponse:
             (w.code, w.name) for w in Warehouse.objects.filter(scope.q(warehouse="code"), is_active=True)
         ],
         "supplier": request.GET.get("supplier", ""),
+        "form_key": new_form_key(),
     }
     return render(request, "procurement/new_order.html", context)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
-from django.db.models import F, Sum
+from django.db.models import F, Q, Sum
 
 from fulfillment.models import Shipment
 from inventory import valuation
@@ -165,14 +165,15 @@ def _physical(line: OrderLine) -> list[tuple[Sku, int]]:
     """What really comes back for one unit of the line: a kit returns as its components, a pack as its eaches."""
     parts = [
         (allocation.reservation.sku, allocation.per_unit)
-        for allocation in line.allocations.select_related("reservation__sku")
+        for allocation in line.allocations.select_related("reservation__sku__merged_into")
         if allocation.reservation.consumed
     ]
-    distinct = {sku.pk: (sku, per_unit) for sku, per_unit in parts}
-    if distinct:
-        return sorted(distinct.values(), key=lambda part: part[0].pk)
-    assert line.sku is not None  # checked by the caller
-    return [(line.sku, line.pack_size)]
+    if not parts:
+        assert line.sku is not None  # checked by the caller
+        parts = [(line.sku, line.pack_size)]
+    # what was merged since comes back as what it is now
+    distinct = {one.pk: (one, units) for sku, units in parts for one in [sku.merged_into or sku]}
+    return sorted(distinct.values(), key=lambda part: part[0].pk)
 
 
 def approve(rma_id: int, *, actor: Actor) -> Rma:
@@ -223,7 +224,11 @@ def receive(
             raise Conflict(
                 f"{rma.number} is {rma.state}: approve it before goods can be received.", field="state"
             )
-        lines = {line.pk: line for line in rma.lines.select_related("order_line", "sku")}
+        lines = {line.pk: line for line in rma.lines.select_related("order_line", "sku__merged_into")}
+        for line in lines.values():
+            if line.sku.merged_into is not None:  # since the return was opened
+                line.sku = line.sku.merged_into
+                line.save(update_fields=["sku"])
         movements: list[Movement] = []
         for line_id, quantity in sorted(quantities.items()):
             if quantity == 0:
@@ -339,8 +344,11 @@ def _arrivals(line: RmaLine, rma: Rma, quantity: int, key: str) -> list[Movement
     cost = None
     if rma.order_id:
         sent = Shipment.objects.filter(order=rma.order_id).values_list("pk", flat=True)
-        costs = valuation.costs_when_shipped([line.sku_id], [Shipment(pk=pk).number for pk in sent])
-        cost = costs.get(line.sku_id)
+        names = Sku.objects.filter(Q(pk=line.sku_id) | Q(merged_into=line.sku_id)).values_list(
+            "pk", flat=True
+        )
+        costs = valuation.costs_when_shipped(list(names), [Shipment(pk=pk).number for pk in sent])
+        cost = costs.get(line.sku_id, next(iter(costs.values()), None))
     return [
         Movement(
             sku_id=line.sku_id,

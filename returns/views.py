@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.contrib import messages
+from django.db import transaction
 from django.db.models import Count, F, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -21,7 +22,16 @@ from oms.core.access import can, require, scope_of
 from oms.core.actor import Actor, actor_of
 from oms.core.errors import NotFound, UserError
 from oms.core.paging import keyset_page
-from oms.core.screens import form_key, is_fragment, new_form_key, page, posted_amount, posted_whole, screen
+from oms.core.screens import (
+    form_key,
+    is_fragment,
+    made_before,
+    new_form_key,
+    page,
+    posted_amount,
+    posted_whole,
+    screen,
+)
 from oms.orders.models import Order, SalesChannel
 from oms.orders.selectors import get_visible
 from returns import inspection, refunds, rma, selectors
@@ -316,6 +326,7 @@ def order_panel(request: HttpRequest, order_id: int) -> HttpResponse:
     scope = scope_of(request.user, "returns.work")
     context = {
         "order": order,
+        "form_key": new_form_key(),
         "rmas": order.rmas.select_related("warehouse").prefetch_related("lines"),
         "refunds": order.refunds.all(),
         "lines": lines,
@@ -362,7 +373,10 @@ def open_for_order(request: HttpRequest, order_id: int) -> HttpResponse:
         for line in order.lines.all()
         if request.POST.get(f"line-{line.pk}", "").strip() not in ("", "0")
     ]
-    made = rma.open_rma(
-        order_id=order.pk, items=items, warehouse_id=warehouse.pk, actor=actor_of(request.user)
-    )
+    with transaction.atomic():
+        if made_before(request):
+            return redirect("returns:list")
+        made = rma.open_rma(
+            order_id=order.pk, items=items, warehouse_id=warehouse.pk, actor=actor_of(request.user)
+        )
     return redirect("returns:detail", pk=made.pk)

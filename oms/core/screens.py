@@ -131,6 +131,14 @@ def first_time(request: HttpRequest) -> bool:
     return FormKey.objects.get_or_create(key=uuid.UUID(form_key(request)))[1]
 
 
+def made_before(request: HttpRequest) -> bool:
+    """True when this very form made its thing before, which the person is told; like `first_time`."""
+    if first_time(request):
+        return False
+    messages.info(request, "This form was sent twice; it was done once.")
+    return True
+
+
 def new_form_key() -> str:
     return str(uuid.uuid4())
 

@@ -8,6 +8,7 @@ import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
+from inventory import merging
 from inventory.costing import moving_average, spread_cost
 from inventory.ledger import InsufficientStock, Movement, post_movements
 from inventory.locking import change_levels, lock_levels
@@ -268,3 +269,14 @@ def test_one_statement_changes_many_levels():
     # undo, so that the ledger is not contradicted by this test
     with transaction.atomic():
         change_levels({pair: {"reserved": -2} for pair in after})
+
+
+def test_no_units_come_to_a_sku_that_is_another_one_by_now():
+    """Whatever the door and whenever it looked the SKU up: nobody would see or sell them."""
+    old, cup, east = make_sku("OLD"), make_sku("CUP"), make_warehouse()
+    add_stock(old, east, 5)
+    merging.merge_skus(old.pk, cup.pk, actor=SYSTEM)
+    for place in (east, make_warehouse()):
+        with pytest.raises(Conflict, match="OLD was merged into CUP; use that one"):
+            add_stock(old, place, 1)
+    assert not StockLevel.objects.filter(sku=old, on_hand__gt=0).exists()

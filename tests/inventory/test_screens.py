@@ -16,6 +16,7 @@ from inventory.reservations import ReserveLine
 from oms.core import clock, figures
 from oms.core.actor import SYSTEM
 from oms.core.clock import business_day, now
+from oms.core.screens import new_form_key
 from tests.factories import add_stock, make_kit, make_sku, make_user, make_warehouse
 
 pytestmark = pytest.mark.django_db
@@ -168,7 +169,10 @@ def test_a_transfer_from_request_to_receipt_on_screens(client, assert_invariants
     sign_in(client)
     sku, east, west = make_sku("MUG"), make_warehouse("EAST"), make_warehouse("WEST")
     add_stock(sku, east, 10)
-    made = client.post("/stock/transfers/", {"source": "EAST", "destination": "WEST", "lines": "MUG 4\n"})
+    made = client.post(
+        "/stock/transfers/",
+        {"form_key": new_form_key(), "source": "EAST", "destination": "WEST", "lines": "MUG 4\n"},
+    )
     item = Transfer.objects.get()
     assert made.headers["Location"] == f"/stock/transfers/{item.pk}/"
     line = item.lines.get()
@@ -190,7 +194,8 @@ def test_a_transfer_from_request_to_receipt_on_screens(client, assert_invariants
     assert_invariants()
     assert (
         client.post(
-            "/stock/transfers/", {"source": "EAST", "destination": "WEST", "lines": "MUG"}
+            "/stock/transfers/",
+            {"form_key": new_form_key(), "source": "EAST", "destination": "WEST", "lines": "MUG"},
         ).status_code
         == 422
     )

@@ -13,6 +13,7 @@ from inventory import counts, packs, scanning
 from inventory.models import CountTask, Sku, SkuPack, StockLevel, Transfer, Warehouse
 from oms.core.actor import SYSTEM
 from oms.core.errors import UserError
+from oms.core.screens import new_form_key
 from procurement import purchase_orders, receiving
 from procurement.models import PurchaseOrder, Supplier, SupplierOffer
 from tests.factories import add_stock, make_kit, make_sku, make_user, make_warehouse
@@ -233,10 +234,14 @@ def test_adjusting_counting_and_moving_by_the_case(
     boss.post(f"/api/v1/counts/{other.pk}/submit/", {"counted": 1, "unit": "tray"}, format="json")
     other.refresh_from_db()
     assert other.counted == 5
-    client.post("/stock/transfers/", {"source": "EAST", "destination": "WEST", "lines": "MUG 2 case\nMUG 1"})
+    client.post(
+        "/stock/transfers/",
+        {"form_key": new_form_key(), "source": "EAST", "destination": "WEST", "lines": "MUG 2 case\nMUG 1"},
+    )
     assert Transfer.objects.get().lines.get().quantity == 25
     wrong = client.post(
-        "/stock/transfers/", {"source": "EAST", "destination": "WEST", "lines": "MUG 2.5 tray"}
+        "/stock/transfers/",
+        {"form_key": new_form_key(), "source": "EAST", "destination": "WEST", "lines": "MUG 2.5 tray"},
     )
     assert wrong.status_code == 422 and "whole eaches" in wrong.content.decode()
     assert_invariants()

@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from fulfillment import labels, shipping
+from inventory import merging
 from inventory.models import StockLevel
 from oms.core.actor import SYSTEM
 from oms.core.errors import Conflict, UserError
@@ -81,6 +82,26 @@ def test_receiving_goes_to_quarantine_and_nothing_becomes_sellable(shipped, asse
     after = level(shipped)
     assert (after.available, after.quarantine) == (before, 2)
     assert Rma.objects.get(pk=item.pk).state == Rma.State.RECEIVED
+    assert_invariants()
+
+
+@pytest.mark.parametrize("opened_before", [True, False])
+def test_what_was_merged_since_it_shipped_comes_back_as_what_it_is_now(
+    shipped, opened_before, assert_invariants
+):
+    """Units on the shelf of a SKU that nobody sells any more would be lost to the eye."""
+    old, place = shipped.lines.get().sku, shipped.shipments.get().warehouse
+    cost = StockLevel.objects.get(sku=old, warehouse=place).average_cost
+    item = opened(shipped, 2) if opened_before else None
+    cup = make_sku("CUP", weight_g=380)
+    merging.merge_skus(old.pk, cup.pk, actor=SYSTEM)
+    item = item or opened(shipped, 2)
+    line = item.lines.get()
+    rma.receive(item.pk, {line.pk: 2}, actor=SYSTEM, key="one")
+    inspection.dispose([Verdict(line.pk, 2, "new", "restock")], actor=SYSTEM, key="two")
+    now = StockLevel.objects.get(sku=cup, warehouse=place)
+    assert (now.available, now.quarantine, now.average_cost) == (7, 0, cost)
+    assert StockLevel.objects.get(sku=old, warehouse=place).on_hand == 0
     assert_invariants()
 
 
