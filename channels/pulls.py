@@ -31,7 +31,7 @@ from inventory.models import StockLevel, Warehouse
 from oms.core.clock import now
 from oms.core.doorbell import ring
 from oms.core.errors import UserError
-from oms.core.exceptions_inbox import close_item, raise_item
+from oms.core.exceptions_inbox import cause_of, close_item, raise_item
 from oms.core.words import some
 from oms.orders.models import Order, OrderLine
 from returns import rma
@@ -422,6 +422,15 @@ def pull_returns(account_id: int, *, days: int = 2) -> int:
 
 def open_return(account: ChannelAccount, entry: RemoteReturn) -> bool:
     """An RMA for a return that we do not know yet; False where there is nothing new to open."""
+    if entry.state == "unreadable":
+        code, name = account.sales_channel.code, entry.external_id
+        raise_item(
+            "return_refused", f"return:{account.pk}:{name or cause_of(entry.note)}",
+            f"{account.sales_channel.name}: a return cannot be read",
+            detail=f"{f'Return {name}: ' if name else ''}{entry.note}. Open it by hand; the other returns are taken.",
+            object_url=f"/channels/{code}/", channel_code=code,
+        )  # fmt: skip
+        return False
     if entry.state in ("declined", "closed"):
         return False
     order = Order.objects.filter(channel=account.sales_channel, external_id=entry.order_external_id).first()

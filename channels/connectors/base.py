@@ -8,7 +8,7 @@ through the one door of `oms.core.http`, with token renewal.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -304,9 +304,23 @@ class RemoteReturn:
 
     external_id: str
     order_external_id: str
-    state: str  # requested, approved, declined, closed
+    state: str  # requested, approved, declined, closed; unreadable: `note` says why
     lines: tuple[tuple[str, int, str], ...]  # (line external id, units, reason words)
     note: str = ""
+
+
+def readable(
+    row: Any, make: Callable[[Any], Iterable[RemoteReturn | None]], number: str = ""
+) -> list[RemoteReturn]:
+    """The returns that a row tells of. One that is not as documented is told as such and stops no other.
+
+    `number`: the field that names it.
+    """
+    try:
+        return [found for found in make(row) if found is not None]
+    except UNREADABLE as error:
+        name = str(row.get(number) or "") if isinstance(row, Mapping) else ""
+        return [RemoteReturn(name[:80], "", "unreadable", (), f"{type(error).__name__}: {error}"[:400])]
 
 
 @dataclass(frozen=True, slots=True)

@@ -298,6 +298,36 @@ def sound(draft: OrderDraft) -> bool:
     return True
 
 
+RETURNS = {
+    "shopify": (lambda rows: {"data": {"orders": {"nodes": rows, "pageInfo": SHOPIFY_PAGE}}}, {
+        "legacyResourceId": "77", "name": "#77", "returns": {"nodes": [
+            {"id": "gid://shopify/Return/5", "name": "R5", "status": "OPEN", "returnLineItems": {"nodes": []}}]},
+    }, {"returns": None}),
+    "walmart": (lambda rows: {"returnOrders": rows}, {
+        "returnOrderId": "5", "returnOrderLines": [{"purchaseOrderId": "77", "purchaseOrderLineNumber": "1"}],
+    }, {"returnOrderLines": "x"}),
+    "tiktok": (lambda rows: {"code": 0, "data": {"return_orders": rows}}, {"return_id": "5", "order_id": "77"},
+               {"return_line_items": 7}),
+    "ebay": (lambda rows: {"members": rows, "total": len(rows)}, {"returnId": "5", "orderId": "77"},
+             {"creationInfo": "x"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", RETURNS)
+def test_a_return_that_is_not_as_documented_is_told_and_stops_no_other(key: str) -> None:
+    page, good, wrong = RETURNS[key]
+    known = {"ebay": [{"orderId": "77", "lineItems": []}], "tiktok": [{"code": 0, "data": {"orders": []}}]}
+    since = dt.datetime(2026, 11, 23, tzinfo=dt.UTC)
+    connector, access = CHANNELS[key].connector, CHANNELS[key].access
+    found, _ = play(
+        connector.list_returns(access, since), page([{**good, **wrong}, good]), *known.get(key, ())
+    )
+    assert [(one.state == "unreadable", one.external_id) for one in found] == [
+        (True, "#77" if key == "shopify" else "5"), (False, "5"),
+    ]  # fmt: skip
+    assert found[0].note
+
+
 def test_one_order_that_the_channel_refuses_leaves_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     def get(account: Any, numbers: Sequence[str]) -> list[OrderDraft]:
         if "3" in numbers:

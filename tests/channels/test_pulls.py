@@ -11,7 +11,7 @@ from django.conf import settings
 from django.test import Client
 
 from channels import pulls, selectors, sync, tasks
-from channels.connectors.base import ChannelError, OrderPage, PoolLevel, PoolPage, Retry
+from channels.connectors.base import ChannelError, OrderPage, PoolLevel, PoolPage, RemoteReturn, Retry
 from channels.models import ChannelAccount, Listing, LocationMap
 from channels.pulls import TURN_SECONDS
 from inventory.models import Sku, StockLevel, StockMovement
@@ -382,6 +382,17 @@ def test_a_person_hears_of_a_pull_that_the_channel_refuses(
     remote.fail = {"2": Retry.REJECTED}
     tasks.pull_account(str(account.pk))
     assert not told.exists(), "a page that it has forgotten is read again from the beginning"
+
+
+def test_a_person_hears_of_a_return_that_cannot_be_read(
+    account: ChannelAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [RemoteReturn("", "", "unreadable", (), f"KeyError: '{name}'") for name in ("a", "b")]
+    rows.append(RemoteReturn("R-7", "", "unreadable", (), "KeyError: 'a'"))
+    monkeypatch.setattr(pulls, "do", lambda *asked: rows)
+    assert pulls.pull_returns(account.pk) == 0
+    told = ExceptionItem.objects.filter(kind="return_refused").order_by("pk")
+    assert [(one.seen, "R-7" in one.detail) for one in told] == [(2, False), (1, True)]
 
 
 def test_people_read_the_name_of_the_channel(

@@ -16,6 +16,7 @@ import json as jsonlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -45,6 +46,7 @@ from channels.connectors.base import (
     ShopFacts,
     Subscription,
     Tokens,
+    readable,
     register,
 )
 from channels.connectors.ebay import mapper, webhooks
@@ -85,6 +87,10 @@ _LONG = 900.0
 
 _app_tokens: dict[str, tuple[float, str]] = {}
 _lock = threading.Lock()
+
+
+def _returns(order: Mapping[str, Any], entry: Any) -> list[RemoteReturn]:
+    return [mapper.remote_return(entry, order)]
 
 
 class Ebay(Connector):
@@ -645,14 +651,14 @@ class Ebay(Connector):
             if not members or len(entries) >= int(body.get("total") or 0):
                 break
         orders: dict[str, dict[str, Any] | None] = {}
-        found = []
+        found: list[RemoteReturn] = []
         for entry in entries:
-            number = str(entry.get("orderId") or "")
+            number = str(entry.get("orderId") or "") if isinstance(entry, dict) else ""
             if number and number not in orders:
                 orders[number] = yield from self._order(access, number)
             order = orders.get(number)
             if order is not None:
-                found.append(mapper.remote_return(entry, order))
+                found += readable(entry, partial(_returns, order), "returnId")
         return found
 
     # --- notifications -------------------------------------------------------------------------------

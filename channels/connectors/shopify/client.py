@@ -36,6 +36,7 @@ from channels.connectors.base import (
     Retry,
     ShopFacts,
     Subscription,
+    readable,
     register,
 )
 from channels.connectors.shopify import mapper, webhooks
@@ -467,7 +468,7 @@ class Shopify(Connector):
             )  # fmt: skip
             page = data["orders"]
             for node in page["nodes"]:
-                found += mapper.returns_of(node)
+                found += readable(node, mapper.returns_of, "name")
             if not page["pageInfo"]["hasNextPage"]:
                 return found
             after = page["pageInfo"]["endCursor"]

@@ -39,6 +39,7 @@ from channels.connectors.base import (
     ShopFacts,
     Subscription,
     Tokens,
+    readable,
     register,
 )
 from channels.connectors.tiktok import mapper, webhooks
@@ -637,9 +638,15 @@ class TikTok(Connector):
             access, "/return_refund/202309/returns/search", {"update_time_ge": int(since.timestamp())},
             "return_orders",
         )  # fmt: skip
-        orders = yield from self._orders(access, [str(one["order_id"]) for one in entries])
+        orders = yield from self._orders(
+            access, [str(one.get("order_id")) for one in entries if isinstance(one, Mapping)]
+        )
         names = mapper.lines_of(orders)
-        return [found for one in entries if (found := mapper.remote_return(one, names)) is not None]
+        return [
+            found
+            for one in entries
+            for found in readable(one, lambda row: [mapper.remote_return(row, names)], "return_id")
+        ]
 
     # --- notifications -------------------------------------------------------------------------------
     def parse_push(self, access: Access, headers: Mapping[str, str], raw: bytes) -> list[Notification]:

@@ -41,6 +41,7 @@ from channels.connectors.base import (
     ShopFacts,
     Subscription,
     Tokens,
+    readable,
     register,
 )
 from channels.connectors.walmart import mapper, webhooks
@@ -629,7 +630,7 @@ class Walmart(Connector):
             body = yield from self._ask(access, "GET", "/v3/returns", "returns", query=query)
             rows = body.get("returnOrders") or ()
             for row in rows:
-                found += mapper.returns_of(row)
+                found += readable(row, mapper.returns_of, "returnOrderId")
             further = str((body.get("meta") or {}).get("nextCursor") or "")
             if not further or not rows:
                 break
