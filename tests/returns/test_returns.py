@@ -257,7 +257,7 @@ def test_a_manual_channel_is_paid_back_by_hand(shipped, world, client):  # noqa:
     title = ExceptionItem.objects.get(kind="refund_by_hand").title
     assert title == f"{money.number}: pay 18.00 USD back by hand"
     url = f"/returns/orders/{shipped.pk}/"  # no return stands behind it, so the order's screen settles it
-    assert "paid back by hand" in client.get(f"{url}panel/").content.decode()
+    assert "Mark as paid back" in client.get(f"{url}panel/").content.decode()
     client.post(f"{url}paid/", {"refund": money.pk + 1})
     assert Refund.objects.get(pk=money.pk).state == Refund.State.PLANNED
     assert client.post(f"{url}paid/", {"refund": money.pk}).status_code == 302
