@@ -81,7 +81,7 @@ def readme(page: Page, base: str) -> list[str]:
     for name, path, opened in (
         ("today", "/", ""),
         ("order", "/orders/?tab=ship", "main table a[href*='/orders/']"),
-        ("sku", "/stock/", "main table a[href^='/stock/BTL-BLU-500']"),
+        ("sku", "/stock/?q=MUG-ANC", "main table a[href^='/stock/MUG-ANC-BLU']"),
         ("channels", "/channels/", ""),
     ):
         page.goto(base + path)
