@@ -18,6 +18,7 @@ from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
 from fulfillment import labels, packing, picking, rates, shipping, surplus
+from fulfillment.customs.papers import invoice_pdf
 from fulfillment.models import (
     LabelDocument,
     LabelPurchase,
@@ -322,14 +323,18 @@ class ShipmentViewSet(Resource[Shipment]):
     @extend_schema(request=None, responses=QuoteSerializer(many=True))
     @action(detail=True, methods=["post"], filterset_class=None, pagination_class=None)
     def rates(self, request: Request, pk: str) -> Response:
-        """Ask every carrier of the warehouse; the chosen rate is marked with its reason."""
+        """Ask every carrier of the warehouse; the chosen rate is marked with its reason.
+
+        A shipment that crosses a customs border is answered 422 while its SKUs lack customs data: each error points to
+        the shipment's line and the field that `PATCH /skus/{id}/` sets, such as /lines/0/hs_code.
+        """
         shipment = self._mine("shipping.label")
         return Response(QuoteSerializer(rates.shop(shipment.pk), many=True).data)
 
     @extend_schema(request=LabelRequest, responses=ShipmentSerializer)
     @action(detail=True, methods=["post"])
     def label(self, request: Request, pk: str) -> Response:
-        """Buy the labels, once. Repeating it buys nothing more."""
+        """Buy the labels, once. Repeating it buys nothing more. 422 while customs data is missing, as for `rates`."""
         shipment = self._mine("shipping.label")
         data = LabelRequest.read(request)
         labels.buy(shipment.pk, quote_id=data.get("quote"), actor=self._actor())
@@ -466,6 +471,17 @@ class ShipmentViewSet(Resource[Shipment]):
             raise NotFound(f"label: {shipment.number} has no {format_name} label.", field="format")
         kind = "application/pdf" if format_name == "pdf" else "application/zpl"
         return HttpResponse(bytes(document.content), content_type=kind)
+
+    @extend_schema(responses={(200, "application/pdf"): OpenApiTypes.BINARY})
+    @action(
+        detail=True,
+        methods=["get"],
+        url_path="commercial-invoice",
+        renderer_classes=[JSONRenderer, AsPdf],
+    )
+    def commercial_invoice(self, request: Request, pk: str) -> HttpResponse:
+        """The commercial invoice of a packed shipment that crosses a customs border; 422 while data is missing."""
+        return HttpResponse(invoice_pdf(self.get_object()), content_type="application/pdf")
 
 
 def register(router: SimpleRouter) -> None:

@@ -25,6 +25,8 @@ from fulfillment.carriers.base import (
     Unsupported,
     connector_for,
 )
+from fulfillment.customs import declaring
+from fulfillment.documents.commercial_invoice import goods_value
 from fulfillment.models import CarrierAccount, LabelDocument, LabelPurchase, Parcel, RateQuote, Shipment
 from fulfillment.packing import live_parcels
 from fulfillment.rates import address_of, origin_of, parcel_spec, ship_date
@@ -57,8 +59,22 @@ def buy(shipment_id: int, *, actor: Actor, quote_id: int | None = None) -> list[
     """Buy the labels of all parcels of a packed shipment with the chosen (or named) quote.
 
     Calling it again buys nothing twice: parcels with a live purchase are left alone. A network failure leaves
-    `unknown`, told by an exception item. Raises `UserError`, `Conflict`.
+    `unknown`, told by an exception item. Raises `UserError`, `Conflict`, `CustomsBlocked` while customs data is
+    missing: an item in the inbox says so, and no carrier is asked.
     """
+    try:
+        claimed = _claim_all(shipment_id, quote_id, actor)
+    except declaring.CustomsBlocked as error:
+        declaring.tell(shipment_id, error)
+        raise
+    for purchase in claimed:
+        _ask_carrier(purchase.pk, actor)
+    _settle(shipment_id, actor)
+    return list(LabelPurchase.objects.filter(parcel__shipment=shipment_id).order_by("pk"))
+
+
+def _claim_all(shipment_id: int, quote_id: int | None, actor: Actor) -> list[LabelPurchase]:
+    """The intentions to buy, one per parcel without a label, and what is declared for them, in one transaction."""
     with transaction.atomic():
         shipment = locked(shipment_id)
         blocked = why_not_shippable(shipment.order)
@@ -76,17 +92,17 @@ def buy(shipment_id: int, *, actor: Actor, quote_id: int | None = None) -> list[
                 field="state",
             )
         quote = _quote(shipment, quote_id)
-        claimed = [
-            p for p in (_claim(shipment, parcel, quote, actor) for parcel in live_parcels(shipment)) if p
-        ]
+        parcels = live_parcels(shipment)
+        if LabelPurchase.objects.filter(parcel__in=parcels, state__in=LabelPurchase.LIVE).count() < len(
+            parcels
+        ):
+            declaring.declare(shipment, actor=actor)
+        claimed = [p for p in (_claim(shipment, parcel, quote, actor) for parcel in parcels) if p]
         if claimed:
             Shipment.objects.filter(pk=shipment.pk).update(
                 carrier_account=quote.account, service_code=quote.service_code
             )
-    for purchase in claimed:
-        _ask_carrier(purchase.pk, actor)
-    _settle(shipment_id, actor)
-    return list(LabelPurchase.objects.filter(parcel__shipment=shipment_id).order_by("pk"))
+    return claimed
 
 
 def enter(
@@ -131,6 +147,7 @@ def enter(
         Shipment.objects.filter(pk=shipment.pk).update(carrier_account=account, service_code="")
         timeline.add(shipment.order_id, "label", f"Label bought elsewhere: {account}, {number}", actor=actor)
         close_item(f"label:{parcel.pk}", "a label was entered")
+        close_item(f"customs:{shipment.pk}", "a label was entered")
     _settle(shipment_id, actor)
     return made
 
@@ -194,6 +211,8 @@ def _request(purchase: LabelPurchase) -> BuyRequest:
     parcel = purchase.parcel
     shipment = parcel.shipment
     numbers = [other.number for other in live_parcels(shipment)]
+    declared = declaring.kept(shipment) if declaring.needed(shipment) else None
+    customs = declared.parcel(parcel.number) if declared else ()
     return BuyRequest(
         service=purchase.service_code,
         origin=origin_of(shipment.warehouse),
@@ -205,6 +224,11 @@ def _request(purchase: LabelPurchase) -> BuyRequest:
         parcel_number=numbers.index(parcel.number) + 1,
         parcel_count=len(numbers),
         order_number=shipment.order.number,
+        currency=shipment.order.currency,
+        declared_value=goods_value(customs) if declared else None,
+        customs=customs,
+        incoterm=declared.incoterm if declared else "",
+        customs_numbers=declared.numbers if declared else {},
     )
 
 

@@ -311,6 +311,55 @@ class ShipmentLine(models.Model):
         ]
 
 
+class CustomsTerms(models.Model):
+    """On which terms parcels cross into a destination, and the numbers that its customs want to read."""
+
+    class Incoterm(models.TextChoices):
+        DAP = "DAP", "DAP: the buyer pays duty and tax"
+        DDP = "DDP", "DDP: we pay duty and tax"
+
+    destination = models.CharField(
+        max_length=2, blank=True, unique=True, help_text="ISO 3166 alpha-2, EU, or empty: everywhere else"
+    )
+    incoterm = models.CharField(max_length=3, choices=Incoterm.choices, default=Incoterm.DAP)
+    eori = models.CharField(max_length=17, blank=True, help_text="of the exporter or importer")
+    ioss = models.CharField(max_length=12, blank=True, help_text="import one-stop shop, EU, up to 150 EUR")
+    tax_id = models.CharField(max_length=30, blank=True, help_text="VAT, GST, VOEC … registered there")
+
+    class Meta:
+        ordering = ["destination"]
+        verbose_name_plural = "customs terms"
+        constraints = [
+            models.CheckConstraint(condition=Q(incoterm__in=["DAP", "DDP"]), name="customs_terms_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"Customs terms, {self.place}"
+
+    @property
+    def place(self) -> str:
+        """The destination in words."""
+        return {"": "everywhere else", "EU": "the EU"}.get(self.destination, self.destination)
+
+
+class CustomsDeclaration(models.Model):
+    """What was declared for a shipment when its first label was bought; it stays while a label lives."""
+
+    shipment = models.OneToOneField(Shipment, on_delete=models.CASCADE, related_name="declaration")
+    incoterm = models.CharField(max_length=3, choices=CustomsTerms.Incoterm.choices)
+    currency = CurrencyField()
+    value = MoneyAmountField(help_text="of the goods, sum of the items")
+    numbers = models.JSONField(default=dict, help_text="eori, ioss, tax_id, where they apply")
+    items = models.JSONField(
+        help_text="parcel, sku, description, quantity, unit_value, weight_g, hs_code, origin_country"
+    )
+    made_by = models.CharField(max_length=120)
+    made_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(value__gt=0), name="declaration_value_positive")]
+
+
 class Pick(models.Model):
     """Units of a line whose lot or serial number was scanned; the rest is drawn by rule when the parcel leaves."""
 

@@ -21,6 +21,7 @@ from fulfillment.carriers.base import (
     Rate,
     connector_for,
 )
+from fulfillment.customs import declaring
 from fulfillment.models import CarrierAccount, LabelPurchase, Parcel, RateQuote, Shipment
 from fulfillment.packing import live_parcels
 from fulfillment.shipments import locked, why_not_shippable
@@ -190,7 +191,8 @@ def ship_date(warehouse: Warehouse) -> dt.date:
 def shop(shipment_id: int) -> list[RateQuote]:
     """Ask all carriers for a packed shipment, store every answer and mark the choice. Asking twice replaces.
 
-    Raises `Conflict` (not packed, on hold), `UserError` (no address, no carrier).
+    Raises `Conflict` (not packed, on hold), `UserError` (no address, no carrier), `CustomsBlocked` while customs data
+    of a parcel abroad is missing: carriers are not asked, and an item in the inbox says so.
     """
     shipment = (
         Shipment.objects.select_related("order__channel", "order__contact", "warehouse")
@@ -207,6 +209,12 @@ def shop(shipment_id: int) -> list[RateQuote]:
             f"{shipment.number} is {shipment.get_state_display().lower()}: pack it before asking for rates.",
             field="state",
         )
+    declaration = declaring.read(shipment)
+    try:
+        declaring.require_complete(shipment, declaration)
+    except declaring.CustomsBlocked as error:
+        declaring.tell(shipment_id, error)
+        raise
     accounts = accounts_for(shipment.warehouse)
     if not accounts:
         raise UserError(
@@ -219,6 +227,7 @@ def shop(shipment_id: int) -> list[RateQuote]:
         ship_date=ship_date(shipment.warehouse),
         origin_group=shipment.warehouse.code,
         currency=shipment.order.currency,
+        declared_value=declaration.value if declaration else None,
     )
     answers = ask(accounts, request)
     by_id = {account.pk: account for account in accounts}

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 
 from fulfillment import bulk, labels, recall, routing_service, shipments  # noqa: F401 (bulk declares its jobs)
+from fulfillment.customs import declaring
 from fulfillment.models import RoutingQueue, Shipment
 from fulfillment.threepl import tasks as threepl_tasks  # noqa: F401 (declares its own periodic tasks)
 from oms.core.actor import task_actor
@@ -16,6 +17,7 @@ from oms.core.clock import now
 from oms.core.doorbell import periodic, ring
 from oms.core.errors import UserError
 from oms.core.exceptions_inbox import raise_item
+from oms.core.models import ExceptionItem
 
 log = logging.getLogger("lading.fulfillment")
 
@@ -137,6 +139,14 @@ def trim_shipments(subject: str) -> None:
 def resolve_labels(subject: str = "") -> None:
     """Find out what became of label purchases whose answer was lost."""
     labels.resolve_due(actor=task_actor("labels"))
+
+
+@periodic(seconds=60)
+def recheck_customs(subject: str = "") -> None:
+    """Customs data may have been completed anywhere: at the SKU, by the interface, in a file."""
+    open_items = ExceptionItem.objects.filter(kind=declaring.KIND, closed_at__isnull=True)
+    for key in open_items.order_by("pk").values_list("dedup_key", flat=True).iterator():
+        declaring.recheck(int(key.rpartition(":")[2]))
 
 
 @periodic(seconds=300)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import suppress
 from typing import Any
 
 from django.contrib import messages
@@ -26,6 +27,10 @@ from fulfillment import (
     shipping,
     surplus,
 )
+from fulfillment.customs import fixing
+from fulfillment.customs.declaring import CustomsBlocked
+from fulfillment.customs.fixing import Panel
+from fulfillment.customs.papers import invoice_pdf
 from fulfillment.models import (
     LabelDocument,
     LabelPurchase,
@@ -148,7 +153,7 @@ def _live_label(shipment: Shipment) -> LabelPurchase | None:
     return None
 
 
-def _page(request: HttpRequest, item: Shipment) -> dict[str, Any]:
+def _page(request: HttpRequest, item: Shipment, customs: Panel | None = None) -> dict[str, Any]:
     purchases = list(
         LabelPurchase.objects.filter(parcel__shipment=item)
         .select_related("account", "parcel")
@@ -172,6 +177,8 @@ def _page(request: HttpRequest, item: Shipment) -> dict[str, Any]:
         "may_label": can(request.user, "shipping.label", item.warehouse.code),
         "see_costs": see_costs,
         "supplier": label_supplier(item.order.tags),
+        "may_customs": can(request.user, "products.customs"),
+        "customs": customs or fixing.panel(item),
         "blocked": "" if item.state in ("shipped", "delivered", "cancelled") else _blocked(item),
     }
 
@@ -205,6 +212,8 @@ STEPS: dict[str, str] = {
     "enter": "shipping.label",
     "delivered": "shipping.work",
 }
+#: steps that the bench does, and comes back to itself
+BENCH_STEPS = ("pack", "rates", "choose", "label", "enter", "pick-all", "short", "found")
 
 
 @screen("shipping.view")
@@ -223,14 +232,15 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
         picking.pick_all(pk, actor=actor)
     elif step == "pack":
         packing.pack(pk, _boxes(request, item), actor=actor)
-        rates.shop(pk)
+        _shop(pk)
     elif step == "rates":
-        rates.shop(pk)
+        _shop(pk)
     elif step == "choose":
         _own_quote(item, request)
         rates.pick_quote(_number(request, "quote"))
     elif step == "label":
-        labels.buy(pk, actor=actor)
+        with suppress(CustomsBlocked):  # the page that comes next says what is missing, with its fields
+            labels.buy(pk, actor=actor)
         found = LabelPurchase.objects.filter(parcel__shipment=pk).order_by("-pk").first()
         if found and found.state == LabelPurchase.State.PURCHASED:
             messages.success(request, f"Label bought: {found.tracking_number}")
@@ -281,20 +291,17 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
             request,
             "A second person has to agree first." if done.request else "Booked: the units are in stock.",
         )
-    if request.POST.get("from") == "bench" and step in (
-        "pack",
-        "rates",
-        "choose",
-        "label",
-        "enter",
-        "pick-all",
-        "short",
-        "found",
-    ):
+    if request.POST.get("from") == "bench" and step in BENCH_STEPS:
         return redirect("fulfillment:bench", pk=pk)
     if request.POST.get("from") == "bench":
         return redirect("fulfillment:floor")
     return redirect("fulfillment:shipment", pk=pk)
+
+
+def _shop(pk: int) -> None:
+    """Ask for rates; where customs data is missing, the page that comes next says so and has the fields."""
+    with suppress(CustomsBlocked):
+        rates.shop(pk)
 
 
 def _number(request: HttpRequest, name: str) -> int:
@@ -393,13 +400,22 @@ def bench(request: HttpRequest, pk: int) -> HttpResponse:
         code = request.POST.get("code", "").strip()
         if code.upper() == "OK" and item.state == Shipment.State.PICKING:
             packing.pack(pk, actor=actor)
-            rates.shop(pk)
+            _shop(pk)
         else:
             if item.state == Shipment.State.READY:
                 picking.claim(pk, actor=actor)
             verdict = picking.scan(pk, code, actor=actor)
         item = selectors.find(request.user, pk, "shipping.work")
-    context = _page(request, item) | {"verdict": verdict}
+    response = _bench(request, item, verdict)
+    if verdict is not None:
+        response["HX-Trigger"] = json.dumps({"scan:ok" if verdict.ok else "scan:bad": {}})
+    return response
+
+
+def _bench(
+    request: HttpRequest, item: Shipment, verdict: Any = None, customs: Panel | None = None, status: int = 200
+) -> HttpResponse:
+    context = _page(request, item, customs) | {"verdict": verdict}
     context["form_key"] = new_form_key()
     context["found_reasons"] = (
         AdjustmentReason.objects.filter(is_active=True)
@@ -410,9 +426,40 @@ def bench(request: HttpRequest, pk: int) -> HttpResponse:
     at_work = item.state in (Shipment.State.READY, Shipment.State.PICKING) and not context["blocked"]
     context["walk"] = picking.route([item]) if at_work and context["next_line"] else []
     name = "_bench" if is_fragment(request) else "bench"
-    response = render(request, f"fulfillment/{name}.html", context)
-    if verdict is not None:
-        response["HX-Trigger"] = json.dumps({"scan:ok" if verdict.ok else "scan:bad": {}})
+    return render(request, f"fulfillment/{name}.html", context, status=status)
+
+
+@screen("shipping.view", write="products.customs")
+@require_POST
+def customs(request: HttpRequest, pk: int) -> HttpResponse:
+    """Complete the customs data that blocks the label, at the SKUs; then the packed shipment goes on to its rates."""
+    item = selectors.find(request.user, pk)
+    require(request.user, "products.customs", item.warehouse.code, item.order.channel.code)
+    given = {name: str(text) for name, text in request.POST.items()}
+    at_bench = given.get("from") == "bench" and can(request.user, "shipping.work", item.warehouse.code)
+    errors = fixing.save(item, given, actor=actor_of(request.user))
+    if errors:
+        panel = fixing.panel(item, given, errors)
+        if at_bench:
+            return _bench(request, item, customs=panel, status=422)
+        return render(request, "fulfillment/shipment.html", _page(request, item, panel), status=422)
+    if item.state == Shipment.State.PACKED and can(request.user, "shipping.label", item.warehouse.code):
+        try:
+            _shop(pk)
+        except UserError as error:  # what was typed is kept
+            messages.error(request, error.message)
+    messages.success(request, "Kept at the SKU.")
+    return redirect("fulfillment:bench" if at_bench else "fulfillment:shipment", pk=pk)
+
+
+@screen("shipping.view")
+@require_GET
+def invoice(request: HttpRequest, pk: int) -> HttpResponse:
+    """The commercial invoice of a parcel that crosses a customs border."""
+    item = selectors.find(request.user, pk)
+    response = HttpResponse(invoice_pdf(item), content_type="application/pdf")
+    response["Content-Disposition"] = f'inline; filename="{item.number}-invoice.pdf"'
+    response["Cache-Control"] = "no-store"
     return response
 
 

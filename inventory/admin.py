@@ -12,7 +12,7 @@ from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
-from inventory import operations, selectors
+from inventory import operations, selectors, tariff
 from inventory.ledger import Kind
 from inventory.models import (
     AdjustmentLimit,
@@ -93,6 +93,20 @@ class ComponentInline(admin.TabularInline):
         return False
 
 
+class SkuForm(UniqueCodeForm):
+    """Customs data is checked where it changes: what an older version took stays readable."""
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        for name, check in (("hs_code", tariff.hs_code), ("origin_country", tariff.origin_country)):
+            if name in self.changed_data:
+                try:
+                    cleaned[name] = check(cleaned.get(name) or "")
+                except UserError as error:
+                    self.add_error(name, error.message.partition(": ")[2])
+        return cleaned
+
+
 class SkuInline(admin.TabularInline):
     model = Sku
     extra = 0
@@ -112,7 +126,7 @@ class ProductAdmin(MasterDataAdmin):
 @admin.register(Sku)
 class SkuAdmin(MasterDataAdmin):
     resource_classes = (SkuResource,)
-    form = UniqueCodeForm
+    form = SkuForm
     list_display = ("code", "title", "kind", "price", "currency", "is_active")
     list_filter = ("kind", "is_active")
     search_fields = ("code", "title", "aliases__value")

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict
+from decimal import Decimal
 from typing import Any
 
 import django_filters
@@ -31,6 +32,7 @@ from inventory import (
     packs,
     reservations,
     selectors,
+    tariff,
     valuation,
 )
 from inventory.locking import stock_service
@@ -157,6 +159,14 @@ class PackSerializer(serializers.ModelSerializer[SkuPack]):
         fields = ["name", "quantity", "barcode"]
 
 
+def _checked(check: Callable[[str], str], value: str) -> str:
+    """A value as `tariff` writes it, its refusal as the field's error."""
+    try:
+        return check(value)
+    except UserError as error:
+        raise serializers.ValidationError(error.message.partition(": ")[2]) from None
+
+
 class SkuSerializer(StrictMixin, SparseFieldsMixin, serializers.ModelSerializer[Sku]):
     """One variant: counted, sold and shipped. Write its price as `list_price`, in `currency`; answers show `price`."""
 
@@ -172,13 +182,18 @@ class SkuSerializer(StrictMixin, SparseFieldsMixin, serializers.ModelSerializer[
         source="price", max_digits=14, decimal_places=4, min_value=0, write_only=True, required=False
     )
 
+    customs_value = serializers.DecimalField(
+        max_digits=14, decimal_places=4, min_value=Decimal("0.0001"), required=False, allow_null=True,
+        help_text="of a unit given free of charge, in `currency`; null: the list price",
+    )  # fmt: skip
+
     class Meta:
         model = Sku
         fields = [
             "id", "code", "product", "title", "options", "kind", "weight_g", "length_mm", "width_mm", "height_mm",
-            "hs_code", "origin_country", "dangerous_goods", "price", "list_price", "currency", "lot_tracked",
-            "serial_tracked", "shelf_life_days", "mcf_allowed", "valuation", "is_active", "aliases", "components",
-            "packs", "created_at", "updated_at",
+            "hs_code", "origin_country", "customs_description", "customs_value", "dangerous_goods", "price",
+            "list_price", "currency", "lot_tracked", "serial_tracked", "shelf_life_days", "mcf_allowed", "valuation",
+            "is_active", "aliases", "components", "packs", "created_at", "updated_at",
         ]  # fmt: skip
         read_only_fields = ["id", "valuation", "created_at", "updated_at"]
 
@@ -187,6 +202,12 @@ class SkuSerializer(StrictMixin, SparseFieldsMixin, serializers.ModelSerializer[
         if known is not None and (self.instance is None or known.pk != self.instance.pk):
             raise serializers.ValidationError(f"'{value}' already finds {known.code}; choose another code.")
         return value
+
+    def validate_hs_code(self, value: str) -> str:
+        return _checked(tariff.hs_code, value)
+
+    def validate_origin_country(self, value: str) -> str:
+        return _checked(tariff.origin_country, value)
 
     def validate_serial_tracked(self, value: bool) -> bool:
         if self.instance is not None and not value:

@@ -76,13 +76,22 @@ class Sku(models.Model):
     width_mm = models.PositiveIntegerField(null=True, blank=True)
     height_mm = models.PositiveIntegerField(null=True, blank=True)
     hs_code = models.CharField("HS code", max_length=14, blank=True)
-    origin_country = models.CharField(max_length=2, blank=True, help_text="ISO 3166 alpha-2")
+    origin_country = models.CharField(
+        max_length=2, blank=True, help_text="where it was made, ISO 3166 alpha-2"
+    )
+    customs_description = models.CharField(
+        max_length=120, blank=True, help_text="what it is, as customs reads it; empty: its title"
+    )
+    customs_value = MoneyAmountField(
+        null=True, blank=True,
+        help_text="value of a unit that was given free of charge, or that came in a kit; empty: the list price",
+    )  # fmt: skip
     dangerous_goods = models.CharField(
         max_length=20, blank=True, help_text="UN number, empty when not dangerous"
     )
     unit_cost = MoneyAmountField(default=0, help_text="standard cost, used until a receipt gives an average")
     price = MoneyAmountField(
-        default=0, help_text="list price, for display and customs value when no order price"
+        default=0, help_text="list price, for display and as customs value of what was given free of charge"
     )
     currency = CurrencyField(default="USD")
     valuation = models.CharField(
@@ -116,6 +125,10 @@ class Sku(models.Model):
         constraints = [
             models.UniqueConstraint(Upper("code"), name="sku_code_unique_ci"),
             models.CheckConstraint(condition=~Q(code=""), name="sku_code_not_empty"),
+            models.CheckConstraint(
+                condition=Q(customs_value__isnull=True) | Q(customs_value__gt=0),
+                name="sku_customs_value_positive",
+            ),
         ]
         indexes = [
             models.Index(fields=["code", "id"], name="sku_list_idx"),

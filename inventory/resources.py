@@ -8,9 +8,11 @@ from django.core.exceptions import ValidationError
 from import_export import fields
 from import_export.widgets import ForeignKeyWidget
 
+from inventory import tariff
 from inventory.models import Bin, Product, Sku, SkuAlias, Warehouse
 from inventory.selectors import resolve_codes
 from oms.core.csvsafe import undo_cell
+from oms.core.errors import UserError
 from oms.core.fields import visible
 from oms.core.masterfiles import SafeResource
 
@@ -29,7 +31,8 @@ class SkuResource(SafeResource):
         import_id_fields = ("code",)
         fields = (
             "code", "product", "title", "kind", "weight_g", "length_mm", "width_mm", "height_mm", "hs_code",
-            "origin_country", "dangerous_goods", "price", "currency", "lot_tracked", "serial_tracked",
+            "origin_country", "customs_description", "customs_value", "dangerous_goods", "price", "currency",
+            "lot_tracked", "serial_tracked",
             "shelf_life_days", "mcf_allowed", "is_active",
         )  # fmt: skip
         skip_unchanged = True
@@ -45,6 +48,14 @@ class SkuResource(SafeResource):
     def before_save_instance(self, instance: Sku, row: Any, **kwargs: Any) -> None:
         """What the form refuses is refused in a file, too; a row without a product gets one of its own."""
         instance.clean()
+        for name, checked in (("hs_code", tariff.hs_code), ("origin_country", tariff.origin_country)):
+            if name in row:
+                try:
+                    setattr(instance, name, checked(getattr(instance, name) or ""))
+                except UserError as error:
+                    raise ValueError(f"column '{name}': {error.message.partition(': ')[2]}") from error
+        if instance.customs_value is not None and instance.customs_value <= 0:
+            raise ValueError("column 'customs_value': write an amount above zero, or leave it empty.")
         if instance.product_id is None:
             instance.product = Product.objects.create(title=(instance.title or instance.code)[:255])
 

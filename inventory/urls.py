@@ -29,6 +29,7 @@ urlpatterns = [
     path("evidence/<slug:kind>/<int:pk>/", evidence_views.files, name="evidence-files"),
     path("sku/<int:sku_id>/build/", views.build, name="build"),
     path("sku/<int:sku_id>/valuation/", views.value, name="valuation"),
+    path("sku/<int:sku_id>/customs/", views.customs, name="customs"),
     path("merge/", work_views.merge, name="merge"),
     # last: a code may hold any character, a slash included
     path("<path:code>/", views.sku, name="sku"),

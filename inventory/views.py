@@ -27,6 +27,7 @@ from inventory import (
     screens,
     selectors,
     serials,
+    tariff,
     time_views,
     valuation,
 )
@@ -49,6 +50,7 @@ from oms.core.access import can, require, scope_of
 from oms.core.actor import Actor, actor_of
 from oms.core.clock import business_day, now
 from oms.core.errors import NotFound, UserError
+from oms.core.money import plain
 from oms.core.paging import keyset_page
 from oms.core.screens import (
     form_key,
@@ -167,6 +169,8 @@ def sku(request: HttpRequest, code: str) -> HttpResponseBase:
         "method": _method(item),
         "methods": Sku.Valuation.choices,
         "may_value": can(request.user, "settings.manage"),
+        "may_customs": can(request.user, "products.customs"),
+        "customs_value": "" if item.customs_value is None else plain(item.customs_value),
         "build_places": _build_places(request, item),
         "form_key": new_form_key(),
         "pace": screens.pace(item, row.available),
@@ -285,6 +289,16 @@ def value(request: HttpRequest, sku_id: int) -> HttpResponse:
         _the_sku(sku_id).pk, request.POST.get("method", ""), actor=actor_of(request.user)
     )
     messages.success(request, f"{item} is valued {_method(item)} from now on.")
+    return redirect("inventory:sku", code=item.code)
+
+
+@screen("products.customs")
+@require_POST
+def customs(request: HttpRequest, sku_id: int) -> HttpResponse:
+    """What customs must know of one SKU; a field that is sent empty is emptied."""
+    given = {name: request.POST[name] for name in tariff.FIELDS if name in request.POST}
+    item = tariff.set_customs(_the_sku(sku_id).pk, tariff.read(given), actor=actor_of(request.user))
+    messages.success(request, f"Customs data of {item} is kept.")
     return redirect("inventory:sku", code=item.code)
 
 

@@ -173,7 +173,10 @@ class QuoteResult:
 
 @dataclass(frozen=True, slots=True)
 class BuyRequest:
-    """Ask for the label of one parcel. `reference` (at most 30 characters) is printed where people see it."""
+    """Ask for the label of one parcel. `reference` (at most 30 characters) is printed where people see it.
+
+    `declared_value` is of the parcel's goods, in `currency`.
+    """
 
     service: str
     origin: AddressSpec
@@ -187,8 +190,11 @@ class BuyRequest:
     order_number: str = ""
     declared_value: Decimal | None = None
     currency: str = "USD"
+    #: what is in this parcel, where it crosses a customs border; `declared_value` is their sum
     customs: tuple[CustomsItem, ...] = ()
     incoterm: str = ""
+    #: eori, ioss and tax_id of the sender, those that apply
+    customs_numbers: Mapping[str, str] = field(default_factory=dict)
     is_return: bool = False
     rate_ref: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)

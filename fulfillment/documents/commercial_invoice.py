@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 
@@ -14,7 +14,9 @@ from fulfillment.documents.page import Document, Sheet, money
 from oms.core.money import quantize
 
 INCOTERMS = ("EXW", "FCA", "FAS", "FOB", "CFR", "CIF", "CPT", "CIP", "DAP", "DPU", "DDP")
-REASONS = ("sale", "gift", "sample", "return", "repair", "other")
+REASONS = ("sale", "replacement")
+#: customs numbers as they are printed
+NUMBERS = {"eori": "EORI", "ioss": "IOSS", "tax_id": "Tax id"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +29,12 @@ class CustomsProblem:
 
 
 def customs_problems(
-    items: Sequence[CustomsItem], *, parcel_weight_g: int, declared_value: Decimal, currency: str
+    items: Sequence[CustomsItem], *, parcel_weight_g: int | None, declared_value: Decimal, currency: str
 ) -> list[CustomsProblem]:
-    """Everything that stops an international label.
+    """Everything that stops an international label of one parcel.
 
     HS code (6 to 10 digits), origin country and weight per SKU; one currency; the declared values must sum
-    to `declared_value` and the net weights may not exceed the parcels' weight.
+    to `declared_value` and the net weights may not exceed the parcel's weight (None: not packed yet).
     """
     found = []
     for item in items:
@@ -47,9 +49,11 @@ def customs_problems(
                 )
             )
         if item.weight_g <= 0:
-            found.append(CustomsProblem(item.sku, "weight_g", f"{item.sku} needs a weight."))
+            found.append(CustomsProblem(item.sku, "weight_g", f"{item.sku} needs a weight in grams."))
         if item.unit_value <= 0:
-            found.append(CustomsProblem(item.sku, "unit_value", f"{item.sku} needs a value above zero."))
+            found.append(
+                CustomsProblem(item.sku, "unit_value", f"{item.sku} needs a customs value above zero.")
+            )
         if item.currency != currency:
             found.append(
                 CustomsProblem(
@@ -71,10 +75,14 @@ def customs_problems(
             )
         )
     net = sum(item.quantity * item.weight_g for item in items)
-    if net > parcel_weight_g:
+    if parcel_weight_g is not None and net > parcel_weight_g:
+        heaviest = max(items, key=lambda item: item.quantity * item.weight_g).sku
         found.append(
             CustomsProblem(
-                "", "weight_g", f"Contents weigh {net} g, more than the parcels with {parcel_weight_g} g."
+                "",
+                "weight_g",
+                f"The contents weigh {net:,} g by their SKUs, the whole parcel only {parcel_weight_g:,} g: weigh the "
+                f"parcel again, or correct the weight of {heaviest}.",
             )
         )
     return found
@@ -87,7 +95,7 @@ def goods_value(items: Sequence[CustomsItem]) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class CommercialInvoice:
-    """`importer` is set only when it is not the consignee. Money is in `currency`."""
+    """Money is in `currency`; `numbers` are the shipper's customs numbers by the names of NUMBERS."""
 
     number: str
     day: date
@@ -99,19 +107,16 @@ class CommercialInvoice:
     parcels: int
     gross_weight_g: int
     reason: str = "sale"
-    importer: AddressSpec | None = None
-    shipper_tax_id: str = ""
-    consignee_tax_id: str = ""
+    numbers: Mapping[str, str] = field(default_factory=dict)
     freight: Decimal = Decimal(0)
-    insurance: Decimal = Decimal(0)
     tracking_numbers: tuple[str, ...] = ()
-    signed_by: str = ""
 
 
-def _party(address: AddressSpec, tax_id: str = "") -> str:
+def _party(address: AddressSpec, numbers: Mapping[str, str] | None = None) -> str:
     lines = [*address.lines(), address.country]
     lines += [part for part in (address.phone, address.email) if part]
-    return "\n".join([*lines, *([f"Tax id {tax_id}"] if tax_id else [])])
+    lines += [f"{NUMBERS[name]} {number}" for name, number in (numbers or {}).items()]
+    return "\n".join(lines)
 
 
 def commercial_invoice(invoice: CommercialInvoice) -> Document:
@@ -124,13 +129,9 @@ def commercial_invoice(invoice: CommercialInvoice) -> Document:
         raise ValueError("a commercial invoice needs at least one item")
     sheet = Sheet(f"Commercial invoice {invoice.number}", country=invoice.shipper.country)
     sheet.head("Commercial invoice", invoice.number)
-    parties = [
-        ("SHIPPER", _party(invoice.shipper, invoice.shipper_tax_id)),
-        ("CONSIGNEE", _party(invoice.consignee, invoice.consignee_tax_id)),
-    ]
-    if invoice.importer is not None:
-        parties.append(("IMPORTER", _party(invoice.importer)))
-    sheet.columns(*parties)
+    sheet.columns(
+        ("SHIPPER", _party(invoice.shipper, invoice.numbers)), ("CONSIGNEE", _party(invoice.consignee))
+    )
     sheet.columns(
         ("INVOICE", f"{invoice.number}\n{invoice.day:%d %b %Y}"),
         ("TERMS", f"{invoice.incoterm}, {invoice.currency}\nReason for export: {invoice.reason}"),
@@ -164,20 +165,15 @@ def commercial_invoice(invoice: CommercialInvoice) -> Document:
             money(goods, invoice.currency),
         ],
     )  # fmt: skip
-    total = goods + invoice.freight + invoice.insurance
+    total = goods + invoice.freight
     sheet.table(
         ["", f"Amount {invoice.currency}"],
-        [
-            ["Freight", money(invoice.freight, invoice.currency)],
-            ["Insurance", money(invoice.insurance, invoice.currency)],
-        ],
+        [["Freight", money(invoice.freight, invoice.currency)]],
         [12, 4],
         right=(1,),
         total=["Invoice total", money(total, invoice.currency)],
     )
     sheet.add("We declare that this invoice states the true value and origin of the goods described.")
     sheet.gap(12)
-    sheet.columns(
-        ("SIGNATURE", "_" * 32), ("NAME", invoice.signed_by or "_" * 24), ("DATE", f"{invoice.day:%d %b %Y}")
-    )
+    sheet.columns(("SIGNATURE", "_" * 32), ("NAME", "_" * 24), ("DATE", f"{invoice.day:%d %b %Y}"))
     return sheet.build()

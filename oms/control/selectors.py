@@ -213,6 +213,7 @@ KINDS: dict[str, str] = {
     "count_difference": "Count differs from the books",
     "count_needed": "Shelf must be counted",
     "credentials_refused": "Credentials refused",
+    "customs_missing": "Customs data missing",
     "drift": "Channel shows another quantity",
     "edited_after_shipping": "Channel changed what is shipped",
     "effect_in_doubt": "Nobody knows whether the channel heard it",

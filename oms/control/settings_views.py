@@ -42,6 +42,7 @@ def settings_tabs(request: HttpRequest, active: str) -> list[dict[str, Any]]:
         ("warehouses", "Warehouses", "control:warehouses", "settings.manage"),
         ("rates", "Exchange rates", "control:rates", "costs.view"),
         ("carriers", "Carriers", "control:carriers", "settings.manage"),
+        ("customs", "Customs", "control:customs", "settings.manage"),
         ("system", "System health", "control:system", "settings.manage"),
     )
     return [

@@ -2,6 +2,7 @@ from django.urls import include, path
 
 from oms.control import (
     accounts,
+    customs_views,
     export_views,
     import_views,
     list_views,
@@ -58,6 +59,8 @@ screens = [
     path("settings/warehouses/", settings_views.warehouses, name="warehouses"),
     path("settings/warehouses/<str:code>/", place_views.warehouse, name="warehouse-settings"),
     path("settings/warehouses/<str:code>/act/", place_views.warehouse_act, name="warehouse-act"),
+    path("settings/customs/", customs_views.customs, name="customs"),
+    path("settings/customs/<int:terms_id>/remove/", customs_views.customs_remove, name="customs-remove"),
     path("settings/rates/", rate_views.rates, name="rates"),
     path("settings/rates/<int:rate_id>/remove/", rate_views.rate_remove, name="rate-remove"),
     path("settings/carriers/", place_views.carriers, name="carriers"),

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """A wrong file, payload, key or click. Maps to 400 (API) or a form error."""
+    """A wrong file, payload, key or click. Maps to 400 (API) or a form error.
+
+    `parts` holds (place in the object itself, sentence) where what is wrong is stored already, and may be much.
+    """
 
     status = 400
     code = "refused"
 
-    def __init__(self, message: str, *, field: str = "", code: str = "") -> None:
+    def __init__(
+        self, message: str, *, field: str = "", code: str = "", parts: Sequence[tuple[str, str]] = ()
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
         #: of many that were given, the one that it is about: its line, SKU … (`about`)
         self.item: Hashable = None
         self.code = code or self.code
+        self.parts = tuple(parts)
 
 
 class NotAllowed(UserError):

@@ -37,6 +37,7 @@ FOR_THOSE_WHO: dict[tuple[str, ...], frozenset[str]] = {
     ("stock.adjust",): frozenset({"adjustment_approval"}),
     ("imports.run",): frozenset({"export_failed"}),
     ("costs.view",): frozenset({"fx_missing"}),
+    ("products.customs",): frozenset({"customs_missing"}),
 }  # fmt: skip
 
 

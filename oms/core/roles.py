@@ -15,6 +15,7 @@ PERMISSIONS: dict[str, str] = {
     "shipping.view": "See shipments",
     "shipping.work": "Pick and pack",
     "shipping.label": "Buy and void labels",
+    "products.customs": "Enter customs data of products",
     "returns.view": "See returns",
     "returns.work": "Receive and inspect returns",
     "returns.refund": "Refund buyers",
@@ -51,9 +52,9 @@ ROLES: dict[str, tuple[str, frozenset[str]]] = {
     ),
     "floor": (
         "Warehouse floor",
-        frozenset({"stock.view", "orders.view", "shipping.view", "shipping.work", "shipping.label", "returns.view",
-                   "returns.work", "purchasing.view", "purchasing.receive", "exceptions.work", "pii.view",
-                   "stock.work"}),
+        frozenset({"stock.view", "orders.view", "shipping.view", "shipping.work", "shipping.label",
+                   "products.customs", "returns.view", "returns.work", "purchasing.view", "purchasing.receive",
+                   "exceptions.work", "pii.view", "stock.work"}),
     ),
     "buyer": (
         "Buyer",
@@ -70,8 +71,8 @@ ROLES: dict[str, tuple[str, frozenset[str]]] = {
     "viewer": ("Viewer", frozenset(_VIEW)),
     "datafixer": (
         "Data fixer",
-        frozenset(_VIEW | {"stock.adjust", "stock.work", "imports.run", "exceptions.work", "audit.view",
-                           "channels.manage"}),
+        frozenset(_VIEW | {"stock.adjust", "stock.work", "products.customs", "imports.run", "exceptions.work",
+                           "audit.view", "channels.manage"}),
     ),
 }  # fmt: skip
 

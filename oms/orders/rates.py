@@ -73,3 +73,18 @@ def remove_rate(rate_id: int, *, actor: Actor) -> None:
             )
         record(actor, "rate.removed", found, before={"rate": str(found.rate)})
         found.delete()
+
+
+def converted(amount: Decimal, currency: str, to: str) -> Decimal | None:
+    """An amount in another currency at today's rates, rounded to nothing; None where a rate is not known."""
+    if currency == to:
+        return amount
+    base = business.currency()
+    rate: dict[str, Decimal] = {base: Decimal(1)}
+    for code in (currency, to):
+        if code not in rate:
+            known = FxRate.objects.filter(currency=code, day__lte=business_day()).order_by("-day").first()
+            if known is None:
+                return None
+            rate[code] = known.rate
+    return amount * rate[currency] / rate[to]

@@ -22,6 +22,7 @@ from channels.models import ChannelAccount, ChannelEffect, Drift, InboxMessage, 
 from fulfillment import routing_service
 from fulfillment.models import (
     CarrierAccount,
+    CustomsTerms,
     HandOff,
     InboundNotice,
     RoutingDecision,
@@ -134,6 +135,7 @@ def objects(user: User, sku: Sku) -> dict[str, Pair]:
             CarrierAccount.objects.create(code="c", name="C", connector="table_rate").pk,
             None,
         ),
+        "control:terms_id": (CustomsTerms.objects.create(destination="CA").pk, None),
         "control:rate_id": (FxRate.objects.create(currency="EUR", day=dt.date(2020, 1, 1), rate=1).pk, None),
         "control:export_id": (
             my_file.export_id,

@@ -145,8 +145,9 @@ NAMES_ALL = {
     "control:warehouses",
     "inventory:transfers",
 }
-#: 404 on one's own object: there is no label yet, the empty form names no request, the goods arrive elsewhere,
-#: the fields of this channel are known and need no mapping, it exchanges no files, no black box waits for a person
+#: 404 on one's own object: there is no label yet, the parcel crosses no border, the empty form names no request, the
+#: goods arrive elsewhere, the fields of this channel are known and need no mapping, it exchanges no files, no black
+#: box waits for a person
 NOT_YET = {
     "channels:look_again",
     "channels:mapping",
@@ -155,6 +156,8 @@ NOT_YET = {
     "channels:layout",
     "api:channel-bring",
     "fulfillment:label",
+    "fulfillment:invoice",
+    "api:shipment-commercial-invoice",
     "api:shipment-label-file",
     "inventory:approvals",
     "api:transfer-receive",

@@ -33,6 +33,7 @@ ELSEWHERE = {
     "inventory:serial": "only units with a serial number have it: tests/browser/test_stock_proof.py",
     "fulfillment:rule": "only a house that has made a rule has it: tests/browser/test_order_work.py",
     "inventory:export": "a file",
+    "fulfillment:invoice": "a file",
     "threepl:file": "a file",
     "control:import-errors": "a file",
     "control:import-preview": "a file",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import date
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from fulfillment.carriers.base import (
@@ -38,6 +39,8 @@ from fulfillment.carriers.table_rate.rating import (
     service_from,
 )
 from fulfillment.carriers.table_rate.zones import ZoneChartRow
+from fulfillment.customs.territory import crosses_border
+from fulfillment.documents.commercial_invoice import INCOTERMS, customs_problems
 from oms.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -78,6 +81,10 @@ class TableRateConnector(CarrierConnector):
         if not isinstance(priced, Rate):
             text = " ".join(problem.message for problem in priced)
             return Rejected(Problem(priced[0].kind, text, service=request.service))
+        if problem := _undeclared(request):
+            return Rejected(
+                Problem(ProblemKind.INVALID_REQUEST, problem, code="customs", service=request.service)
+            )
         label = LabelData(request, tracking_number(key), tariff.service.name, self.name)
         pdf, zpl = pdf_label(label), zpl_label(label)
         return Bought(
@@ -103,6 +110,21 @@ class TableRateConnector(CarrierConnector):
     def manifest(self, tracking_numbers: Sequence[str], *, day: date) -> ManifestResult:
         """The printed manifest is the hand-over; there is no carrier to tell."""
         return ManifestResult()
+
+
+def _undeclared(request: BuyRequest) -> str:
+    """What the customs declaration of a parcel lacks, as every carrier checks it; empty inside one territory."""
+    if request.is_return or not crosses_border(request.origin, request.destination):
+        return ""
+    if request.incoterm not in INCOTERMS:
+        return "The parcel crosses a border: say who pays duty, DAP or DDP."
+    found = customs_problems(
+        request.customs,
+        parcel_weight_g=request.parcel.weight_g,
+        declared_value=request.declared_value or Decimal(0),
+        currency=request.currency,
+    )
+    return " ".join(problem.message for problem in found)
 
 
 def _single(request: BuyRequest) -> QuoteRequest:

@@ -186,7 +186,9 @@ def handler(error: Exception, info: dict[str, Any]) -> Response:
         )
     if isinstance(error, UserError):
         status, detail, code = error.status, error.message, error.code
-        if error.field and (pointer := _pointer(error.field, request, info)):
+        if error.parts:
+            errors = [{"pointer": pointer_to(at), "code": code, "message": text} for at, text in error.parts]
+        elif error.field and (pointer := _pointer(error.field, request, info)):
             errors = [{"pointer": pointer, "code": code, "message": error.message}]
     elif isinstance(error, exceptions.ValidationError):
         status, code = error.status_code, "invalid"
