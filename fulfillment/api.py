@@ -39,6 +39,9 @@ from oms.core.api.resources import Resource
 from oms.core.errors import NotFound, UserError
 
 BIG = 2**62
+SURE = (
+    "take a number that does not look like one of the carrier, which is refused as doubtful_number otherwise"
+)
 
 
 class ShipmentLineSerializer(serializers.ModelSerializer[ShipmentLine]):
@@ -205,11 +208,13 @@ class OneLabelRequest(Form):
 
 class LabelMoreFoundRequest(OneLabelRequest):
     tracking_number = serializers.CharField(max_length=80, help_text="as it stands on the label")
+    sure = serializers.BooleanField(required=False, default=False, help_text=SURE)
 
 
 class LabelEnterRequest(Form):
     carrier = serializers.CharField(max_length=80, help_text="as the channel calls it: USPS")
     tracking_number = serializers.CharField(max_length=80, help_text="as it stands on the label")
+    sure = serializers.BooleanField(required=False, default=False, help_text=SURE)
     parcel = serializers.IntegerField(
         required=False,
         min_value=1,
@@ -325,8 +330,8 @@ class ShipmentViewSet(Resource[Shipment]):
     def rates(self, request: Request, pk: str) -> Response:
         """Ask every carrier of the warehouse; the chosen rate is marked with its reason.
 
-        A shipment that crosses a customs border is answered 422 while its SKUs lack customs data: each error points to
-        the shipment's line and the field that `PATCH /skus/{id}/` sets, such as /lines/0/hs_code.
+        A shipment that crosses a customs border is answered 422 while its SKUs lack customs data: the `member` of each
+        error is the shipment's line and the field that `PATCH /skus/{id}/` sets, such as /lines/0/hs_code.
         """
         shipment = self._mine("shipping.label")
         return Response(QuoteSerializer(rates.shop(shipment.pk), many=True).data)
@@ -372,7 +377,9 @@ class ShipmentViewSet(Resource[Shipment]):
         """A purchase whose answer was lost did happen: here is its tracking number."""
         shipment, data = self._mine("shipping.label"), LabelMoreFoundRequest.read(request)
         label = self._label(shipment, data["label"])
-        labels.decide_bought(label, tracking_number=data["tracking_number"], actor=self._actor())
+        labels.decide_bought(
+            label, tracking_number=data["tracking_number"], actor=self._actor(), sure=data["sure"]
+        )
         return self._done(shipment.pk)
 
     @extend_schema(request=LabelEnterRequest, responses=ShipmentSerializer)
@@ -382,7 +389,7 @@ class ShipmentViewSet(Resource[Shipment]):
         shipment, data = self._mine("shipping.label"), LabelEnterRequest.read(request)
         labels.enter(
             shipment.pk, carrier=data["carrier"], tracking_number=data["tracking_number"],
-            parcel_id=data.get("parcel"), actor=self._actor(),
+            parcel_id=data.get("parcel"), actor=self._actor(), sure=data["sure"],
         )  # fmt: skip
         return self._done(shipment.pk)
 

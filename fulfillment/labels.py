@@ -17,6 +17,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils.text import slugify
 
 from fulfillment import states
+from fulfillment.carriers import tracking_numbers
 from fulfillment.carriers.base import (
     Bought,
     BuyRequest,
@@ -105,19 +106,36 @@ def _claim_all(shipment_id: int, quote_id: int | None, actor: Actor) -> list[Lab
     return claimed
 
 
+class Doubtful(UserError):
+    """A typed number that its carrier hardly gave out: a channel would take it and drop it. A person may insist."""
+
+    code = "doubtful_number"
+
+
+def _check_number(carrier: str, number: str, sure: bool) -> None:
+    if not sure and (sentence := tracking_numbers.doubt(carrier, number)):
+        raise Doubtful(
+            f"tracking_number: {sentence} Compare it with the label; say that you are sure if it stands there.",
+            field="tracking_number",
+        )
+
+
 def enter(
-    shipment_id: int, *, carrier: str, tracking_number: str, actor: Actor, parcel_id: int | None = None
-) -> LabelPurchase:
+    shipment_id: int, *, carrier: str, tracking_number: str, actor: Actor, parcel_id: int | None = None,
+    sure: bool = False,
+) -> LabelPurchase:  # fmt: skip
     """Take over a label that was bought outside of here: at the selling channel, over a counter. Nobody is asked.
 
     It goes to the named parcel of a packed shipment, else to the first one without a label. The same number again
-    changes nothing. Raises `UserError`, `Conflict`, `NotFound`.
+    changes nothing. `sure` takes a number that does not look like one of the carrier. Raises `UserError` (`Doubtful`
+    for such a number), `Conflict`, `NotFound`.
     """
     number, name = clean(tracking_number, 80).replace(" ", "").upper(), clean(carrier, 80)
     if not number:
         raise UserError("tracking_number: enter the number on the label.", field="tracking_number")
     if not name:
         raise UserError("carrier: name the carrier on the label, for example USPS.", field="carrier")
+    _check_number(name, number, sure)
     with transaction.atomic():
         shipment = locked(shipment_id)
         known = LabelPurchase.objects.filter(tracking_number=number, state=LabelPurchase.State.PURCHASED)
@@ -150,6 +168,12 @@ def enter(
         close_item(f"customs:{shipment.pk}", "a label was entered")
     _settle(shipment_id, actor)
     return made
+
+
+def _words_of(account: CarrierAccount) -> str:
+    """What names the carrier of an account: its name, or the code that channels know it by."""
+    code = str(account.config.get("carrier_code") or "")
+    return account.name if code.lower() in account.name.lower() else f"{account.name} ({code})"
 
 
 def _unlabelled(shipment: Shipment, parcel_id: int | None) -> Parcel:
@@ -439,12 +463,16 @@ def decide_not_bought(purchase_id: int, *, actor: Actor, why: str = "decided by 
         close_item(f"label:{purchase.parcel_id}", why)
 
 
-def decide_bought(purchase_id: int, *, tracking_number: str, actor: Actor) -> None:
-    """A person found the label at the carrier: adopt its tracking number."""
+def decide_bought(purchase_id: int, *, tracking_number: str, actor: Actor, sure: bool = False) -> None:
+    """A person found the label at the carrier: adopt its tracking number.
+
+    `sure` takes a number that does not look like one of the carrier. Raises `UserError`, `Doubtful` for such a number.
+    """
     if not tracking_number.strip():
         raise UserError("tracking_number: enter the number on the label.", field="tracking_number")
-    purchase = LabelPurchase.objects.select_related("parcel").get(pk=purchase_id)
+    purchase = LabelPurchase.objects.select_related("parcel", "account").get(pk=purchase_id)
     states.check(states.LABEL, purchase.reference, purchase.state, LabelPurchase.State.PURCHASED)
+    _check_number(_words_of(purchase.account), tracking_number, sure)
     adopt(
         purchase_id,
         Bought(

@@ -247,10 +247,13 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
         elif found:
             messages.error(request, f"{found.get_state_display()}: {found.error}")
     elif step == "enter":
-        labels.enter(
-            pk, carrier=request.POST.get("carrier", ""), tracking_number=request.POST.get("tracking_number", ""),
-            actor=actor,
-        )  # fmt: skip
+        try:
+            labels.enter(
+                pk, carrier=request.POST.get("carrier", ""), tracking_number=request.POST.get("tracking_number", ""),
+                actor=actor, sure="sure" in request.POST,
+            )  # fmt: skip
+        except labels.Doubtful as error:
+            return _doubted(request, item, error)
         messages.success(request, "The label is entered.")
     elif step in ("void", "not-bought", "bought", "delivered"):
         purchase = LabelPurchase.objects.filter(parcel__shipment=pk, pk=_number(request, "label")).first()
@@ -264,9 +267,13 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
             )
             messages.success(request, f"{purchase.tracking_number} is delivered.")
         elif step == "bought":
-            labels.decide_bought(
-                purchase.pk, tracking_number=request.POST.get("tracking_number", ""), actor=actor
-            )
+            try:
+                labels.decide_bought(
+                    purchase.pk, tracking_number=request.POST.get("tracking_number", ""), actor=actor,
+                    sure="sure" in request.POST,
+                )  # fmt: skip
+            except labels.Doubtful as error:
+                return _doubted(request, item, error)
         else:
             labels.decide_not_bought(purchase.pk, actor=actor)
     elif step == "ship":
@@ -296,6 +303,19 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
     if request.POST.get("from") == "bench":
         return redirect("fulfillment:floor")
     return redirect("fulfillment:shipment", pk=pk)
+
+
+def _doubted(request: HttpRequest, item: Shipment, error: labels.Doubtful) -> HttpResponse:
+    """The page again with the number as it was typed, and a box for whoever is sure of it."""
+    doubt = {
+        "sentence": error.message.partition(": ")[2],
+        "carrier": request.POST.get("carrier", ""),
+        "number": request.POST.get("tracking_number", ""),
+        "label": request.POST.get("label", ""),
+    }
+    if request.POST.get("from") == "bench" and can(request.user, "shipping.work", item.warehouse.code):
+        return _bench(request, item, doubt=doubt, status=422)
+    return render(request, "fulfillment/shipment.html", _page(request, item) | {"doubt": doubt}, status=422)
 
 
 def _shop(pk: int) -> None:
@@ -413,9 +433,14 @@ def bench(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _bench(
-    request: HttpRequest, item: Shipment, verdict: Any = None, customs: Panel | None = None, status: int = 200
+    request: HttpRequest,
+    item: Shipment,
+    verdict: Any = None,
+    customs: Panel | None = None,
+    doubt: dict[str, str] | None = None,
+    status: int = 200,
 ) -> HttpResponse:
-    context = _page(request, item, customs) | {"verdict": verdict}
+    context = _page(request, item, customs) | {"verdict": verdict, "doubt": doubt}
     context["form_key"] = new_form_key()
     context["found_reasons"] = (
         AdjustmentReason.objects.filter(is_active=True)

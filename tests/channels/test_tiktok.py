@@ -448,7 +448,7 @@ def test_a_label_that_tiktok_supplies_is_entered_and_never_bought_here(
     assert client.post(url, {"carrier": "USPS", "tracking_number": ""}).status_code in (302, 422)
     assert not LabelPurchase.objects.exists()
     for _ in range(2):
-        client.post(url, {"carrier": "USPS", "tracking_number": " 9400 111"})
+        client.post(url, {"carrier": "USPS", "tracking_number": " 9400 111", "sure": "1"})
     label = LabelPurchase.objects.get()
     assert (label.tracking_number, label.state, label.cost) == ("9400111", "purchased", None)
     made.refresh_from_db()

@@ -184,7 +184,9 @@ def test_the_interface_answers_422_and_points_to_each_field(world, blocked, carr
         answer = api.post(f"/api/v1/shipments/{blocked.pk}/{step}/", {}, format="json")
         body = answer.json()
         assert answer.status_code == 422 and body["detail"].startswith("customs: S-")
-        assert body["errors"][0] == {"pointer": "/lines/0/hs_code", "code": "customs", "message": SENTENCE}
+        assert body["errors"][0] == {
+            "pointer": "/id", "member": "/lines/0/hs_code", "code": "customs", "message": SENTENCE,
+        }  # fmt: skip
     assert carrier.calls == 0
     invoice = f"/api/v1/shipments/{blocked.pk}/commercial-invoice/"
     assert api.get(invoice).status_code == 422

@@ -187,7 +187,11 @@ def handler(error: Exception, info: dict[str, Any]) -> Response:
     if isinstance(error, UserError):
         status, detail, code = error.status, error.message, error.code
         if error.parts:
-            errors = [{"pointer": pointer_to(at), "code": code, "message": text} for at, text in error.parts]
+            # the request names the object by its address; what is wrong stands in the object
+            errors = [
+                {"pointer": "/id", "member": pointer_to(at), "code": code, "message": text}
+                for at, text in error.parts
+            ]
         elif error.field and (pointer := _pointer(error.field, request, info)):
             errors = [{"pointer": pointer, "code": code, "message": error.message}]
     elif isinstance(error, exceptions.ValidationError):

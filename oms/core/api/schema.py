@@ -38,6 +38,10 @@ PROBLEM: dict[str, Any] = {
                         **_TEXT,
                         "description": "JSON pointer into the body, or /name of a parameter",
                     },
+                    "member": {
+                        **_TEXT,
+                        "description": "JSON pointer into the object that `pointer` names, to what is wrong in it",
+                    },
                     "code": _TEXT,
                     "message": _TEXT,
                 },
@@ -56,7 +60,7 @@ WHY = {
     412: "It changed since: `If-Match` or `version` is stale",
     413: "The body is too big",
     415: "The body is not JSON",
-    422: "The Idempotency-Key was used with another body",
+    422: "The Idempotency-Key was used with another body, or customs data of the object is missing",
     428: "`If-Match` is missing",
     429: "Too many requests; wait `Retry-After` seconds",
 }
