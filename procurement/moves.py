@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from django.db import transaction
-from django.db.models import Prefetch, Sum
-from django.utils import timezone
+from django.db.models import Prefetch
 
 from inventory import transfers
-from inventory.models import StockMovement, Transfer, TransferLine, Warehouse
+from inventory.models import Transfer, TransferLine, Warehouse
 from oms.core import business
 from oms.core.actor import Actor
 from oms.core.clock import business_day, now
@@ -29,80 +28,49 @@ from procurement.models import ReorderSuggestion, TransferOffer
 Pair = tuple[int, int]  # (SKU id, warehouse id)
 
 
-@dataclass(slots=True)
-class Spread:
-    """Of SKUs, in eaches: what each warehouse shipped, and what transfers that have not left yet will move."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Units of transfers that have not left yet, by (SKU id, warehouse id)."""
 
-    shipped: dict[int, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
-    asked_in: dict[Pair, int] = field(default_factory=lambda: defaultdict(int))
-    asked_out: dict[Pair, int] = field(default_factory=lambda: defaultdict(int))
+    into: Counter[Pair]
+    out_of: Counter[Pair]
 
 
-def read(sku_ids: Collection[int], places: Collection[int], first: dt.date) -> Spread:
-    """Two queries for any number of SKUs; `first` is the first day of the shipments that count."""
-    found = Spread()
-    begin = timezone.make_aware(dt.datetime.combine(first, dt.time.min))
-    shipped = (
-        StockMovement.objects.filter(
-            sku__in=sku_ids, warehouse__in=places, bucket=StockMovement.Bucket.ON_HAND,
-            kind=StockMovement.Kind.SHIP, created_at__gte=begin,
-        )
-        .order_by()
-        .values_list("sku_id", "warehouse_id")
-        .annotate(units=Sum("quantity"))
-    )  # fmt: skip
-    for sku_id, place, units in shipped:
-        if units < 0:
-            found.shipped[sku_id][place] = -units
-    asked = TransferLine.objects.filter(sku__in=sku_ids, transfer__state=Transfer.State.REQUESTED)
-    for sku_id, source, destination, units in asked.order_by().values_list(
+def asked(sku_ids: Collection[int]) -> Asked:
+    """One query for any number of SKUs."""
+    found = Asked(Counter(), Counter())
+    lines = TransferLine.objects.filter(sku__in=sku_ids, transfer__state=Transfer.State.REQUESTED)
+    for sku_id, source, destination, units in lines.order_by().values_list(
         "sku_id", "transfer__source_id", "transfer__destination_id", "quantity"
     ):
-        found.asked_out[sku_id, source] += units
-        found.asked_in[sku_id, destination] += units
+        found.out_of[sku_id, source] += units
+        found.into[sku_id, destination] += units
     return found
 
 
 def sites(
-    sku_id: int,
+    places: Sequence[Warehouse],
     main: int,
-    places: Mapping[int, Warehouse],
     whole: reorder.Demand,
     positions: Mapping[int, reorder.Position],
-    plans: Mapping[int, reorder.Plan | None],
-    spread: Spread,
+    plans: Mapping[int, reorder.Plan],
+    shipped: Mapping[int, int],
 ) -> list[reorder.Site]:
-    """The warehouses that hold the SKU or sell it, each with its part of the demand; empty where there is only one.
+    """The warehouses with their part of a SKU's demand, by what each shipped; all of it is the `main` one's where
+    nothing was. Positions, plans and shipped units by warehouse id.
 
     Units spread by chance over the warehouses: a part p of the demand has p of its mean and √p of its deviation.
-    `plans`: None for a warehouse where the SKU is paused, which neither takes nor gives.
     """
-    shipped = spread.shipped.get(sku_id, {})
     total = sum(shipped.values())
-    there = {place for place in (*positions, *shipped, main) if place in places and plans[place] is not None}
-    if len(there) < 2:
-        return []
     found = []
-    for place in sorted(there):
-        part = shipped.get(place, 0) / total if total else float(place == main)
+    for place in places:
+        part = shipped.get(place.pk, 0) / total if total else float(place.pk == main)
+        position, plan = positions[place.pk], plans[place.pk]
         demand = reorder.Demand(
             whole.per_day * part, whole.sd * math.sqrt(part), math.ceil(whole.demand_days * part)
         )
-        position = positions.get(place, reorder.Position(0))
-        position = replace(
-            position,
-            sellable=position.sellable - spread.asked_out.get((sku_id, place), 0),
-            transfers_in=position.transfers_in + spread.asked_in.get((sku_id, place), 0),
-        )
-        plan = plans[place]
-        assert plan is not None
-        found.append(
-            reorder.Site(
-                places[place].code, demand, position, plan,
-                gives=places[place].kind in transfers.HOUSES,
-                takes=bool(part or position.backorders or plan.min_stock),
-            )
-        )  # fmt: skip
+        gives, takes = place.kind in transfers.HOUSES, bool(part or position.backorders or plan.min_stock)
+        found.append(reorder.Site(place.code, demand, position, plan, gives=gives, takes=takes))
     return found
 
 

@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Sum
+from django.db.models import F, Q, Sum
 from django.db.models.functions import TruncDate
 from django.utils import timezone
 
@@ -71,6 +71,8 @@ def suggest(
     return done
 
 
+#: how one unit more in a bucket changes what is available
+SIGNS = dict.fromkeys(("reserved", "damaged", "quarantine", "inspection"), -1) | {"on_hand": 1}
 #: a suggestion that a person has not decided
 STANDING = (ReorderSuggestion.State.OPEN, ReorderSuggestion.State.SNOOZED)
 #: columns that another run may bring in line
@@ -122,7 +124,8 @@ class Read:
     settings: dict[int, list[ReplenishmentSetting]]  # the first one says where goods go
     days: dict[int, list[DemandOfDay]]  # since the first sale
     levels: dict[int, dict[int, Level]]  # and by warehouse id
-    spread: moves.Spread | None  # None where there is one warehouse
+    shipped: Mapping[int, Mapping[int, int]]  # and by warehouse id: units to buyers
+    asked: moves.Asked
     coming: dict[int, list[selectors.Incoming]]
     offers: dict[int, list[SupplierOffer]]
     open_now: dict[int, dict[int, ReorderSuggestion]]  # and by warehouse id
@@ -141,7 +144,8 @@ def _read(ids: list[int], today: dt.date) -> Read | None:
         return None
     demand = _demand(ids, first, today)
     levels = _levels(ids, list(places))
-    out_days = _stockout_days(ids, levels, list(places), first, today)
+    changes, shipped = _ledger(ids, list(places), first)
+    out_days = _stockout_days(ids, levels, changes, first, today)
     settings: dict[int, list[ReplenishmentSetting]] = defaultdict(list)
     for setting in ReplenishmentSetting.objects.filter(sku__in=ids).order_by("pk"):
         settings[setting.sku_id].append(setting)
@@ -172,7 +176,8 @@ def _read(ids: list[int], today: dt.date) -> Read | None:
             for pk in ids
         },
         levels=levels,
-        spread=moves.read(ids, list(places), first) if len(places) > 1 else None,
+        shipped=shipped,
+        asked=moves.asked(ids),
         coming=coming,
         offers=offers,
         open_now=open_now,
@@ -286,20 +291,26 @@ def _advise(
             "price": str(price_for(chosen, advice.quantity, today)) if chosen else None,
         }
         found[main] = Wanted(sku_id, main, _values(advice, advice.trace | bought | sums, chosen))
-    if read.spread is None:
+    holders = {main, *levels, *short, *coming, *read.shipped.get(sku_id, ())} & read.places.keys()
+    if len(holders) < 2:
         return list(found.values())
     owed: Counter[int] = Counter()
     for place, units in short.items():
         owed[place if place in read.places else main] += units
     positions = {
-        place: reorder.Position(one.sellable, one.reserved, owed[place], *coming[place], one.in_transit)
-        for place in {*levels, *(place for place in coming if place in read.places), *owed}
+        place: reorder.Position(
+            one.sellable - read.asked.out_of[sku_id, place], one.reserved, owed[place], *coming[place],
+            one.in_transit + read.asked.into[sku_id, place],
+        )
+        for place in holders
         for one in (levels.get(place, Level()),)
-    }
-    plans = {place: _plan_at(usual, own.get(place), read.skus[sku_id]) for place in read.places}
-    sites = moves.sites(sku_id, main, read.places, demand, positions, plans, read.spread)
-    if not sites:
-        return list(found.values())
+    }  # fmt: skip
+    plans = {place: _plan_of(usual, own.get(place), read.skus[sku_id]) for place in holders}
+    paused = {place for place, one in own.items() if one.is_paused}
+    sites = moves.sites(
+        [read.places[place] for place in sorted(holders - paused)],
+        main, demand, positions, plans, read.shipped.get(sku_id, {}),
+    )  # fmt: skip
     moved, locally = reorder.balance(sites, terms, today=today)
     ids = {warehouse.code: pk for pk, warehouse in read.places.items()}
     for move in moved:
@@ -344,11 +355,6 @@ def _short_there(advice: reorder.Advice, bought_for: str) -> str:
         f"what has to be bought goes to {bought_for}" if bought_for else "over all warehouses there is enough"
     )
     return f"Position {advice.position} here ≤ reorder point {advice.reorder_point}; {rest}."
-
-
-def _plan_at(usual: reorder.Plan, own: ReplenishmentSetting | None, sku: Sku) -> reorder.Plan | None:
-    """How the SKU is planned at one of its warehouses; None where that is paused."""
-    return None if own is not None and own.is_paused else _plan_of(usual, own, sku)
 
 
 def _terms(
@@ -532,10 +538,36 @@ def _levels(ids: list[int], places: list[int]) -> dict[int, dict[int, Level]]:
     return found
 
 
+def _ledger(
+    ids: list[int], places: list[int], first: dt.date
+) -> tuple[dict[int, dict[dt.date, int]], dict[int, dict[int, int]]]:
+    """What the ledger tells since a day, read once: change of available per SKU and day, units shipped to buyers per
+    SKU and warehouse.
+    """
+    begin = timezone.make_aware(dt.datetime.combine(first, dt.time.min))
+    changes: dict[int, dict[dt.date, int]] = defaultdict(lambda: defaultdict(int))
+    shipped: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    left = Q(bucket=StockMovement.Bucket.ON_HAND, kind=StockMovement.Kind.SHIP)
+    rows = (
+        StockMovement.objects.filter(
+            sku__in=ids, warehouse__in=places, bucket__in=SIGNS, created_at__gte=begin
+        )
+        .order_by()
+        .annotate(day=TruncDate("created_at"))
+        .values_list("sku", "warehouse", "day", "bucket")
+        .annotate(total=Sum("quantity"), left=Sum("quantity", filter=left))
+    )
+    for sku_id, place, day, bucket, total, gone in rows:
+        changes[sku_id][day] += SIGNS[bucket] * total
+        if gone:
+            shipped[sku_id][place] -= gone
+    return changes, shipped
+
+
 def _stockout_days(
     ids: list[int],
     levels: Mapping[int, Mapping[int, Level]],
-    places: list[int],
+    changes: Mapping[int, Mapping[dt.date, int]],
     first: dt.date,
     today: dt.date,
 ) -> dict[int, set[dt.date]]:
@@ -543,19 +575,6 @@ def _stockout_days(
     free: dict[int, int] = defaultdict(int)
     for sku_id, there in levels.items():
         free[sku_id] = sum(one.sellable - one.reserved for one in there.values())
-    begin = timezone.make_aware(dt.datetime.combine(first, dt.time.min))
-    signs = dict.fromkeys(("reserved", "damaged", "quarantine", "inspection"), -1) | {"on_hand": 1}
-    changes: dict[int, dict[dt.date, int]] = defaultdict(lambda: defaultdict(int))
-    rows = (
-        StockMovement.objects.filter(
-            sku__in=ids, warehouse__in=places, bucket__in=signs, created_at__gte=begin
-        )
-        .annotate(day=TruncDate("created_at"))
-        .values_list("sku", "day", "bucket")
-        .annotate(total=Sum("quantity"))
-    )
-    for sku_id, day, bucket, total in rows:
-        changes[sku_id][day] += signs[bucket] * total
     found: dict[int, set[dt.date]] = {}
     for sku_id in ids:
         if not changes.get(sku_id):
