@@ -193,9 +193,10 @@ def receive(request: HttpRequest, hook_key: str) -> HttpResponse:
         try:
             found = verified(account, headers, raw)
         except BadSignature:
-            account = account_at(hook_key, anew=True)  # its secret may have been changed a moment ago
-            if account is None or account.state == ChannelAccount.State.DISABLED:
+            again = account_at(hook_key, anew=True)  # its secret may have been changed a moment ago
+            if again is None or again.state == ChannelAccount.State.DISABLED:
                 return HttpResponse(status=401)
+            account = again
             found = verified(account, headers, raw)
     except BadSignature:
         return HttpResponse(status=401)
