@@ -225,10 +225,10 @@ def receive(
                 f"{rma.number} is {rma.state}: approve it before goods can be received.", field="state"
             )
         lines = {line.pk: line for line in rma.lines.select_related("order_line", "sku__merged_into")}
-        for line in lines.values():
-            if line.sku.merged_into is not None:  # since the return was opened
-                line.sku = line.sku.merged_into
-                line.save(update_fields=["sku"])
+        for announced in lines.values():
+            if announced.sku.merged_into is not None:  # since the return was opened
+                announced.sku = announced.sku.merged_into
+                announced.save(update_fields=["sku"])
         movements: list[Movement] = []
         for line_id, quantity in sorted(quantities.items()):
             if quantity == 0:
