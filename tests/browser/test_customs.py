@@ -55,3 +55,6 @@ def test_customs_data_is_completed_at_the_bench(
     look(page, "customs-declared")
     page.goto(f"{live_server.url}/settings/customs/")
     look(page, "customs-terms")
+    page.get_by_role("button", name="Remove…").click()
+    page.get_by_role("dialog").get_by_role("button", name="Remove the terms").click()
+    expect(page.get_by_role("heading", name="DAP everywhere")).to_be_visible()
