@@ -47,7 +47,7 @@ def number_text(value: Value, unit: str = "") -> str:
         f"{number:,.0f}"
         if abs(number) >= 100 or number == int(number)
         else f"{number:,.2f}".rstrip("0").rstrip(".")
-    )
+    ).replace("-", "−")
     return f"{text} {unit.removesuffix('s') if number == 1 and len(unit) > 2 else unit}".strip()
 
 
@@ -55,7 +55,7 @@ def axis_text(level: float) -> str:
     """A figure beside the grid, short enough for a phone: 250, 2.5k, 40k, 1.2M."""
     for size, letter in ((1_000_000, "M"), (1_000, "k")):
         if abs(level) >= size:
-            return f"{level / size:,.2f}".rstrip("0").rstrip(".") + letter
+            return f"{level / size:,.2f}".rstrip("0").rstrip(".").replace("-", "−") + letter
     return number_text(level)
 
 

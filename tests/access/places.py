@@ -289,6 +289,8 @@ def _place(place: str, shop: str, prefix: str, sku: Sku) -> dict[str, Any]:
     batch = StockBatch.objects.create(
         kind="stock.bulk", title=place, rows=1, units_in=1, units_out=0, value=1, limit=0, key=place, actor="x",
         places=[place], author=author,
+        params={"action": "add", "ids": [sku.pk], "warehouse": warehouse.pk, "params": {"units": 1}, "key": place,
+                "user": author.pk},
     )  # fmt: skip
     [proof] = evidence.attach(asked, [("p.jpg", b"\xff\xd8\xff" + place.encode())], actor=SYSTEM)
     trouble = exceptions_inbox.raise_item(

@@ -78,7 +78,9 @@ def leads_nowhere(method: str, path: str, query: Mapping[str, Any], body: Any, p
     parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
     if _is_there(body, parts):
         return False
-    operation = next((known for pattern, known in _operations() if pattern.fullmatch(path)), {})
+    operation = _description()["paths"].get(path) or next(
+        (known for pattern, known in _operations() if pattern.fullmatch(path)), {}
+    )
     operation = operation.get(method.lower(), {})
     parameters = {one["name"] for one in operation.get("parameters", ())}
     if len(parts) == 1 and (parts[0] in query or parts[0] in parameters):

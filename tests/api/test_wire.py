@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from io import BytesIO
 from typing import Any
 
@@ -170,6 +171,7 @@ def test_the_rate_is_told_with_each_answer(api: APIClient, monkeypatch: pytest.M
     assert {answer["RateLimit-Policy"] for answer in told} == {'"token";q=3;w=60'}
     assert [answer["RateLimit"].split(";")[1] for answer in told] == ["r=2", "r=1", "r=0", "r=0"]
     assert all(1 <= int(answer["RateLimit"].rpartition("=")[2]) <= 60 for answer in told)
+    assert re.fullmatch(r"Too many requests: ask again in \d+ s; .*", told[3].json()["detail"])
     refusal = api.post(f"{V1}orders/", {}, format="json")
     assert refusal["RateLimit"].startswith('"token";r=0')
 

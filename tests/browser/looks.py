@@ -21,6 +21,11 @@ RUN = """async ([where, rules]) => {
   return found.violations.filter(one => ['serious', 'critical'].includes(one.impact)).map(one =>
     one.id + ': ' + one.help + ' ' + one.nodes.slice(0, 3).map(node => node.html.slice(0, 160)).join(' | '));
 }"""
+#: cells of the body that say nothing at all: none is written "–". The cell of a box to tick may be without one.
+SILENT = """[...document.querySelectorAll('tbody td, tbody th, dl dd')].filter(one => !one.textContent.trim()
+  && !one.matches('td.tight:first-child')
+  && !one.querySelector('input, button, select, textarea, svg, img, a, progress')
+).slice(0, 5).map(one => one.outerHTML.slice(0, 120))"""
 SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 #: a folder for pictures of the way, for whoever wants to look at them
 PICTURES = os.environ.get("OMS_PICTURES", "")
@@ -35,9 +40,11 @@ def findings(page: Page, where: str = "html", rules: list[str] | None = None) ->
 
 
 def troubles(page: Page, name: str = "") -> list[str]:
-    """What is wrong with the open page as it stands: axe in light, its colours in dark, sideways at 390 and 320 px."""
+    """What is wrong with the open page as it stands: axe in light, its colours in dark, cells without a
+    word, sideways at 390 and 320 px."""
     page.emulate_media(color_scheme="light", reduced_motion="reduce")
     found = findings(page)
+    found += [f"empty cell: {one}" for one in page.evaluate(SILENT)]
     page.emulate_media(color_scheme="dark", reduced_motion="reduce")
     found += [f"dark {one}" for one in findings(page, rules=["color-contrast"])]
     for width in (390, 320):

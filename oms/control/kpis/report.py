@@ -365,7 +365,7 @@ def _cycle_parts(tally: Tally) -> list[Part]:
     found = cycle.cycle_time(tally)
     names = {
         "imported": "Placed → imported", "routed": "Imported → routed", "released": "Routed → released",
-        "picked": "→ picked", "packed": "Picked → packed", "shipped": "Packed → shipped",
+        "picked": "Routed or released → picked", "packed": "Picked → packed", "shipped": "Packed → shipped",
     }  # fmt: skip
     return [
         _part("p90", "p90", found.p90, "h"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -158,7 +159,7 @@ def _pointer(field: str, request: Any, info: dict[str, Any]) -> str:
         return f"/{_escape(field)}"
     try:
         body = request.data
-    except exceptions.APIException:
+    except (exceptions.APIException, RequestDataTooBig, OSError):
         return ""  # nobody read it before, and it cannot be read
     return place_of(field, body, getattr(request, "described_by", None))
 
@@ -208,7 +209,7 @@ def handler(error: Exception, info: dict[str, Any]) -> Response:
             headers["WWW-Authenticate"] = auth_header
         wait = getattr(error, "wait", None)
         if wait is not None:
-            headers["Retry-After"] = str(max(1, int(wait)))
+            headers["Retry-After"] = str(max(1, math.ceil(wait)))
     else:
         log.exception("request failed", extra={"path": path})
         status, code = 500, "internal"
@@ -233,6 +234,8 @@ def _fix(error: exceptions.APIException, info: dict[str, Any]) -> str:
         return f"This address takes {', '.join(info['view'].allowed_methods)}."
     if isinstance(error, exceptions.NotFound) and error.detail == exceptions.NotFound.default_detail:
         return "There is no such object, or none that you may see."
+    if isinstance(error, exceptions.Throttled) and (wait := getattr(error, "wait", None)) is not None:
+        return f"Too many requests: ask again in {math.ceil(wait)} s; RateLimit tells what is left."
     if isinstance(error, exceptions.NotAuthenticated):
         return "Authorization: send a token, as 'Bearer oms_…'."
     return ""
