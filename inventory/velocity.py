@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 
 #: window in in-stock days and its weight
 DEFAULT_WINDOWS: tuple[tuple[int, float], ...] = ((7, 0.5), (30, 0.3), (90, 0.2))
@@ -14,8 +15,7 @@ DEFAULT_WINDOWS: tuple[tuple[int, float], ...] = ((7, 0.5), (30, 0.3), (90, 0.2)
 MIN_IN_STOCK_DAYS = 7
 
 
-@dataclass(frozen=True, slots=True)
-class DemandOfDay:
+class DemandOfDay(NamedTuple):  # a plan for all SKUs makes millions of them
     """One local day of a SKU: units demanded (net of cancels, gross of returns) and whether it could be sold.
 
     `in_stock` is False only when nothing was available all day.

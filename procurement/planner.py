@@ -575,18 +575,21 @@ def _stockout_days(
     free: dict[int, int] = defaultdict(int)
     for sku_id, there in levels.items():
         free[sku_id] = sum(one.sellable - one.reserved for one in there.values())
+    back = [today - dt.timedelta(days=number) for number in range((today - first).days + 1)]
     found: dict[int, set[dt.date]] = {}
     for sku_id in ids:
-        if not changes.get(sku_id):
+        moved = changes.get(sku_id)
+        if not moved:
             continue
-        closing, day, out = free[sku_id], today, set()
-        while day >= first:
-            opening = closing - changes[sku_id].get(day, 0)
+        closing, earliest, out = free[sku_id], min(moved), set()
+        for day in back:
+            if day <= earliest:
+                break
+            opening = closing - moved.get(day, 0)
             if opening <= 0 and closing <= 0:
                 out.add(day)
-            closing, day = opening, day - dt.timedelta(days=1)
-        earliest = min(changes[sku_id])
-        found[sku_id] = {day for day in out if day > earliest}
+            closing = opening
+        found[sku_id] = out
     return found
 
 
