@@ -7,6 +7,7 @@ refusal of the whole suite passes it. It reads the written description, not the 
 
 from __future__ import annotations
 
+import csv
 import functools
 import json
 import re
@@ -67,6 +68,10 @@ def _is_there(body: Any, parts: list[str]) -> bool:
             body = body[part]
         elif isinstance(body, list) and part.isdecimal() and int(part) < len(body):
             body = body[int(part)]
+        elif isinstance(body, str) and part.isdecimal() and 0 < int(part) <= len(rows := body.splitlines()):
+            body = dict.fromkeys(
+                next(csv.reader(rows[:1]))
+            )  # a row of a file's text; its head names the columns
         else:
             return False
     return True
