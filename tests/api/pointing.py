@@ -32,7 +32,8 @@ def _description() -> dict[str, Any]:
 @functools.cache
 def _operations() -> list[tuple[re.Pattern[str], dict[str, Any]]]:
     found = []
-    for path, operations in _description()["paths"].items():
+    # an address without an argument before the one whose argument it would fit: /stock/adjust/, then /stock/{id}/
+    for path, operations in sorted(_description()["paths"].items(), key=lambda one: one[0].count("{")):
         found.append((re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(path))), operations))
     return found
 
