@@ -26,8 +26,12 @@ from oms.core.actor import SYSTEM, actor_of
 from oms.core.clock import now
 from returns import inspection, rma
 from returns.models import Disposition
+from tests.channels.conftest import amazon as amazon
 from tests.channels.conftest import sandbox as sandbox
 from tests.channels.conftest import sandbox_url as sandbox_url
+from tests.channels.conftest import stock as stock
+from tests.channels.test_mcf import Amazon
+from tests.channels.test_mcf import world as outbound
 from tests.factories import add_stock, make_sku, make_user, make_warehouse
 from tests.fulfillment.conftest import PlayedCarrier, World
 from tests.fulfillment.conftest import carrier as carrier
@@ -36,6 +40,8 @@ from tests.threepl.conftest import Partner
 from tests.threepl.conftest import partner as partner
 
 pytestmark = [pytest.mark.postgres, pytest.mark.django_db(transaction=True)]
+
+__all__ = ["outbound"]
 
 WRITES = ("INSERT", "UPDATE", "DELETE", "WITH")
 Check = Callable[[], None]
@@ -263,4 +269,17 @@ def test_a_3pl_gets_an_order_once(partner: Partner, assert_invariants: Check) ->
         )
         if not killed or at > 22:
             break
+    assert_invariants()
+
+
+def test_amazon_gets_an_order_of_another_channel_once(outbound: Amazon, assert_invariants: Check) -> None:
+    for number, at in enumerate((3, 6, 11, 16)):
+        given = outbound.planned(1)
+        before = len(outbound.there())
+        assert strike(lambda: calls.drain(outbound.partner.pk), at)
+        for hour in range(1, 6):  # looked for three times, then sent again; the clock only goes forward
+            with later(60 * (hour + 6 * number)):
+                outbound.due()
+        given.refresh_from_db()
+        assert (len(outbound.there()) - before, given.state) == (1, "confirmed"), at
     assert_invariants()
