@@ -499,7 +499,7 @@ def test_settings_with_fixed_values_are_chosen_from_a_list(client: Client, owner
 
     html = client.get("/settings/").content.decode()
     fixed = {key: known.choices for key, known in business.KNOWN.items() if known.choices}
-    assert set(fixed) == {"valuation", "adjustment_batch", "backorder_priority"}
+    assert set(fixed) == {"valuation", "adjustment_batch", "backorder_priority", "lead_time_risk"}
     for key, choices in fixed.items():
         field = html[html.index(f'<select id="s-{key}"') :].partition("</select>")[0]
         assert re.findall(r'<option value="(\w+)"', field) == [value for value, _ in choices]
