@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from channels import mcf
 from inventory import operations, selectors, stockfile
@@ -318,7 +318,7 @@ class StockFile:
         rows = self.rows()
         for _ in islice(rows, report.items):
             pass
-        for chunk in _chunks(rows, CHUNK):
+        for chunk in _Chunks(rows, CHUNK):
             report.rows += len(chunk)
             report.items += len(chunk)
             by_number = {row.number: row for row in chunk}
@@ -392,7 +392,8 @@ class StockFile:
             pass
         report.items = skip
         known = StockMovement.objects.filter(key__startswith=prefix).exists()
-        for chunk in _chunks(rows, CHUNK):
+        chunks = _Chunks(rows, CHUNK)
+        for chunk in chunks:
             tries = 0
 
             def whole(chunk: list[Asked | Left] = chunk) -> Report:
@@ -416,6 +417,7 @@ class StockFile:
                             else:
                                 _count(part, one)
                     commit(part)
+                    chunks.read_on()  # while the database commits
                 return part
 
             if self.profile.snapshot:
@@ -471,14 +473,27 @@ def _set_aside(places: Iterable[int]) -> tuple[dict[Pair, int], set[Pair]]:
 T = TypeVar("T")
 
 
-def _chunks(rows: Iterable[T], size: int) -> Iterator[list[T]]:
-    """`rows` in lists of `size`. The next list is read while the database works on this one (reading asks none)."""
-    stream = iter(rows)
-    with ThreadPoolExecutor(1, thread_name_prefix="rows") as reader:
-        coming = reader.submit(lambda: list(islice(stream, size)))
-        while chunk := coming.result():
-            coming = reader.submit(lambda: list(islice(stream, size)))
-            yield chunk
+class _Chunks(Generic[T]):
+    """Rows in lists of `size`."""
+
+    def __init__(self, rows: Iterable[T], size: int) -> None:
+        self._rows, self._size = iter(rows), size
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="rows")
+        self._coming: Future[list[T]] | None = None
+
+    def read_on(self) -> None:
+        """Read the next list now, while the caller waits for the database; reading asks none."""
+        if self._coming is None:
+            self._coming = self._reader.submit(self._read)
+
+    def __iter__(self) -> Iterator[list[T]]:
+        with self._reader:
+            while chunk := self._coming.result() if self._coming else self._read():
+                self._coming = None
+                yield chunk
+
+    def _read(self) -> list[T]:
+        return list(islice(self._rows, self._size))
 
 
 def _unfit(row: Asked | Left) -> int:
