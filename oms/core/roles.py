@@ -84,7 +84,7 @@ def permissions_of(role: str) -> frozenset[str]:
 #: what an API token's scope allows, in permissions
 SCOPES: dict[str, frozenset[str]] = {
     "products:read": frozenset({"stock.view"}),
-    "products:write": frozenset({"stock.view", "settings.manage"}),
+    "products:write": frozenset({"stock.view", "settings.manage", "products.customs"}),
     "stock:read": frozenset({"stock.view"}),
     "stock:write": frozenset({"stock.view", "stock.adjust", "stock.transfer", "stock.work"}),
     "orders:read": frozenset({"orders.view"}),
