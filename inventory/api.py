@@ -183,8 +183,8 @@ class SkuSerializer(StrictMixin, SparseFieldsMixin, serializers.ModelSerializer[
     )
 
     customs_value = serializers.DecimalField(
-        max_digits=14, decimal_places=4, min_value=Decimal("0.0001"), required=False, allow_null=True,
-        help_text="of a unit given free of charge, in `currency`; null: the list price",
+        max_digits=14, decimal_places=4, min_value=0, required=False, allow_null=True,
+        help_text="of a unit given free of charge, in `currency`; null or 0: the list price",
     )  # fmt: skip
 
     class Meta:
@@ -202,6 +202,9 @@ class SkuSerializer(StrictMixin, SparseFieldsMixin, serializers.ModelSerializer[
         if known is not None and (self.instance is None or known.pk != self.instance.pk):
             raise serializers.ValidationError(f"'{value}' already finds {known.code}; choose another code.")
         return value
+
+    def validate_customs_value(self, value: Decimal | None) -> Decimal | None:
+        return value or None
 
     def validate_hs_code(self, value: str) -> str:
         return _checked(tariff.hs_code, value)

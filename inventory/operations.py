@@ -86,12 +86,12 @@ def adjust(
     Raises `UserError` (reason, zero, unknown SKU or warehouse, operator's pool), `Conflict` (too few).
     """
     reason = named_reason(reason)
+    known = list(StockMovement.objects.filter(key=key))
+    if known:
+        return Adjusted(known)  # whatever became of the SKU since
     sku, warehouse = sku_and_place(sku_id, warehouse_id)
     if quantity == 0:
         raise UserError("quantity: an adjustment changes at least one unit.", field="quantity")
-    known = list(StockMovement.objects.filter(key=key))
-    if known:
-        return Adjusted(known)
     units = _numbers(sku, warehouse, quantity, numbers)
     if actor.user_id is not None:
         check_reason(reason, quantity, note)
@@ -181,8 +181,8 @@ def post_count(
     past = asof.as_of(counted_at, sku_ids=[sku_id], warehouse_ids=[warehouse_id])
     level = past.get((sku_id, warehouse_id))
     variance = counted - (level.on_hand if level else 0)
-    sku_and_place(sku_id, warehouse_id)
     if variance == 0:
+        sku_and_place(sku_id, warehouse_id)
         return Adjusted()
     return adjust(
         sku_id=sku_id, warehouse_id=warehouse_id, quantity=variance, reason="count", actor=actor, key=key,
@@ -352,7 +352,6 @@ def change_state(
     Raises `UserError` (state, reason, quantity), `Conflict` (too few in the source state).
     """
     reason = named_reason(reason)
-    sku_and_place(sku_id, warehouse_id)
     if actor.user_id is not None:
         check_reason(reason, 0, note)
     for name, value in (("source", source), ("target", target)):
@@ -379,7 +378,8 @@ def change_state(
     ]
     known = list(StockMovement.objects.filter(key__in=[movement.key for movement in movements]))
     if known:
-        return Adjusted(known)
+        return Adjusted(known)  # whatever became of the SKU since
+    sku_and_place(sku_id, warehouse_id)
     rows, lost = _post((sku_id, warehouse_id), movements, quantity if source == "sellable" else 0, actor)
     return Adjusted(rows, lost=lost)
 
@@ -439,6 +439,8 @@ def receive_purchase(goods: Sequence[PurchasedGoods], *, reference: str, actor: 
         )
     )
     for item in goods:
+        if f"{item.key}:{Bucket.ON_HAND}" in posted:
+            continue  # whatever became of the SKU since
         sku, place = sku_and_place(item.sku_id, item.warehouse_id)
         if min(item.good, item.damaged, item.quarantine) < 0:
             raise UserError("quantity: received units cannot be negative.", field="quantity")
@@ -448,7 +450,7 @@ def receive_purchase(goods: Sequence[PurchasedGoods], *, reference: str, actor: 
             Bucket.QUARANTINE: item.quarantine,
         }
         # another house keeps the numbers of its units to itself
-        if f"{item.key}:{Bucket.ON_HAND}" not in posted and place.kind != Warehouse.Kind.THREEPL:
+        if place.kind != Warehouse.Kind.THREEPL:
             numbers = serials.check(sku, item.serials, figures[Bucket.ON_HAND])
             lot = Lot.objects.filter(pk=item.lot_id).first() if item.lot_id else None
             serials.receive(

@@ -123,7 +123,10 @@ def points_somewhere(case: Any, answer: Any) -> None:
     asked = answer.request
     sent = asked.body.encode() if isinstance(asked.body, str) else asked.body or b""
     address = urlsplit(asked.url)
-    lost = lost_pointers(case.method, address.path, parse_qs(address.query, True), sent, answer.content)
+    query = parse_qs(address.query, True) | dict(
+        case.query or {}
+    )  # the address leaves out names without a value
+    lost = lost_pointers(case.method, address.path, query, sent, answer.content)
     if lost:
         raise Refused(operation=case.operation.label, message="\n".join(lost), title="Points nowhere")
 

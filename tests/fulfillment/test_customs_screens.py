@@ -195,7 +195,7 @@ def test_the_interface_answers_422_and_points_to_each_field(world, blocked, carr
     def patch(**values: str) -> Any:
         return api.patch(url, values, format="json", HTTP_IF_MATCH=api.get(url)["ETag"])
 
-    for name, wrong in (("hs_code", "65"), ("origin_country", "XX"), ("customs_value", "0")):
+    for name, wrong in (("hs_code", "65"), ("origin_country", "XX"), ("customs_value", "-1")):
         refused = patch(**{name: wrong})
         assert refused.status_code == 400 and refused.json()["errors"][0]["pointer"] == f"/{name}"
     kept = patch(

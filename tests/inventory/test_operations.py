@@ -387,6 +387,38 @@ def test_a_merge_moves_stock_and_codes_and_keeps_history(assert_invariants):
     assert_invariants()
 
 
+def test_what_was_posted_is_done_when_it_comes_again_although_its_code_was_merged(assert_invariants):
+    old, new, place = make_sku("OLD"), make_sku("NEW"), make_warehouse("EAST")
+    goods = PurchasedGoods(old.pk, place.pk, 5, Decimal("2.00"), "r1", damaged=1)
+    about = {"sku_id": old.pk, "warehouse_id": place.pk, "actor": SYSTEM}
+
+    def again():
+        operations.receive_purchase([goods], reference="PO-1", actor=SYSTEM)
+        operations.adjust(**about, quantity=2, reason="found", key="a1")
+        operations.change_state(
+            **about, quantity=1, source="damaged", target="sellable", reason="fit after all", key="s1"
+        )
+
+    again()
+    merging.merge_skus(old.pk, new.pk, actor=SYSTEM)
+    rows = StockMovement.objects.count()
+    again()
+    assert StockMovement.objects.count() == rows
+    for act in (
+        lambda: operations.receive_purchase(
+            [PurchasedGoods(old.pk, place.pk, 1, Decimal("2.00"), "r2")], reference="PO-1", actor=SYSTEM
+        ),
+        lambda: operations.adjust(**about, quantity=2, reason="found", key="a2"),
+        lambda: operations.change_state(
+            **about, quantity=1, source="sellable", target="damaged", reason="x", key="s2"
+        ),
+        lambda: operations.post_count(**about, counted=0, counted_at=now(), key="c1"),
+    ):
+        with pytest.raises(Conflict, match="merged into NEW"):
+            act()
+    assert_invariants()
+
+
 def test_kits_containing_reaches_through_nested_kits():
     cup, tea = make_sku(), make_sku()
     pair = make_kit("PAIR", {cup: 2})
