@@ -642,7 +642,11 @@ class StockMachine(RuleBasedStateMachine):
         busy = any(
             one.reserved or one.in_transit or any(getattr(one, b) for b in UNFIT) for one in old.values()
         )
-        if busy or any("old" in trip.wanted and trip.state == "requested" for trip in self.trips.values()):
+        # also on a transfer that is open for the sake of its other line
+        moving = any(
+            "old" in trip.wanted and trip.state in ("requested", "shipped") for trip in self.trips.values()
+        )
+        if busy or moving:
             return
         merging.merge_skus(WORLD.skus["old"].pk, WORLD.skus["pot"].pk, actor=SYSTEM)
         self.merged = True
