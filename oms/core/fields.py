@@ -21,7 +21,8 @@ def visible(text: str) -> None:
     for place, char in enumerate(text, 1):
         if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp"):
             raise ValidationError(
-                f"Character {place} is invisible (U+{ord(char):04X}): it would look like another code. Type it anew."
+                f"Character {place} is invisible (U+{ord(char):04X}): it would look like another code. Type it anew.",
+                code="invisible",
             )
 
 

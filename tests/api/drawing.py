@@ -44,8 +44,9 @@ CHECKS = (
     "unsupported_method", "allow_header_conformance",
 )  # fmt: skip
 #: a reference that leads nowhere is a fact, not a form; what names a map has, OpenAPI 3.0 cannot describe; text of
-#: nothing but white space is as long as described and still says nothing; a row of a file follows its own rules
-FACTS = {"does_not_exist", "name", "blank", "row"}
+#: nothing but white space is as long as described and still says nothing, and which characters nobody sees no pattern
+#: tells; a row of a file follows its own rules
+FACTS = {"does_not_exist", "name", "blank", "invisible", "row"}
 
 
 class Refused(Failure):

@@ -70,4 +70,5 @@ def _shoot(page: Page, name: str, width: int) -> None:
 def look(page: Page, name: str) -> None:
     """The page that stands open after a step, and what it loads after itself, holds to all of it."""
     settle(page)
-    assert troubles(page, name) == [], f"{name}: {page.url}"
+    found = troubles(page, name)
+    assert found == [], f"{name}: {page.url} {found}"
