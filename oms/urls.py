@@ -9,6 +9,9 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from oms.core.api.negotiation import ByParameter
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    # first, because these are asked hundreds of times a second
+    path("hooks/3pl/", include("fulfillment.threepl.hooks_urls")),
+    path("hooks/", include("channels.hooks_urls")),
     path("", include("oms.control.urls")),
     path("orders/", include("oms.orders.urls")),
     path("stock/", include("inventory.urls")),
@@ -17,8 +20,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("threepl/", include("fulfillment.threepl.urls")),
     path("returns/", include("returns.urls")),
     path("channels/", include("channels.urls")),
-    path("hooks/3pl/", include("fulfillment.threepl.hooks_urls")),
-    path("hooks/", include("channels.hooks_urls")),
     path("api/v1/", include("oms.api")),
     path("api/schema/", SpectacularAPIView.as_view(content_negotiation_class=ByParameter), name="schema"),
     path(
