@@ -164,7 +164,7 @@ def _checked(check: Callable[[str], str], value: str) -> str:
     try:
         return check(value)
     except UserError as error:
-        raise serializers.ValidationError(error.message.partition(": ")[2]) from None
+        raise serializers.ValidationError(error.message.partition(": ")[2], code="customs") from None
 
 
 class SkuSerializer(StrictMixin, SparseFieldsMixin, serializers.ModelSerializer[Sku]):
