@@ -423,12 +423,16 @@ class Move:
         )
 
 
+def _lacks(site: Site, its: Advice) -> bool:
+    return its.quantity > 0 and (its.reorder_point > 0 or site.position.total < 0)
+
+
 def balance(sites: Sequence[Site], terms: Terms, *, today: date) -> tuple[list[Move], dict[str, Advice]]:
     """What to move between warehouses before anything is bought, and each warehouse's own advice.
 
     A warehouse at or below its own reorder point takes up to what it would order, from those that keep theirs; the
-    first to run out is served first. Lead time and its deviation are the supplier's: a donor must last as long as
-    a purchase takes.
+    first to run out is served first. One that sells next to nothing, with a reorder point of 0, takes what it owes.
+    Lead time and its deviation are the supplier's: a donor must last as long as a purchase takes.
     """
     alone = Terms(terms.lead_time, terms.lead_time_sd)
     advice = {
@@ -437,7 +441,7 @@ def balance(sites: Sequence[Site], terms: Terms, *, today: date) -> tuple[list[M
     available = {site.warehouse: site.available for site in sites if site.gives}
     positions = {site.warehouse: site.position.total for site in sites}
     needy = sorted(
-        (site.warehouse for site in sites if site.takes and advice[site.warehouse].quantity),
+        (site.warehouse for site in sites if site.takes and _lacks(site, advice[site.warehouse])),
         key=lambda name: (advice[name].stockout_on or date.max, name),
     )
     moves = []

@@ -293,6 +293,9 @@ def test_nothing_moves_to_where_nobody_buys_nor_from_where_it_may_not():
     assert moved(site("EAST", 4, 0, position={"transfers_in": 200}), rich) == [], "it is on its way already"
     assert moved(site("EAST", 4, 0), site("WEST", 0, 500, position={"reserved": 500})) == []
     assert moved(site("EAST", 4, 0, plan={"max_stock": 50}), rich) == [("WEST", 50)]
+    slow = 0.005  # a unit in two hundred days: nobody carries one over in advance
+    assert moved(site("EAST", slow, 0), rich) == []
+    assert moved(site("EAST", slow, 0, position={"backorders": 2}), rich) == [("WEST", 3)]
 
 
 def advise_need(per_day, sellable):
