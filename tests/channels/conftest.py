@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,7 +85,10 @@ def push_all() -> int:
     """Work the outbox off, then push everything that is due."""
     while outbox.drain():
         pass
-    return asyncio.run(_push())
+    try:
+        return asyncio.run(_push())
+    finally:
+        gc.collect(1)  # connections of the threads that ended with the loop: a PostgreSQL has a hundred
 
 
 async def _push() -> int:
